@@ -1,0 +1,1 @@
+"""The containerd stack in Python: ctr, containerd, shim and OCI runtime."""

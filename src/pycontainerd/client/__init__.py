@@ -1,0 +1,1 @@
+"""Typed client of the containerd API, for ctr and dockerd."""

@@ -1,0 +1,1 @@
+"""pyctr: the command line."""

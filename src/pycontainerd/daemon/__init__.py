@@ -1,0 +1,1 @@
+"""pycontainerd: the daemon."""

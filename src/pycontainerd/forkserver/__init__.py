@@ -1,0 +1,1 @@
+"""The warm process that shims and workers are forked from."""

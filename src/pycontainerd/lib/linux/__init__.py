@@ -1,0 +1,1 @@
+"""One file per kernel interface: thin, typed wrappers that decide nothing."""

@@ -1,0 +1,204 @@
+"""Spans of every step that takes time or can fail, cheap enough to be always on.
+
+A span is a row in a bounded ring: (trace_id, span_id, parent_id, name, start_nanos, duration_nanos, attributes, error).
+Context crosses process borders as a W3C traceparent: gRPC/ttrpc metadata key `traceparent`, environment TRACEPARENT.
+Finished spans stay in this process (`finished()`); when PYCONTAINERD_TRACE_DIR is set they are also appended, one JSON
+line each, to `<dir>/<pid>.jsonl`, which is how one tree is put together from five programs.
+
+Spec: W3C trace-context
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+RING_SIZE: Final = 4096
+HEADER: Final = "traceparent"
+ENV: Final = "TRACEPARENT"
+DIR_ENV: Final = "PYCONTAINERD_TRACE_DIR"
+
+Attribute = str | int | float | bool | None
+
+
+class Span:
+    """One step: a context manager that measures itself. Read-only for callers after exit."""
+
+    __slots__ = (
+        "attributes",
+        "duration_nanos",
+        "error",
+        "name",
+        "parent_id",
+        "span_id",
+        "start_nanos",
+        "trace_id",
+    )
+
+    def __init__(self, name: str, attributes: dict[str, Attribute]) -> None:
+        self.name = name
+        self.attributes = attributes
+        self.trace_id = ""
+        self.span_id = ""
+        self.parent_id = ""
+        self.start_nanos = 0
+        self.duration_nanos = 0
+        self.error = ""
+
+    def __enter__(self) -> Span:
+        stack = _state.stack
+        parent = stack[-1] if stack else None
+        if parent is None:
+            self.trace_id, self.parent_id = _state.remote or (_new_id(16), "")
+        else:
+            self.trace_id, self.parent_id = parent.trace_id, parent.span_id
+        self.span_id = _next_span_id()
+        stack.append(self)
+        self.start_nanos = monotonic_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.duration_nanos = monotonic_ns() - self.start_nanos
+        if error is not None:
+            self.error = str(error) or type(error).__name__
+        stack = _state.stack
+        if stack and stack[-1] is self:
+            stack.pop()
+        elif self in stack:  # an async task finished out of order
+            stack.remove(self)
+        _ring.append(self)
+        if _state.sink_fd >= 0:
+            _write(self)
+
+
+class _State:
+    """Per process: a stack of open spans, the remote parent, and the sink."""
+
+    __slots__ = ("counter", "prefix", "remote", "sink_dir", "sink_fd", "stack")
+
+    def __init__(self) -> None:
+        self.stack: list[Span] = []
+        self.remote: tuple[str, str] | None = None
+        self.counter = 0
+        self.prefix = ""
+        self.sink_fd = -1
+        self.sink_dir = ""
+
+
+_state = _State()
+_ring: deque[Span] = deque(maxlen=RING_SIZE)
+
+
+def _new_id(size: int) -> str:
+    return os.urandom(size).hex()
+
+
+def _next_span_id() -> str:
+    if not _state.prefix:
+        _state.prefix = _new_id(4)
+    _state.counter += 1
+    return f"{_state.prefix}{_state.counter & 0xFFFFFFFF:08x}"
+
+
+def span(name: str, **attributes: Attribute) -> Span:
+    """A new span, to be used as `with span("mount", target=path):`. About a microsecond."""
+    return Span(name, attributes)
+
+
+def record(name: str, start_nanos: int, duration_nanos: int, **attributes: Attribute) -> None:
+    """Adds a span that was measured elsewhere (the pre-exec child's ring) under the current one."""
+    done = Span(name, attributes)
+    parent = _state.stack[-1] if _state.stack else None
+    if parent is not None:
+        done.trace_id, done.parent_id = parent.trace_id, parent.span_id
+    else:
+        done.trace_id, done.parent_id = _state.remote or (_new_id(16), "")
+    done.span_id = _next_span_id()
+    done.start_nanos, done.duration_nanos = start_nanos, duration_nanos
+    _ring.append(done)
+    if _state.sink_fd >= 0:
+        _write(done)
+
+
+def traceparent() -> str:
+    """The W3C header for the step that is running now; empty when nothing is."""
+    if _state.stack:
+        top = _state.stack[-1]
+        return f"00-{top.trace_id}-{top.span_id}-01"
+    if _state.remote:
+        return f"00-{_state.remote[0]}-{_state.remote[1]}-01"
+    return ""
+
+
+def parse_traceparent(value: str) -> tuple[str, str] | None:
+    """(trace_id, span_id) of a header, or None when it isn't one: a foreign header never fails a request."""
+    parts = value.split("-")
+    if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
+        return None
+    if set(parts[1] + parts[2]) - set("0123456789abcdef"):
+        return None
+    return parts[1], parts[2]
+
+
+def adopt(value: str) -> None:
+    """Makes the spans of this process children of a caller's; an empty or foreign value starts a trace of its own."""
+    _state.remote = parse_traceparent(value)
+
+
+def start(environ: dict[str, str] | os._Environ[str]) -> None:
+    """Called once at the top of every program: takes the parent and the sink from the environment."""
+    adopt(environ.get(ENV, ""))
+    if environ.get(DIR_ENV):
+        open_sink(environ[DIR_ENV])
+
+
+def open_sink(directory: str) -> None:
+    """Appends finished spans to `<directory>/<pid>.jsonl` from now on."""
+    _state.sink_dir = directory
+    _state.sink_fd = os.open(
+        f"{directory}/{os.getpid()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
+
+
+def after_fork() -> None:
+    """In a forked child: same parent span, own ids and own file."""
+    if _state.stack:
+        top = _state.stack[-1]
+        _state.remote = (top.trace_id, top.span_id)
+    _state.stack = []
+    _state.prefix = ""
+    _ring.clear()
+    if _state.sink_fd >= 0:
+        os.close(_state.sink_fd)
+        _state.sink_fd = -1
+        open_sink(_state.sink_dir)
+
+
+def finished() -> Iterable[Span]:
+    """The last finished spans of this process, oldest first."""
+    return tuple(_ring)
+
+
+def _write(done: Span) -> None:
+    import json
+
+    row = {
+        "trace_id": done.trace_id,
+        "span_id": done.span_id,
+        "parent_id": done.parent_id,
+        "name": done.name,
+        "start_nanos": done.start_nanos,
+        "duration_nanos": done.duration_nanos,
+        "pid": os.getpid(),
+        "attributes": done.attributes,
+        "error": done.error,
+    }
+    os.write(_state.sink_fd, json.dumps(row, default=str).encode() + b"\n")

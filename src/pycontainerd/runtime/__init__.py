@@ -1,0 +1,1 @@
+"""pyrunc: the OCI runtime."""

@@ -1,0 +1,1 @@
+"""containerd-shim-pyrunc-v2: keeps one container alive, whoever dies."""
