@@ -79,7 +79,9 @@ class Snapshotter(Protocol):
 
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]: ...
 
-    def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None: ...
+    def commit(self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None) -> None:
+        """`usage` spares measuring again what the caller has just measured."""
+        ...
 
     def remove(self, key: str) -> None:
         """FailedPrecondition while it has children. Its directory goes now or with the next cleanup."""

@@ -58,7 +58,8 @@ class DirectorySnapshotter:
     def usage(self, key: str) -> Usage:
         node = self._nodes.get(key)
         if node.info.kind is Kind.ACTIVE:
-            return disk_usage(self.usage_path(node))
+            with trace.span("snapshot.usage", key=key):
+                return disk_usage(self.usage_path(node))
         return node.usage
 
     def mounts(self, key: str) -> Sequence[Mount]:
@@ -70,11 +71,8 @@ class DirectorySnapshotter:
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         return self._create(Kind.VIEW, key, parent, labels)
 
-    def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
-        node = self._nodes.get(key)
-        with trace.span("snapshot.usage", key=key):
-            usage = disk_usage(self.usage_path(node))
-        self._nodes.commit(name, key, usage, labels)
+    def commit(self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None) -> None:
+        self._nodes.commit(name, key, usage or self.usage(key), labels)
 
     def remove(self, key: str) -> None:
         node = self._nodes.remove(key)

@@ -5,6 +5,7 @@ Spec: containerd metadata snapshotter (semantics and error texts)
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _COLUMNS: Final = "key, backend_key, parent, labels, created, updated"
 _SELECT: Final = f"SELECT {_COLUMNS} FROM snapshots WHERE namespace=? AND snapshotter=?"  # noqa: S608
 _REF_LABEL: Final = "containerd.io/snapshot.ref"
+_serial: Final = itertools.count(1)
 
 
 class SqliteSnapshots:
@@ -98,7 +100,6 @@ class SqliteSnapshots:
                 raise AlreadyExists(f"snapshot {quoted(name)}: already exists")
             row = self._require(tx, scope, key)
             add_leased(tx, scope, Resource(f"snapshots/{self.name}", name))
-            backend_name = f"{scope.namespace}/{tx.next_number('snapshots')}/{name}"
             tx.execute(
                 "DELETE FROM snapshots WHERE namespace=? AND snapshotter=? AND key=?",
                 scope.namespace,
@@ -107,9 +108,12 @@ class SqliteSnapshots:
             )
             self._insert(tx, scope, name, backend_name, row[2], labels)
             remove_leased(tx, scope, Resource(f"snapshots/{self.name}", key))
-            self._backend.commit(backend_name, row[1], label.inherited(labels))
+            self._backend.commit(backend_name, row[1], label.inherited(labels), usage)
 
+        backend_name = self._new_backend_key(scope, name)
         with self.sweep_lock.shared():
+            # Measured before the write: a large tree takes long, and every other write would wait for it.
+            usage = self._measure(scope, key)
             self._database.write(change)
 
     def remove(self, scope: Scope, key: str) -> None:
@@ -181,8 +185,7 @@ class SqliteSnapshots:
         target = labels.get(_REF_LABEL, "")
         make = self._backend.view if readonly else self._backend.prepare
 
-        def change(tx: Transaction) -> tuple[str, str]:
-            tx.ensure_namespace(scope.namespace)
+        def check(tx: Transaction) -> str:
             if target and self._row(tx, scope, target) is not None:
                 raise AlreadyExists(f"target snapshot {quoted(target)}: already exists")
             if self._row(tx, scope, key) is not None:
@@ -193,9 +196,10 @@ class SqliteSnapshots:
                 if row is None:
                     raise NotFound(f"parent snapshot {parent} does not exist: not found")
                 backend_parent = row[1]
-            return f"{scope.namespace}/{tx.next_number('snapshots')}/{key}", backend_parent
+            return backend_parent
 
         def link(tx: Transaction) -> None:
+            tx.ensure_namespace(scope.namespace)
             if self._row(tx, scope, key) is not None:
                 raise AlreadyExists(f"snapshot {quoted(key)}: already exists")
             if parent and self._row(tx, scope, parent) is None:
@@ -203,8 +207,9 @@ class SqliteSnapshots:
             add_leased(tx, scope, Resource(f"snapshots/{self.name}", key))
             self._insert(tx, scope, key, backend_key, parent, labels)
 
+        backend_key = self._new_backend_key(scope, key)
         with self.sweep_lock.shared():
-            backend_key, backend_parent = self._database.write(change)
+            backend_parent = self._database.read(check)
             try:
                 mounts = make(backend_key, backend_parent, label.inherited(labels))
             except AlreadyExists as e:
@@ -238,6 +243,17 @@ class SqliteSnapshots:
             now,
             now,
         )
+
+    def _new_backend_key(self, scope: Scope, key: str) -> str:
+        """Unique without a write: namespaces may use the same key at the same time."""
+        return f"{scope.namespace}/{now_nanos()}-{next(_serial)}/{key}"
+
+    def _measure(self, scope: Scope, key: str) -> Usage | None:
+        """The usage of a snapshot about to be committed; None leaves the complaint to the commit itself."""
+        try:
+            return self.usage(scope, key)
+        except ContainerdError:
+            return None
 
     def _backend_key(self, scope: Scope, key: str) -> str:
         row = self._database.read(lambda tx: self._require(tx, scope, key))
