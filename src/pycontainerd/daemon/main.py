@@ -17,7 +17,10 @@ from pycontainerd.version import PACKAGE, REVISION, VERSION
 _FLAGS: Final = (
     Flag(("config", "c"), "path of the configuration file (default: /etc/pycontainerd/config.toml)"),
     Flag(("log-level", "l"), "one of trace, debug, info, warn, error"),
-    Flag(("address", "a"), "socket for gRPC; ttrpc is served next to it (default: /run/pycontainerd/pycontainerd.sock)"),
+    Flag(
+        ("address", "a"),
+        "socket for gRPC; ttrpc is served next to it (default: /run/pycontainerd/pycontainerd.sock)",
+    ),
     Flag(("root",), "folder for what must survive a reboot (default: /var/lib/pycontainerd)"),
     Flag(("state",), "folder for what may go with a reboot (default: /run/pycontainerd)"),
     Flag(("idle-exit",), "leave after SECONDS without task, lease, open call or pending collection"),
@@ -119,7 +122,9 @@ def _publish(values: dict[str, str], arguments: list[str]) -> int:
     from pycontainerd.daemon.publish import publish
 
     publish(
-        values.get("address", "/run/pycontainerd/pycontainerd.sock"), flags["topic"], flags.get("namespace", "")
+        values.get("address", "/run/pycontainerd/pycontainerd.sock"),
+        flags["topic"],
+        flags.get("namespace", ""),
     )
     return 0
 

@@ -297,9 +297,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.content",
         lambda c: (content_v1.CONTENT, ContentService(c.get(NAMESPACED_CONTENT), c.pools, c.get(EVENTS))),
     ),
-    Registration(
-        "io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))
-    ),
+    Registration("io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))),
     Registration(
         "io.containerd.ttrpc.v1.events",
         lambda c: (events_ttrpc_v1.EVENTS, ForwardingService(c.get(EVENTS))),

@@ -33,7 +33,10 @@ class Scheduler:
     """One task on the event loop; `run()` it, and tell it about commits with `note`."""
 
     def __init__(
-        self, collect: Callable[[], Awaitable[None]], settings: Settings, on_error: Callable[[BaseException], None]
+        self,
+        collect: Callable[[], Awaitable[None]],
+        settings: Settings,
+        on_error: Callable[[BaseException], None],
     ) -> None:
         self._collect = collect
         self._settings = settings

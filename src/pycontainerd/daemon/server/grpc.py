@@ -67,9 +67,13 @@ class GrpcServer:
     async def listen(self, listener: socket.socket) -> None:
         """Serves on a bound stream socket, which the server owns from now on."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Protocol(self), sock=listener) if (
-            listener.family != 1  # AF_UNIX
-        ) else await loop.create_unix_server(lambda: _Protocol(self), sock=listener)
+        server = (
+            await loop.create_server(lambda: _Protocol(self), sock=listener)
+            if (
+                listener.family != 1  # AF_UNIX
+            )
+            else await loop.create_unix_server(lambda: _Protocol(self), sock=listener)
+        )
         self._servers.append(server)
 
     async def close(self) -> None:
@@ -96,7 +100,9 @@ class _Protocol(protocol.H2Protocol):  # type: ignore[misc]  # grpclib is untype
 
     def __init__(self, server: GrpcServer) -> None:
         super().__init__(
-            _Handler(server), Configuration(http2_connection_window_size=_WINDOW_BYTES).__for_server__(), _H2_CONFIG
+            _Handler(server),
+            Configuration(http2_connection_window_size=_WINDOW_BYTES).__for_server__(),
+            _H2_CONFIG,
         )
         self._server = server
 
@@ -238,7 +244,7 @@ class _Exchange:
         if not prefix:
             return None
         if prefix[0]:
-            raise Unimplemented("grpc: Decompressor is not installed for grpc-encoding \"gzip\"")
+            raise Unimplemented('grpc: Decompressor is not installed for grpc-encoding "gzip"')
         length = int.from_bytes(prefix[1:], "big")
         if length > self._server.max_receive_bytes:
             raise ResourceExhausted(

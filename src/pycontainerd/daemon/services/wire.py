@@ -52,7 +52,9 @@ def mask_paths(request: Any) -> Sequence[str]:
 
 def mounts(values: Sequence[Mount]) -> list[types.Mount]:
     """Core mounts on the wire."""
-    return [types.Mount(type=m.type, source=m.source, target=m.target, options=list(m.options)) for m in values]
+    return [
+        types.Mount(type=m.type, source=m.source, target=m.target, options=list(m.options)) for m in values
+    ]
 
 
 def core_mounts(messages: Sequence[types.Mount]) -> list[Mount]:

@@ -102,7 +102,9 @@ class Sink:
             parent = b"/".join(parts[:depth])
             if parent not in self._written_dirs:
                 self._written_dirs.add(parent)
-                self.write(member_header(_entry(parent, os.stat(parent, dir_fd=root_fd, follow_symlinks=False))))
+                self.write(
+                    member_header(_entry(parent, os.stat(parent, dir_fd=root_fd, follow_symlinks=False)))
+                )
 
     def _copy(self, fd: int, size: int) -> None:
         left = size

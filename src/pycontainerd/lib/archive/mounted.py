@@ -67,7 +67,9 @@ def _mount(mount: dict[str, Any], target: str) -> None:
         raise errdefs.Unimplemented(f"diff: mounts of type {kind!r} are not supported")
     text = ",".join(data)
     if len(text) >= 4096:
-        raise errdefs.ResourceExhausted("diff: the overlay has more layers than one page of mount options holds")
+        raise errdefs.ResourceExhausted(
+            "diff: the overlay has more layers than one page of mount options holds"
+        )
     kernel.mount(mount["source"], target, "" if kind == "bind" else kind, flags=flags, data=text)
     if kind == "bind" and flags & 1:
         kernel.mount("none", target, "", flags=_REMOUNT_BIND_RO)

@@ -26,7 +26,11 @@ def member_header(entry: Entry) -> bytes:
     seconds, nanos = divmod(entry.mtime_nanos, 1_000_000_000)
     if nanos or not 0 <= seconds < _OCTAL_11:
         pax[b"mtime"] = _pax_time(entry.mtime_nanos)
-    numbers = {b"uid": (entry.uid, _OCTAL_7), b"gid": (entry.gid, _OCTAL_7), b"size": (entry.size_bytes, _OCTAL_11)}
+    numbers = {
+        b"uid": (entry.uid, _OCTAL_7),
+        b"gid": (entry.gid, _OCTAL_7),
+        b"size": (entry.size_bytes, _OCTAL_11),
+    }
     fitting = {}
     for key, (value, limit) in numbers.items():
         fitting[key] = value if value < limit else 0

@@ -104,7 +104,11 @@ def _diff(options: list[str]) -> dict[str, Any]:
 
     request = json.loads(sys.stdin.readline())
     compression = "gzip" if "--gzip" in options else "zstd" if "--zstd" in options else ""
-    return {"diff_id": write_diff(request["left"], request["right"], int(_value(options, "--target")), compression)}
+    return {
+        "diff_id": write_diff(
+            request["left"], request["right"], int(_value(options, "--target")), compression
+        )
+    }
 
 
 def _value(options: list[str], name: str) -> str:

@@ -84,9 +84,7 @@ class SqliteSnapshots:
     def mounts(self, scope: Scope, key: str) -> Sequence[Mount]:
         return self._backend.mounts(self._backend_key(scope, key))
 
-    def prepare(
-        self, scope: Scope, key: str, parent: str, labels: Mapping[str, str]
-    ) -> Sequence[Mount]:
+    def prepare(self, scope: Scope, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         return self._create(scope, key, parent, labels, readonly=False)
 
     def view(self, scope: Scope, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
@@ -139,9 +137,7 @@ class SqliteSnapshots:
 
     def list(self, scope: Scope, filter_texts: Sequence[str]) -> Sequence[Info]:
         matches = filters.parse_all(filter_texts)
-        rows = self._database.read(
-            lambda tx: tx.rows(_SELECT + " ORDER BY key", scope.namespace, self.name)
-        )
+        rows = self._database.read(lambda tx: tx.rows(_SELECT + " ORDER BY key", scope.namespace, self.name))
         found: list[Info] = []
         for row in rows:
             try:
