@@ -1,1 +1,1 @@
-"""Typed documents of the OCI specifications."""
+"""Typed OCI documents: what image-spec and runtime-spec define, parsed strictly."""
