@@ -70,7 +70,9 @@ def manager_for(cgroups_path: str, id: str, *, systemd: bool = False, rootless: 
     if not mounts.v1:
         from pycontainerd.lib.cgroups.v2 import UnifiedManager
 
-        return UnifiedManager(mounts.unified + _below(cgroups_path, id, own.get("", "/"), ""), rootless=rootless)
+        return UnifiedManager(
+            mounts.unified + _below(cgroups_path, id, own.get("", "/"), ""), rootless=rootless
+        )
     from pycontainerd.lib.cgroups.v1 import LegacyManager
 
     paths = {

@@ -53,7 +53,9 @@ class UnifiedManager:
 
     def _enable_controllers(self, folder: str) -> None:
         have = set(files.read(folder, "cgroup.subtree_control", "").split())
-        wanted = [f"+{name}" for name in files.read(folder, "cgroup.controllers", "").split() if name not in have]
+        wanted = [
+            f"+{name}" for name in files.read(folder, "cgroup.controllers", "").split() if name not in have
+        ]
         if not wanted:
             return
         try:

@@ -43,7 +43,11 @@ def assemble(program: DeviceProgram) -> bytes:
                 tests.append([bpf.move(r0, r3), bpf.and_value(r0, mask), bpf.jump_if_equal(r0, 0, 0)])
             else:  # allows when nothing else is asked for
                 tests.append(
-                    [bpf.move(r0, r3), bpf.and_value(r0, ~mask & _ALL_ACCESS), bpf.jump_if_not_equal(r0, 0, 0)]
+                    [
+                        bpf.move(r0, r3),
+                        bpf.and_value(r0, ~mask & _ALL_ACCESS),
+                        bpf.jump_if_not_equal(r0, 0, 0),
+                    ]
                 )
         if major != WILDCARD:
             tests.append([bpf.jump_if_not_equal(r4, major, 0)])

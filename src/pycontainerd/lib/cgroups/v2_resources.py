@@ -125,10 +125,8 @@ def write_resources(folder: str, resources: dict[str, Any]) -> None:
         current = files.read_number(folder, "memory.current")
         if memory["limit"] < current:
             raise InvalidArgument(f"rejecting memory limit {memory['limit']} (<= usage {current})")
-    for name, value in plan(resources):
-        if name == "io.bfq.weight" and not os.path.exists(f"{folder}/{name}"):
-            head, _, weight = value.rpartition(" ")
-            name, value = "io.weight", f"{head or 'default'} {blkio_to_io_weight(int(weight))}"
+    for planned in plan(resources):
+        name, value = _available(folder, *planned)
         if name == "memory.swap.max" and value == "max" and not os.path.exists(f"{folder}/{name}"):
             continue  # a kernel that doesn't account swap limits none
         try:
@@ -137,3 +135,11 @@ def write_resources(folder: str, resources: dict[str, Any]) -> None:
             raise InvalidArgument(
                 f'failed to write "{value}" to "{folder}/{name}": {(error.strerror or "").lower()}'
             ) from error
+
+
+def _available(folder: str, name: str, value: str) -> Write:
+    """io.weight where the BFQ scheduler's own file isn't there."""
+    if name != "io.bfq.weight" or os.path.exists(f"{folder}/{name}"):
+        return name, value
+    head, _, weight = value.rpartition(" ")
+    return "io.weight", f"{head or 'default'} {blkio_to_io_weight(int(weight))}"

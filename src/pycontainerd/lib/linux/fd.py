@@ -5,6 +5,7 @@ Man:     close_range(2), unix(7)
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 from pycontainerd.lib.linux.constants import number
@@ -14,8 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from types import TracebackType
-
-import ctypes
 
 CLOSE_RANGE_CLOEXEC = 4
 FD_MAX = 0xFFFFFFFF

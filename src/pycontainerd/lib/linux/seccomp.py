@@ -78,10 +78,35 @@ _X32_BIT = 0x40000000
 NEW_SYSCALLS = {
     name: 443 + at
     for at, name in enumerate(
-        "quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease "
-        "futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait "
-        "futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat "
-        "getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr".split()
+        [
+            "quotactl_fd",
+            "landlock_create_ruleset",
+            "landlock_add_rule",
+            "landlock_restrict_self",
+            "memfd_secret",
+            "process_mrelease",
+            "futex_waitv",
+            "set_mempolicy_home_node",
+            "cachestat",
+            "fchmodat2",
+            "map_shadow_stack",
+            "futex_wake",
+            "futex_wait",
+            "futex_requeue",
+            "statmount",
+            "listmount",
+            "lsm_get_self_attr",
+            "lsm_set_self_attr",
+            "lsm_list_modules",
+            "mseal",
+            "setxattrat",
+            "getxattrat",
+            "listxattrat",
+            "removexattrat",
+            "open_tree_attr",
+            "file_getattr",
+            "file_setattr",
+        ]
     )
 }
 
@@ -125,9 +150,7 @@ class _Library:
         self.release = self._typed(lib, "seccomp_release", None, context)
         self.add_arch = self._typed(lib, "seccomp_arch_add", i32, context, u32)
         self.set_attribute = self._typed(lib, "seccomp_attr_set", i32, context, i32, u32)
-        self.resolve = self._typed(
-            lib, "seccomp_syscall_resolve_name_arch", i32, u32, ctypes.c_char_p
-        )
+        self.resolve = self._typed(lib, "seccomp_syscall_resolve_name_arch", i32, u32, ctypes.c_char_p)
         self.add_rule = self._typed(
             lib,
             "seccomp_rule_add_array",
@@ -189,9 +212,9 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str) -> bytes:
 def _digest(data: bytes) -> str:
     # hashlib would load OpenSSL, 3 ms for one digest.
     try:
-        from _sha256 import sha256  # Python 3.11
+        from _sha256 import sha256  # type: ignore[import-not-found] # Python 3.11
     except ImportError:
-        from _sha2 import sha256  # type: ignore[import-not-found,no-redef]
+        from _sha2 import sha256  # type: ignore[import-not-found]
     found: str = sha256(data).hexdigest()
     return found
 
@@ -247,8 +270,12 @@ class _Compiler:
             result = library.add_arch(self.context, ARCHITECTURES[name])
             if result not in (0, -errno.EEXIST):
                 raise InvalidArgument(f"seccomp: error adding architecture {name}: {os.strerror(-result)}")
-        library.set_attribute(self.context, 3, 0)  # SCMP_FLTATR_CTL_NNP: no_new_privs is set by the config alone
-        library.set_attribute(self.context, 8, 2)  # SCMP_FLTATR_CTL_OPTIMIZE: a binary tree; older ones refuse
+        library.set_attribute(
+            self.context, 3, 0
+        )  # SCMP_FLTATR_CTL_NNP: no_new_privs is set by the config alone
+        library.set_attribute(
+            self.context, 8, 2
+        )  # SCMP_FLTATR_CTL_OPTIMIZE: a binary tree; older ones refuse
         self.newest = dict.fromkeys(self.tokens, -1)
         self.extra: list[tuple[int, int]] = []
 
@@ -263,14 +290,18 @@ class _Compiler:
             if number is None:
                 if name in NEW_SYSCALLS:
                     if rule.get("args"):
-                        raise Unimplemented(f"seccomp: libseccomp is too old for a rule on {name} with arguments")
+                        raise Unimplemented(
+                            f"seccomp: libseccomp is too old for a rule on {name} with arguments"
+                        )
                     self.extra.append((NEW_SYSCALLS[name], action))
                 continue  # a name no kernel of ours has: nothing to filter
             for compares in sets:
                 array = (ArgCompare * max(len(compares), 1))(*compares)
                 result = self.library.add_rule(self.context, action, number, len(compares), array)
                 if result not in (0, -errno.EEXIST, -errno.EDOM):
-                    raise InvalidArgument(f"error adding seccomp filter rule for syscall {name}: {os.strerror(-result)}")
+                    raise InvalidArgument(
+                        f"error adding seccomp filter rule for syscall {name}: {os.strerror(-result)}"
+                    )
 
     def _note(self, name: str) -> int | None:
         """The native (or pseudo) number of a name, and its place in the newest-call table."""

@@ -91,8 +91,9 @@ def rootless(spec: dict[str, Any], uid: int, gid: int) -> dict[str, Any]:
     mounts = []
     for entry in spec["mounts"]:
         if entry["destination"] == "/sys":
-            entry = _mount("/sys", "none", "/sys", ["rbind", *_NO, "ro"])
-        elif "options" in entry:
+            mounts.append(_mount("/sys", "none", "/sys", ["rbind", *_NO, "ro"]))
+            continue
+        if "options" in entry:
             entry["options"] = [word for word in entry["options"] if not word.startswith(("gid=", "uid="))]
         mounts.append(entry)
     spec["mounts"] = mounts

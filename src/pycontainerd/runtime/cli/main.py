@@ -76,7 +76,7 @@ def _shorten(log: Logger) -> None:
 def _format_seconds(level: str, message: str, fields: Mapping[str, object]) -> str:
     head, _, rest = format_text(level, message, fields).partition(" ")
     second, _, fraction = head.partition(".")
-    return f'{second}{fraction.lstrip("0123456789")} {rest}' if fraction else f"{head} {rest}"
+    return f"{second}{fraction.lstrip('0123456789')} {rest}" if fraction else f"{head} {rest}"
 
 
 def default_root() -> str:

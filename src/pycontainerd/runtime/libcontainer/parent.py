@@ -247,5 +247,3 @@ def start(
                     f"open {error.filename}: {go_error(error.errno or 0)}"
                 ) from error
     return child
-
-

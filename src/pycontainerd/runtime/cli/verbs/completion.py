@@ -26,7 +26,9 @@ def _words() -> dict[str, list[str]]:
 
 
 def _bash() -> str:
-    cases = "".join(f'    {name}) words="{" ".join(flags)}" ;;\n' for name, flags in _words().items() if flags)
+    cases = "".join(
+        f'    {name}) words="{" ".join(flags)}" ;;\n' for name, flags in _words().items() if flags
+    )
     top = " ".join([*_words(), *(f"--{flag.name}" for flag in GLOBAL)])
     return (
         "_pyrunc() {\n"

@@ -34,7 +34,8 @@ def run(context: Context, values: Values) -> int:
     if form != "table":
         raise InvalidArgument("invalid format option")
     cells = [_COLUMNS] + [
-        (row["id"], str(row["pid"]), row["status"], row["bundle"], row["created"], row["owner"]) for row in rows
+        (row["id"], str(row["pid"]), row["status"], row["bundle"], row["created"], row["owner"])
+        for row in rows
     ]
     write_out(format_table(cells))
     return 0
@@ -42,9 +43,7 @@ def run(context: Context, values: Values) -> int:
 
 def format_table(rows: list[tuple[str, ...]]) -> str:
     """As Go's tabwriter with minimum width 12 and three spaces between; the last column is as it is."""
-    widths = [
-        max(_MIN_WIDTH, *(len(row[at]) + _PADDING for row in rows)) for at in range(len(rows[0]) - 1)
-    ]
+    widths = [max(_MIN_WIDTH, *(len(row[at]) + _PADDING for row in rows)) for at in range(len(rows[0]) - 1)]
     return "".join(
         "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n"
         for row in rows

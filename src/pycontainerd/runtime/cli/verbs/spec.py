@@ -18,7 +18,9 @@ def run(context: Context, values: Values) -> int:
     """Writes config.json; refuses when there is one."""
     if values.text("bundle"):
         os.chdir(values.text("bundle"))
-    unified = not os.path.isdir("/sys/fs/cgroup/memory") and os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    unified = not os.path.isdir("/sys/fs/cgroup/memory") and os.path.exists(
+        "/sys/fs/cgroup/cgroup.controllers"
+    )
     spec = template(cgroup_namespace=unified)
     if values.on("rootless"):
         spec = rootless(spec, os.geteuid(), os.getegid())
