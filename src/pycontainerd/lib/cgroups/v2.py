@@ -81,6 +81,9 @@ class UnifiedManager:
     def open_fd(self) -> int:
         return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def open_entries(self) -> list[int]:
+        return []
+
     def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
         from pycontainerd.lib.cgroups.v2_resources import write_resources
 

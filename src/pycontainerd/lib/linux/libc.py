@@ -40,7 +40,7 @@ def check(result: int, func: Any, args: tuple[Any, ...]) -> int:
 
 def prototype(name: str, *argtypes: Any, restype: Any = ctypes.c_int) -> Any:
     """A libc function with its types; declare each once, at import."""
-    func = libc[name]
+    func: Any = libc[name]
     func.argtypes, func.restype, func.errcheck = argtypes, restype, check
     return func
 

@@ -130,7 +130,7 @@ def enter_namespaces(plan: InitPlan) -> None:
     prctl.set_dumpable(False)
     os.setsid()
     if config.creates("cgroup"):
-        # After the parent put us in our cgroup: that is what the namespace takes as its root.
+        # Only now that we are in our cgroups: they are what the namespace takes as its root.
         unshare(CLONE_NEWCGROUP)
     if not config.no_new_keyring:
         join_keyring(config.id)
