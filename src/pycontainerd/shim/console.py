@@ -6,16 +6,17 @@ Man: unix(7) SCM_RIGHTS, pty(7)
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Final
-
 import _socket
+import os
 
 from pycontainerd.lib import errdefs
 from pycontainerd.shim import io_open
 from pycontainerd.shim.io import ProcessIO, Stdio, open_fifo_writer, split_uri
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pycontainerd.shim.io_open import Owner
     from pycontainerd.shim.loop import Loop
 

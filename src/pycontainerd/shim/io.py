@@ -13,17 +13,18 @@ Man: fifo(7), pipe(7)
 
 from __future__ import annotations
 
+import _signal
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, Final
-
-import _signal
 
 from pycontainerd.lib import errdefs
 from pycontainerd.shim.future import Future
 from pycontainerd.shim.loop import ERROR, READ, WRITE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.reaper import Exit, Reaper
 
@@ -270,7 +271,11 @@ def split_uri(text: str) -> tuple[str, str, list[tuple[str, str]]]:
     scheme, rest = text.split("://", 1)
     path, _, query = rest.partition("?")
     pairs = [part.partition("=") for part in query.split("&") if part]
-    return scheme, unquote(path), [(unquote(key, plus=True), unquote(value, plus=True)) for key, _, value in pairs]
+    return (
+        scheme,
+        unquote(path),
+        [(unquote(key, plus=True), unquote(value, plus=True)) for key, _, value in pairs],
+    )
 
 
 def unquote(text: str, *, plus: bool = False) -> str:
@@ -285,6 +290,8 @@ def unquote(text: str, *, plus: bool = False) -> str:
         try:
             out.append(bytes.fromhex(part[:2].decode()))
         except ValueError as e:
-            raise errdefs.InvalidArgument(f"unable to parse stdout uri: invalid URL escape in {text!r}") from e
+            raise errdefs.InvalidArgument(
+                f"unable to parse stdout uri: invalid URL escape in {text!r}"
+            ) from e
         out.append(part[2:])
     return b"".join(out).decode("utf-8", "surrogateescape")

@@ -6,13 +6,15 @@ Spec: containerd docs/runtime-v2.md#io
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
 
 from pycontainerd.lib import errdefs
 from pycontainerd.shim import spawn
 from pycontainerd.shim.io import ProcessIO, Stdio, open_fifo_writer, split_uri
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.options import Options
     from pycontainerd.shim.reaper import Reaper

@@ -8,18 +8,19 @@ Man: epoll(7), signal(7)
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
 from heapq import heappop, heappush
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar
-
-import _signal
+from typing import TypeVar
 
 from pycontainerd.shim.future import Future
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
 T = TypeVar("T")
 
@@ -75,9 +76,13 @@ class Loop:
         self._epoll.modify(fd, events)
 
     def unwatch(self, fd: int) -> None:
-        """Stops watching; an fd that isn't watched is fine."""
+        """Stops watching; an fd that isn't watched, or was closed a moment ago, is fine."""
         if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            try:
+                self._epoll.unregister(fd)
+            except OSError as e:
+                if e.errno not in (2, 9):  # ENOENT, EBADF: closing it took it out of the set
+                    raise
 
     def later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
         """Calls back after a while."""

@@ -6,13 +6,15 @@ Spec: containerd.runc.v1.Options
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
 
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.api.light import runc_v1
-from pycontainerd.shim import document
+from pycontainerd.lib.oci import document
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pycontainerd.lib.api.light import wkt
 
 TYPE_NAME: Final = "containerd.runc.v1.Options"

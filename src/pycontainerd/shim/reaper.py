@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 from time import time_ns
-from typing import TYPE_CHECKING
 
 from pycontainerd.shim.future import Future
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

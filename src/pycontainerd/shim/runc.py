@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import os
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
 
 from pycontainerd.lib import errdefs, trace
-from pycontainerd.shim import document, spawn
+from pycontainerd.lib.oci import document
+from pycontainerd.shim import spawn
 from pycontainerd.shim.loop import READ
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Final
 
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.options import Options
@@ -40,7 +42,9 @@ class RuntimeFailed(errdefs.Unknown):
     def in_words(self, prefix: str) -> errdefs.Unknown:
         """The error for the client: `OCI runtime create failed: <what the runtime said>`."""
         if self.log_error:
-            return errdefs.Unknown(f"{prefix}: unable to retrieve OCI runtime error ({self.log_error}): {self}")
+            return errdefs.Unknown(
+                f"{prefix}: unable to retrieve OCI runtime error ({self.log_error}): {self}"
+            )
         return errdefs.Unknown(f"{prefix}: {self.said or self}")
 
 
@@ -111,7 +115,9 @@ class Runc:
         """Lets init run its program."""
         await self._run(["start", id])
 
-    async def exec(self, id: str, exec_id: str, process: bytes, stdio: Sequence[int], console_socket: str) -> int:
+    async def exec(
+        self, id: str, exec_id: str, process: bytes, stdio: Sequence[int], console_socket: str
+    ) -> int:
         """Runs another process from its JSON description; gives its pid."""
         process_path = _temporary_file(process)
         pid_file = f"{self._bundle}/{exec_id}.pid"

@@ -5,16 +5,17 @@ Man: posix_spawn(3)
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Final
-
 import _signal
+import os
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
 # Python ignores these; a program must find them as a shell would leave them.
 _DEFAULT_SIGNALS: Final = (_signal.SIGPIPE, _signal.SIGXFSZ)
+
 
 def start(argv: Sequence[str], environ: Mapping[str, str], fds: Mapping[int, int]) -> int:
     """Runs a program found on PATH with exactly `fds` (number in the child -> borrowed fd); 0-2 default to /dev/null.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pycontainerd.lib import errdefs
 from pycontainerd.shim import console, io_open
 from pycontainerd.shim.future import Future, Lock
 from pycontainerd.shim.process import state
 from pycontainerd.shim.runc import RuntimeFailed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -110,7 +109,9 @@ class Process:
         io.close_child_fds()
         self.io = io
 
-    async def _run_with_terminal(self, prefix: str, run: Callable[[Sequence[int], str], Awaitable[int]]) -> None:
+    async def _run_with_terminal(
+        self, prefix: str, run: Callable[[Sequence[int], str], Awaitable[int]]
+    ) -> None:
         from pycontainerd.shim.io import ProcessIO
 
         io = ProcessIO(self.world.loop, self.world.reaper)
@@ -135,5 +136,7 @@ class Process:
         if self.io is None:
             return
         if not await self.io.drained(DRAIN_TIMEOUT_S):
-            self.world.log.error(f"failed to drain process {self.id} io", error=errdefs.DeadlineExceeded.reason)
+            self.world.log.error(
+                f"failed to drain process {self.id} io", error=errdefs.DeadlineExceeded.reason
+            )
         self.io.close()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
 
 from pycontainerd.lib import errdefs
 from pycontainerd.shim.process import state
 from pycontainerd.shim.process.base import Process
 from pycontainerd.shim.process.init import kill_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainerd.shim.io import Stdio
     from pycontainerd.shim.io_open import Owner

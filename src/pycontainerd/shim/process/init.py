@@ -5,13 +5,14 @@ Spec: containerd docs/runtime-v2.md, runtime-spec runtime.md#lifecycle
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pycontainerd.lib import errdefs
 from pycontainerd.shim.process import state
 from pycontainerd.shim.process.base import Process
 from pycontainerd.shim.runc import RuntimeFailed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,7 +30,9 @@ class Runtime(Protocol):
     async def start(self, id: str) -> None:
         """Lets init run."""
 
-    async def exec(self, id: str, exec_id: str, process: bytes, stdio: Sequence[int], console_socket: str) -> int:
+    async def exec(
+        self, id: str, exec_id: str, process: bytes, stdio: Sequence[int], console_socket: str
+    ) -> int:
         """Gives the new process's pid."""
 
     async def kill(self, id: str, signal: int, everyone: bool) -> None:

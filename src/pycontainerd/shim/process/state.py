@@ -11,9 +11,11 @@ Spec: containerd docs/runtime-v2.md
 
 from __future__ import annotations
 
-from typing import Final
-
 from pycontainerd.lib import errdefs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 CREATED: Final = "created"
 RUNNING: Final = "running"
