@@ -64,21 +64,27 @@ class Pump:
         self._close = close
         self._pending = memoryview(b"")
         self._waits_for_target = False
+        self._is_started = False
         self.done: Future[None] = Future()
 
     def start(self) -> None:
         """Begins to copy."""
+        self._is_started = True
         self._read_when_ready()
 
     def stop(self) -> None:
-        """Ends without waiting for the source's end; what the target takes at once is still written."""
+        """Ends without waiting for the source's end; what the target takes at once is still written.
+
+        A pump that was never started writes nothing: what a failed runtime said is not the container's output.
+        """
         if self.done.done:
             return
-        self._forget()
-        try:
-            self._drain()
-        except OSError:
-            self._pending = memoryview(b"")  # the reader has gone: nobody is left to miss it
+        if self._is_started:
+            self._forget()
+            try:
+                self._drain()
+            except OSError:
+                self._pending = memoryview(b"")  # the reader has gone: nobody is left to miss it
         for fd in self._close:
             os.close(fd)
         self.done.set(None)

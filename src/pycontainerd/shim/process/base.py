@@ -5,6 +5,7 @@ from __future__ import annotations
 from pycontainerd.lib import errdefs
 from pycontainerd.shim import console, io_open
 from pycontainerd.shim.future import Future, Lock
+from pycontainerd.shim.io import ProcessIO
 from pycontainerd.shim.process import state
 from pycontainerd.shim.runc import RuntimeFailed
 
@@ -12,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from pycontainerd.shim.io import ProcessIO, Stdio
+    from pycontainerd.shim.io import Stdio
     from pycontainerd.shim.io_open import Owner
     from pycontainerd.shim.reaper import Exit
     from pycontainerd.shim.world import World
@@ -35,6 +36,7 @@ class Process:
         self.exit_status = 0
         self.exited_at_nanos = 0
         self.io: ProcessIO | None = None
+        self._stdin_is_closed = False
         self.lock = Lock()
         self.waiters: list[Future[None]] = []
 
@@ -78,7 +80,8 @@ class Process:
             self.io.resize(width, height)
 
     def close_stdin(self) -> None:
-        """CloseIO."""
+        """CloseIO; one that comes before the streams are open counts as well."""
+        self._stdin_is_closed = True
         if self.io is not None:
             self.io.close_stdin()
 
@@ -89,47 +92,39 @@ class Process:
 
         A failure leaves no stream open and says `<prefix>: <what the runtime said>`.
         """
-        if self.stdio.terminal:
-            await self._run_with_terminal(prefix, run)
-        else:
-            await self._run_with_pipes(prefix, run)
-        assert self.io is not None
-        self.io.start()
-
-    async def _run_with_pipes(self, prefix: str, run: Callable[[Sequence[int], str], Awaitable[int]]) -> None:
-        io = await io_open.open_process_io(self.world.loop, self.world.reaper, self.stdio, self.owner)
-        try:
-            self.pid = await run(io.child_fds, "")
-        except RuntimeFailed as e:
-            io.close()
-            raise e.in_words(prefix) from e
-        except BaseException:
-            io.close()
-            raise
-        io.close_child_fds()
+        io = await self._open_streams()
+        # From here on CloseIO finds them: the client writes, and may be done, while the runtime still works.
         self.io = io
+        try:
+            await self._run(io, run)
+        except BaseException as e:
+            self.io = None
+            io.close()
+            if isinstance(e, RuntimeFailed):
+                raise e.in_words(prefix) from e
+            raise
+        io.start()
+        if self._stdin_is_closed:
+            io.close_stdin()
 
-    async def _run_with_terminal(
-        self, prefix: str, run: Callable[[Sequence[int], str], Awaitable[int]]
-    ) -> None:
-        from pycontainerd.shim.io import ProcessIO
+    async def _open_streams(self) -> ProcessIO:
+        if self.stdio.terminal:
+            return ProcessIO(self.world.loop, self.world.reaper)
+        return await io_open.open_process_io(self.world.loop, self.world.reaper, self.stdio, self.owner)
 
-        io = ProcessIO(self.world.loop, self.world.reaper)
+    async def _run(self, io: ProcessIO, run: Callable[[Sequence[int], str], Awaitable[int]]) -> None:
+        if not self.stdio.terminal:
+            self.pid = await run(io.child_fds, "")
+            io.close_child_fds()
+            return
         socket = console.ConsoleSocket()
         try:
             # The runtime connects and sends before it exits, so its message waits here until it is received.
             self.pid = await run((), socket.path)
             master_fd = await socket.receive(self.world.loop)
             await console.attach(io, master_fd, self.stdio, self.owner)
-        except RuntimeFailed as e:
-            io.close()
-            raise e.in_words(prefix) from e
-        except BaseException:
-            io.close()
-            raise
         finally:
             socket.close()
-        self.io = io
 
     async def close_streams(self) -> None:
         """Waits for the output to be copied to its end, a while, and closes everything."""
