@@ -6,14 +6,18 @@ the coroutine when it has come, and a lock that keeps its waiters in order.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from _collections import deque
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
-    from typing import Any
+    from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
+else:
+    # typing is a quarter of what the shim may import: at run time Generic[T] is object.
+    T = None
+    Generic = {T: object}
 
 
 class Future(Generic[T]):

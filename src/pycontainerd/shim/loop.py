@@ -13,16 +13,15 @@ import os
 import select
 from heapq import heappop, heappush
 from time import monotonic
-from typing import TypeVar
 
 from pycontainerd.shim.future import Future
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
+    from typing import Final, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import _socket
 import os
-from collections import deque
+from _collections import deque
 from time import time_ns
 
 from pycontainerd.lib import errdefs

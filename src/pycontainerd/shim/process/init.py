@@ -5,8 +5,6 @@ Spec: containerd docs/runtime-v2.md, runtime-spec runtime.md#lifecycle
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from pycontainerd.lib import errdefs
 from pycontainerd.shim.process import state
 from pycontainerd.shim.process.base import Process
@@ -14,44 +12,45 @@ from pycontainerd.shim.runc import RuntimeFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
     from collections.abc import Sequence
 
     from pycontainerd.shim.io import Stdio
     from pycontainerd.shim.io_open import Owner
     from pycontainerd.shim.world import World
 
+    class Runtime(Protocol):
+        """What makes and keeps containers: a program (runc.py) or libcontainer in a worker (libcontainer.py)."""
 
-class Runtime(Protocol):
-    """What makes and keeps containers: a program (runc.py) or libcontainer in a worker (libcontainer.py)."""
+        async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
+            """Gives init's pid; init waits for `start`."""
 
-    async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
-        """Gives init's pid; init waits for `start`."""
+        async def start(self, id: str) -> None:
+            """Lets init run."""
 
-    async def start(self, id: str) -> None:
-        """Lets init run."""
+        async def exec(
+            self, id: str, exec_id: str, process: bytes, stdio: Sequence[int], console_socket: str
+        ) -> int:
+            """Gives the new process's pid."""
 
-    async def exec(
-        self, id: str, exec_id: str, process: bytes, stdio: Sequence[int], console_socket: str
-    ) -> int:
-        """Gives the new process's pid."""
+        async def kill(self, id: str, signal: int, everyone: bool) -> None:
+            """Signals init or everyone."""
 
-    async def kill(self, id: str, signal: int, everyone: bool) -> None:
-        """Signals init or everyone."""
+        async def delete(self, id: str, *, force: bool = False) -> None:
+            """Removes what the kernel and the state folder hold."""
 
-    async def delete(self, id: str, *, force: bool = False) -> None:
-        """Removes what the kernel and the state folder hold."""
+        async def pause(self, id: str) -> None:
+            """Freezes."""
 
-    async def pause(self, id: str) -> None:
-        """Freezes."""
+        async def resume(self, id: str) -> None:
+            """Thaws."""
 
-    async def resume(self, id: str) -> None:
-        """Thaws."""
+        async def update(self, id: str, resources: bytes) -> None:
+            """New limits."""
 
-    async def update(self, id: str, resources: bytes) -> None:
-        """New limits."""
+        async def processes(self, id: str) -> list[int]:
+            """Host pids."""
 
-    async def processes(self, id: str) -> list[int]:
-        """Host pids."""
 
 
 class Init(Process):
