@@ -1,0 +1,1 @@
+"""Typed OCI documents: what image-spec and runtime-spec define, parsed strictly."""
