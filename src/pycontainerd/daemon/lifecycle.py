@@ -101,7 +101,9 @@ async def _stop(
         database.close()
 
 
-async def _watch_idle(context: Context, dispatcher: Dispatcher, idle_exit_s: int, stop: asyncio.Event) -> None:
+async def _watch_idle(
+    context: Context, dispatcher: Dispatcher, idle_exit_s: int, stop: asyncio.Event
+) -> None:
     """Sets `stop` once nothing has needed the daemon for that long."""
     while not stop.is_set():
         await asyncio.sleep(_IDLE_CHECK_S)
@@ -144,7 +146,10 @@ def _dump_stacks(log: Logger) -> None:
         for ident, frame in sys._current_frames().items()  # noqa: SLF001 -- the documented way to all stacks
     ]
     for task in asyncio.all_tasks():
-        lines = [f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" for frame in task.get_stack()]
+        lines = [
+            f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
+            for frame in task.get_stack()
+        ]
         parts.append("\n".join([f"task {task.get_name()} {task.get_coro()!r}:", *lines]))
     log.info("=== BEGIN goroutine stack dump ===\n" + "\n".join(parts) + "\n=== END goroutine stack dump ===")
 

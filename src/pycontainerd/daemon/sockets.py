@@ -71,7 +71,9 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise InvalidArgument(f"{path} exists and is not a socket", hint="remove it, or use another --address")
+        raise InvalidArgument(
+            f"{path} exists and is not a socket", hint="remove it, or use another --address"
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         try:
             probe.connect(path)
@@ -79,7 +81,8 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
     raise AlreadyExists(
-        f"another daemon is answering on {path}", hint="talk to that one, stop it, or give this one another --address"
+        f"another daemon is answering on {path}",
+        hint="talk to that one, stop it, or give this one another --address",
     )
 
 

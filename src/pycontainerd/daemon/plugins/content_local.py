@@ -337,9 +337,7 @@ def _begin(store: LocalContentStore, path: str, ref: str, total_bytes: int) -> L
     fd = os.open(f"{path}/data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     # Last: an ingest without its ref file is a bad one.
     files.write_atomic(f"{path}/ref", ref.encode())
-    return LocalWriter(
-        store, path, ref, fd, digests.new_hash(), Status(ref, 0, total_bytes, "", now, now)
-    )
+    return LocalWriter(store, path, ref, fd, digests.new_hash(), Status(ref, 0, total_bytes, "", now, now))
 
 
 def _read_time(path: str) -> int:

@@ -33,7 +33,10 @@ class Scheduler:
     """One task on the event loop; `run()` it, and tell it about commits with `note`."""
 
     def __init__(
-        self, collect: Callable[[], Awaitable[None]], settings: Settings, on_error: Callable[[BaseException], None]
+        self,
+        collect: Callable[[], Awaitable[None]],
+        settings: Settings,
+        on_error: Callable[[BaseException], None],
     ) -> None:
         self._collect = collect
         self._settings = settings
@@ -78,7 +81,7 @@ class Scheduler:
                 await self._pause(max(self._settings.schedule_delay_s, earliest - time.monotonic()))
             await self._collect_once()
 
-    def _count(self, dirty: bool) -> None:  # noqa: FBT001 -- called by the loop with one positional value
+    def _count(self, dirty: bool) -> None:
         self._mutations += 1
         if dirty:
             self._deletions += 1

@@ -70,9 +70,7 @@ def copy_tree(source: str, target: str) -> None:
         _copy_metadata(os.path.join(source, path), os.path.join(target, path), status)
 
 
-def _copy_entry(
-    source: str, target: str, status: os.stat_result, links: dict[tuple[int, int], str]
-) -> None:
+def _copy_entry(source: str, target: str, status: os.stat_result, links: dict[tuple[int, int], str]) -> None:
     inode = (status.st_dev, status.st_ino)
     if status.st_nlink > 1:
         if inode in links:

@@ -113,9 +113,7 @@ class SnapshotNodes:
 
         def change(tx: Transaction) -> None:
             if tx.row("SELECT 1 FROM snapshot_nodes WHERE snapshotter=? AND key=?", self._name, name):
-                raise AlreadyExists(
-                    f"failed to commit snapshot: committed snapshot {name}: already exists"
-                )
+                raise AlreadyExists(f"failed to commit snapshot: committed snapshot {name}: already exists")
             row = tx.row(_SELECT + " AND key=?", self._name, key)
             if row is None:
                 raise NotFound(
@@ -158,7 +156,9 @@ class SnapshotNodes:
     def _parent_ids(self, tx: Transaction, parent: str) -> list[str]:
         ids: list[str] = []
         while parent:
-            row = tx.row("SELECT id, parent FROM snapshot_nodes WHERE snapshotter=? AND key=?", self._name, parent)
+            row = tx.row(
+                "SELECT id, parent FROM snapshot_nodes WHERE snapshotter=? AND key=?", self._name, parent
+            )
             if row is None:
                 raise NotFound("failed to get parent chain: missing parent: not found")
             ids.append(str(row[0]))
