@@ -1,0 +1,326 @@
+"""Synchronous ttrpc client: many calls on one connection, for the CLI, the forkserver and the shim's publisher.
+
+`call()` waits. `start()` does not: a loop polls `fileno()` (for writing too while `wants_write`), calls `pump()` when it
+is ready, and looks at `Pending.done`.
+
+Spec: ttrpc PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+import _socket
+import select
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib.ttrpc.address import socket_path
+from pycontainerd.lib.ttrpc.connection import ClientConnection, DataEvent, ResponseEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pycontainerd.lib.ttrpc.connection import ClientEvent
+
+_READ_SIZE: Final = 64 << 10
+_NO_METADATA: Final[dict[str, str]] = {}
+
+
+class Closed(errdefs.Unavailable):
+    """The connection is gone; whether the server did what was asked isn't known."""
+
+    reason = "ttrpc: closed"
+
+
+def with_trace(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """Metadata plus the traceparent of the step that runs now."""
+    parent = trace.traceparent()
+    return {**metadata, trace.HEADER: parent} if parent and trace.HEADER not in metadata else metadata
+
+
+class Pending:
+    """A unary call under way."""
+
+    __slots__ = ("_error", "_payload", "done", "stream_id")
+
+    def __init__(self, stream_id: int) -> None:
+        self.stream_id = stream_id
+        self.done = False
+        self._payload = b""
+        self._error: errdefs.ContainerdError | None = None
+
+    def handle(self, event: ClientEvent) -> None:
+        """Takes the event that ends the call."""
+        if isinstance(event, ResponseEvent):
+            self.end(event.payload, event.error)
+
+    def end(self, payload: bytes = b"", error: errdefs.ContainerdError | None = None) -> None:
+        """Settles the call."""
+        self.done, self._payload, self._error = True, payload, error
+
+    def result(self) -> bytes:
+        """The answer of a call that is done; raises its error."""
+        if self._error is not None:
+            raise self._error
+        return self._payload
+
+
+class Stream:
+    """One streaming call. Closing it early only stops listening: ttrpc has no cancel message."""
+
+    __slots__ = ("_client", "_ended", "_error", "_queue", "stream_id")
+
+    def __init__(self, client: Client, stream_id: int) -> None:
+        self._client = client
+        self.stream_id = stream_id
+        self._queue: list[bytes] = []
+        self._ended = False
+        self._error: errdefs.ContainerdError | None = None
+
+    def handle(self, event: ClientEvent) -> None:
+        """Takes what arrives for this stream."""
+        if isinstance(event, DataEvent):
+            self._queue.append(event.payload)
+            return
+        if isinstance(event, ResponseEvent) and event.error is None:
+            self._queue.append(event.payload)
+        self.end(error=event.error if isinstance(event, ResponseEvent) else None)
+
+    def end(self, payload: bytes = b"", error: errdefs.ContainerdError | None = None) -> None:
+        """Ends the stream from outside, as a lost connection does."""
+        self._ended, self._error = True, error
+
+    def send(self, payload: bytes) -> None:
+        """Sends one message, waiting while the socket is full."""
+        self._client.send_data(self.stream_id, payload)
+
+    def close_send(self) -> None:
+        """Says that no more messages follow."""
+        self._client.close_send(self.stream_id)
+
+    def receive(self, timeout_s: float = 0) -> bytes | None:
+        """The next message, None at the end; raises the call's error. `timeout_s` 0 waits for ever."""
+        deadline = monotonic() + timeout_s if timeout_s else None
+        while not self._queue and not self._ended:
+            self._client.wait(deadline)
+        if self._queue:
+            return self._queue.pop(0)
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (message := self.receive()) is not None:
+            yield message
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._client.forget(self.stream_id)
+
+
+class Client:
+    """A connection; owns its socket. Not for use by two threads."""
+
+    __slots__ = ("_calls", "_connection", "_output", "_socket", "closed")
+
+    def __init__(self, connected: _socket.socket) -> None:
+        connected.setblocking(False)
+        self._socket = connected
+        self._connection = ClientConnection()
+        self._calls: dict[int, Pending | Stream] = {}
+        self._output = memoryview(b"")
+        self.closed = False
+
+    @classmethod
+    def connect(cls, path: str, timeout_s: float = 10) -> Client:
+        """Connects to a unix socket. Raises Unavailable when nobody answers there."""
+        target = socket_path(path)
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            sock.settimeout(timeout_s or None)
+            sock.connect(target)
+        except OSError as e:
+            sock.close()
+            raise errdefs.Unavailable(
+                f"failed to dial {path!r}: {e.strerror or e}", errno=e.errno or 0
+            ) from e
+        return cls(sock)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The socket, for poll loops; still owned by the client."""
+        return self._socket.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether bytes wait for the socket to take them."""
+        return bool(self._output) or self._connection.has_output()
+
+    def call(
+        self,
+        service: str,
+        method: str,
+        payload: bytes = b"",
+        metadata: Mapping[str, str] = _NO_METADATA,
+        timeout_s: float = 0,
+    ) -> bytes:
+        """One call, waited for. Raises the server's error, DeadlineExceeded, or Closed. `timeout_s` 0 waits for ever."""
+        deadline = monotonic() + timeout_s if timeout_s else None
+        pending = self.start(service, method, payload, metadata, timeout_s)
+        while not pending.done:
+            try:
+                self.wait(deadline)
+            except errdefs.DeadlineExceeded:
+                self.forget(pending.stream_id)
+                raise
+        return pending.result()
+
+    def start(
+        self,
+        service: str,
+        method: str,
+        payload: bytes = b"",
+        metadata: Mapping[str, str] = _NO_METADATA,
+        timeout_s: float = 0,
+    ) -> Pending:
+        """Sends a call and gives its handle without waiting; `timeout_s` is what the server is told."""
+        stream_id = self._request(service, method, payload, metadata, timeout_s)
+        pending = Pending(stream_id)
+        self._calls[stream_id] = pending
+        self.flush()
+        return pending
+
+    def stream(
+        self,
+        service: str,
+        method: str,
+        payload: bytes = b"",
+        metadata: Mapping[str, str] = _NO_METADATA,
+        timeout_s: float = 0,
+        *,
+        client_streaming: bool = False,
+        server_streaming: bool = True,
+    ) -> Stream:
+        """Opens a streaming call; a client-stream call's one answer comes out of `receive()` too."""
+        stream_id = self._request(
+            service,
+            method,
+            payload,
+            metadata,
+            timeout_s,
+            client_streaming=client_streaming,
+            server_streaming=server_streaming,
+        )
+        stream = Stream(self, stream_id)
+        self._calls[stream_id] = stream
+        self.flush()
+        return stream
+
+    def send_data(self, stream_id: int, payload: bytes) -> None:
+        """One message of a stream; waits until the socket has taken it, so that a fast sender stays bounded."""
+        self._connection.send_data(stream_id, payload)
+        self.flush()
+        while self.wants_write and not self.closed:
+            self.wait(None)
+
+    def close_send(self, stream_id: int) -> None:
+        """Ends this side of a stream."""
+        self._connection.close_send(stream_id)
+        self.flush()
+
+    def forget(self, stream_id: int) -> None:
+        """Stops waiting for a call."""
+        self._connection.forget(stream_id)
+        self._calls.pop(stream_id, None)
+
+    def wait(self, deadline: float | None) -> None:
+        """Waits for the socket once and pumps. Raises DeadlineExceeded at `deadline` (monotonic seconds), Closed."""
+        if self.closed:
+            raise Closed
+        poller = select.poll()
+        poller.register(self._socket.fileno(), select.POLLIN | (select.POLLOUT if self.wants_write else 0))
+        left_ms = None if deadline is None else max(0, int((deadline - monotonic()) * 1000 + 0.999))
+        if not poller.poll(left_ms) and deadline is not None and monotonic() >= deadline:
+            raise errdefs.DeadlineExceeded
+        self.pump()
+
+    def pump(self) -> None:
+        """Moves what can be moved without waiting, and settles the calls that are answered."""
+        self.flush()
+        while not self.closed:
+            try:
+                data = self._socket.recv(_READ_SIZE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._lost()
+                return
+            for event in self._connection.receive(data):
+                self._settle(event)
+
+    def flush(self) -> None:
+        """Sends as much as the socket takes."""
+        while not self.closed:
+            if not self._output:
+                self._output = memoryview(self._connection.take_output())
+            if not self._output:
+                return
+            try:
+                sent = self._socket.send(self._output, _socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._lost()
+                return
+            self._output = self._output[sent:]
+
+    def close(self) -> None:
+        """Closes the connection; calls under way end with Closed."""
+        self._lost()
+
+    def _request(
+        self,
+        service: str,
+        method: str,
+        payload: bytes,
+        metadata: Mapping[str, str],
+        timeout_s: float,
+        *,
+        client_streaming: bool = False,
+        server_streaming: bool = False,
+    ) -> int:
+        if self.closed:
+            raise Closed
+        return self._connection.request(
+            service,
+            method,
+            payload,
+            with_trace(metadata),
+            int(timeout_s * 1e9),
+            client_streaming=client_streaming,
+            server_streaming=server_streaming,
+        )
+
+    def _settle(self, event: ClientEvent) -> None:
+        call = self._calls.get(event.stream_id)
+        if call is None:
+            return
+        if not isinstance(event, DataEvent):
+            del self._calls[event.stream_id]
+        call.handle(event)
+
+    def _lost(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._socket.close()
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.end(error=Closed())

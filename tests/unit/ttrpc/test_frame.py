@@ -1,0 +1,69 @@
+"""ttrpc frames: bytes of the wire specification, arbitrary cuts, the cap."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycontainerd.lib.errdefs import ResourceExhausted
+from pycontainerd.lib.ttrpc.frame import (
+    DATA,
+    MAX_PAYLOAD,
+    NO_DATA,
+    REMOTE_CLOSED,
+    REQUEST,
+    Frame,
+    FrameReader,
+    encode,
+)
+
+frames = st.builds(
+    Frame,
+    stream_id=st.integers(0, 2**32 - 1),
+    kind=st.integers(0, 255),
+    flags=st.integers(0, 255),
+    payload=st.binary(max_size=300),
+)
+
+
+def test_header_is_length_stream_type_flags_in_big_endian() -> None:
+    assert encode(3, REQUEST, 0, b"hi").hex() == "000000020000000301006869"
+    assert encode(1, DATA, REMOTE_CLOSED | NO_DATA, b"").hex() == "00000000000000010305"
+
+
+@given(st.lists(frames, max_size=5), st.data())
+def test_frames_survive_any_cut_of_the_stream(expected: list[Frame], data: st.DataObject) -> None:
+    stream = b"".join(encode(f.stream_id, f.kind, f.flags, f.payload) for f in expected)
+    reader, got = FrameReader(), []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        got += reader.feed(stream[:cut])
+        stream = stream[cut:]
+    assert got == expected
+    assert reader.buffered_bytes == 0
+
+
+@given(st.binary(max_size=4000))
+def test_any_bytes_are_taken_without_error_and_without_hoarding(junk: bytes) -> None:
+    reader = FrameReader()
+    reader.feed(junk)
+    assert reader.buffered_bytes <= len(junk)
+
+
+def test_largest_payload_passes_and_one_byte_more_does_not() -> None:
+    largest = bytes(MAX_PAYLOAD)
+    (whole,) = FrameReader().feed(encode(1, REQUEST, 0, largest))
+    assert whole.payload == largest
+    with pytest.raises(
+        ResourceExhausted, match="message length 4194305 exceed maximum message size of 4194304"
+    ):
+        encode(1, REQUEST, 0, largest + b"x")
+
+
+def test_oversized_frame_is_reported_at_once_thrown_away_and_survived() -> None:
+    reader = FrameReader()
+    (oversize,) = reader.feed((MAX_PAYLOAD + 1).to_bytes(4, "big") + bytes.fromhex("0000000701") + b"\0")
+    assert (oversize.stream_id, oversize.oversize_bytes, oversize.payload) == (7, MAX_PAYLOAD + 1, b"")
+    for _ in range(4):
+        assert reader.feed(bytes(1 << 20)) == []
+        assert reader.buffered_bytes == 0
+    assert reader.feed(b"\0" + encode(9, REQUEST, 0, b"next")) == [Frame(9, REQUEST, 0, b"next")]
