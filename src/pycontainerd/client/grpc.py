@@ -32,7 +32,7 @@ class _BytesCodec(CodecBase):
     """Payloads are encoded by lib.api before they come here."""
 
     @property
-    def __content_subtype__(self) -> str:  # noqa: PLW3201 - grpclib's name
+    def __content_subtype__(self) -> str:
         return "proto"
 
     def encode(self, message: Any, message_type: Any) -> bytes:
@@ -64,7 +64,9 @@ class GrpcPending:
 class GrpcStream:
     """One streaming call: a task in the thread moves messages through two bounded queues."""
 
-    def __init__(self, client: GrpcClient, name: str, cardinality: Cardinality, metadata: dict[str, str]) -> None:
+    def __init__(
+        self, client: GrpcClient, name: str, cardinality: Cardinality, metadata: dict[str, str]
+    ) -> None:
         self._client = client
         self._inbox: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_MAX_QUEUE)
         self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue(4)
@@ -73,7 +75,9 @@ class GrpcStream:
 
     async def _run(self, name: str, cardinality: Cardinality, metadata: dict[str, str]) -> None:
         try:
-            async with self._client.channel.request(name, cardinality, bytes, bytes, metadata=metadata) as stream:
+            async with self._client.channel.request(
+                name, cardinality, bytes, bytes, metadata=metadata
+            ) as stream:
                 sender = asyncio.ensure_future(self._send_all(stream))
                 try:
                     while (message := await stream.recv_message()) is not None:

@@ -65,13 +65,23 @@ class Transport(Protocol):
         ...
 
     def call(
-        self, service: str, method: str, payload: bytes = b"", metadata: Mapping[str, str] = ..., timeout_s: float = 0
+        self,
+        service: str,
+        method: str,
+        payload: bytes = b"",
+        metadata: Mapping[str, str] = ...,
+        timeout_s: float = 0,
     ) -> bytes:
         """One call, waited for."""
         ...
 
     def start(
-        self, service: str, method: str, payload: bytes = b"", metadata: Mapping[str, str] = ..., timeout_s: float = 0
+        self,
+        service: str,
+        method: str,
+        payload: bytes = b"",
+        metadata: Mapping[str, str] = ...,
+        timeout_s: float = 0,
     ) -> Pending:
         """One call, not waited for."""
         ...

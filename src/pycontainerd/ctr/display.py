@@ -131,7 +131,11 @@ def human_age(seconds: float) -> str:
     hours = int(seconds / 3600 + 0.5)
     if hours < 48:
         return "About an hour" if hours == 1 else f"{hours} hours"
-    for limit, unit, name in ((24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"), (24 * 730, 24 * 30, "months")):
+    for limit, unit, name in (
+        (24 * 14, 24, "days"),
+        (24 * 60, 24 * 7, "weeks"),
+        (24 * 730, 24 * 30, "months"),
+    ):
         if hours < limit:
             return f"{hours // unit} {name}"
     return f"{int(seconds / 3600) // 24 // 365} years"

@@ -142,7 +142,13 @@ def convert(flag: Flag, name: str, text: str) -> Any:
 def parse_int(text: str, *, signed: bool = True) -> int:
     """A Go integer literal (0x, 0o, 0b, underscores only inside those): 64 bits; ValueError or OverflowError."""
     digits = text[1:] if signed and text[:1] in {"-", "+"} else text
-    if not digits or not digits.isascii() or not digits[0].isdigit() or digits.endswith("_") or "__" in digits:
+    if (
+        not digits
+        or not digits.isascii()
+        or not digits[0].isdigit()
+        or digits.endswith("_")
+        or "__" in digits
+    ):
         raise ValueError(text)
     if digits.isdigit() and digits[0] == "0" and len(digits) > 1:
         number = int(digits, 8)
@@ -169,7 +175,13 @@ def parse_duration(text: str) -> int:
         number, rest = rest[:size], rest[size:]
         unit_size = next((at for at, char in enumerate(rest) if char in "0123456789."), len(rest))
         unit, rest = rest[:unit_size], rest[unit_size:]
-        if not number or not number.isascii() or number.count(".") > 1 or number == "." or unit not in _UNIT_NANOS:
+        if (
+            not number
+            or not number.isascii()
+            or number.count(".") > 1
+            or number == "."
+            or unit not in _UNIT_NANOS
+        ):
             raise ValueError(text)
         total += float(number) * _UNIT_NANOS[unit]
     return sign * round(total)
@@ -217,9 +229,7 @@ def parse(values: Values, argv: Sequence[str], *, anywhere: bool = False) -> lis
     return arguments
 
 
-def _store(
-    values: Values, word: str, argv: Sequence[str], position: int, parts: tuple[str, str, str]
-) -> int:
+def _store(values: Values, word: str, argv: Sequence[str], position: int, parts: tuple[str, str, str]) -> int:
     name, equals, text = parts
     if not name or name.startswith(("-", "=")):
         raise UsageError(f"bad flag syntax: {word}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COMPLETION = "--generate-bash-completion"
 
 
-class _Finished(Exception):  # noqa: N818 - not an error: help was shown, or a status is known already
+class _Finished(Exception):  # not an error: help was shown, and a status is known
     def __init__(self, status: int = 0) -> None:
         super().__init__(status)
         self.status = status
@@ -57,7 +57,9 @@ def _run(program: str, words: list[str]) -> int:
     if completing:
         words = words[:-1]
     root = Values((*tree.FLAGS, *tree.COMMON_FLAGS), {} if completing else os.environ)
-    rest = _parse_or_explain(root, words, "Incorrect Usage.", lambda: _root_help(program), completing=completing)
+    rest = _parse_or_explain(
+        root, words, "Incorrect Usage.", lambda: _root_help(program), completing=completing
+    )
     if root.on("version"):
         from pycontainerd.version import __version__
 
@@ -95,7 +97,9 @@ def _run_group(program: str, group: Group, root: Values, words: list[str], *, co
         wanted = _find(commands, rest[1]) if len(rest) > 1 else None
         if len(rest) > 1 and wanted is None:
             return _unknown(rest[1], [name for known in commands for name in known.names])
-        _group_help(title, group, module) if wanted is None else _command_help(f"{title} {wanted.names[0]}", wanted)
+        _group_help(title, group, module) if wanted is None else _command_help(
+            f"{title} {wanted.names[0]}", wanted
+        )
         return 0
     if found is None:
         return _unknown(rest[0], [name for known in commands for name in known.names])
@@ -121,12 +125,18 @@ def _run_command(
         plural = "s" if len(missing) > 1 else ""
         raise UsageError(f'Required flag{plural} "{quoted}" not set')
     call = Call(root, group, values, arguments)
-    with trace.span("command", name=title):
+    with trace.span("command", title=title):
         return command.run(call)
 
 
 def _parse_or_explain(
-    values: Values, words: Sequence[str], prefix: str, explain: Any, *, anywhere: bool = False, completing: bool = False
+    values: Values,
+    words: Sequence[str],
+    prefix: str,
+    explain: Any,
+    *,
+    anywhere: bool = False,
+    completing: bool = False,
 ) -> list[str]:
     try:
         return parse(values, words, anywhere=anywhere)
@@ -156,7 +166,9 @@ def _complete(names: Sequence[tuple[str, ...]]) -> int:
 
 def _unknown(name: str, known: Sequence[str]) -> int:
     """Unlike ctr 1.6, which exits 3 here: every usage error of ours exits 1."""
-    close = [word for word in known if len(word) > 2 and (word.startswith(name[:3]) or name.startswith(word[:3]))]
+    close = [
+        word for word in known if len(word) > 2 and (word.startswith(name[:3]) or name.startswith(word[:3]))
+    ]
     hint = f"did you mean {' or '.join(close[:3])}?" if close else "see --help for what there is"
     sys.stderr.write(f"No help topic for '{name}'\n")
     if sys.stderr.isatty():
