@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Final
 
 LEVELS: Final = {
     "trace": 6,
@@ -74,7 +75,7 @@ class Logger:
         self,
         fd: int = 2,
         level: str = "info",
-        format: str = "text",
+        format: str = "text",  # noqa: A002 - runc calls it --log-format
         **fields: object,
     ) -> None:
         self.fd = fd

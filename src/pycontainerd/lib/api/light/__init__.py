@@ -1,0 +1,1 @@
+"""The messages on the small codec: for the CLIs, the client, the shim and the runtime."""

@@ -1,0 +1,67 @@
+"""From a launcher's file name to the program's main, and back to the paths of the launchers.
+
+Every file in bin/ is the same sh/Python polyglot; `run` is the first thing it calls.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
+if TYPE_CHECKING:
+    from typing import Final
+
+PROGRAMS: Final = {
+    "pyctr": "pycontainerd.ctr.main",
+    "pycontainerd": "pycontainerd.daemon.main",
+    "pyrunc": "pycontainerd.runtime.cli.main",
+    "containerd-shim-pyrunc-v2": "pycontainerd.shim.main",
+    "pycontainerd-forkserver": "pycontainerd.forkserver.main",
+}
+
+_self = ""
+
+
+def run(me: str, argv: list[str]) -> int:
+    """Runs the program that the launcher `me` (absolute path) stands for; argv[0] is the name it was called by."""
+    global _self  # noqa: PLW0603 - set once, before anything else runs
+    _self = me
+    name = me.rpartition("/")[2]
+    module = PROGRAMS.get(name)
+    if module is None:
+        sys.stderr.write(f"{me}: no program of that name; the launchers are {', '.join(sorted(PROGRAMS))}\n")
+        return 127
+    if not sys.platform.startswith("linux"):
+        sys.stderr.write(f"{name}: containers need the Linux kernel; this is {sys.platform}\n")
+        return 1
+    __import__(module)
+    code: int = sys.modules[module].main(argv)
+    return code
+
+
+def self_path() -> str:
+    """The absolute path of the launcher this process was started from; empty when it was not started by one."""
+    return _self
+
+
+def bin_dir() -> str:
+    """The folder of the launchers: this process's own, else the one of the source tree or prefix around the package."""
+    if _self:
+        return _self.rpartition("/")[0]
+    import os
+
+    package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if package_root.endswith("/src"):
+        return package_root.removesuffix("/src") + "/bin"
+    return os.path.dirname(os.path.dirname(os.path.dirname(package_root))) + "/bin"
+
+
+def path(program: str) -> str:
+    """The absolute path of a program's launcher."""
+    return f"{bin_dir()}/{program}"
+
+
+def interpreter_argv(program: str) -> list[str]:
+    """The argv that starts a program on this same interpreter without passing through sh."""
+    launcher = path(program)
+    return [sys.executable, "-IS", launcher, launcher]
