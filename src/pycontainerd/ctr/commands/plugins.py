@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from pycontainerd.ctr.command import Call
 
-_DETAIL_LAYOUT = (4, 8, 6, " ")
 _CODES = (
     "OK Canceled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists PermissionDenied ResourceExhausted "
     "FailedPrecondition Aborted OutOfRange Unimplemented Internal Unavailable DataLoss Unauthenticated"
@@ -32,7 +31,7 @@ def _list(call: Call) -> int:
         display.write("".join(f"{plugin.id}\n" for plugin in reply.plugins))
         return 0
     if call.flags.on("detailed"):
-        display.write(display.tabulate("".join(_details(plugin) for plugin in reply.plugins), _DETAIL_LAYOUT))
+        display.write(display.tabulate("".join(_details(plugin) for plugin in reply.plugins), display.WIDE))
         return 0
     display.print_rows([_row(plugin) for plugin in reply.plugins], call.flags.text("format"), _table)
     return 0
@@ -59,22 +58,20 @@ def _table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _details(plugin: Any) -> str:
-    """One block; the nested lists are aligned by themselves first, as ctr's nested writers do."""
-    lines = [f"Type:\t{plugin.type}", f"ID:\t{plugin.id}"]
+    """One block, with Println's spaces after ctr's tabs."""
+    lines = [f"Type:\t {plugin.type}", f"ID:\t {plugin.id}"]
     if plugin.requires:
-        lines += ["Requires:\t", *(f"\t{name}" for name in plugin.requires)]
+        lines += ["Requires:\t", *(f"\t {name}" for name in plugin.requires)]
     if plugin.platforms:
-        lines.append(f"Platforms:\t{_platforms(plugin)}")
+        lines.append(f"Platforms:\t {_platforms(plugin)}")
     if plugin.exports:
-        lines += ["Exports:\t", *(f"\t{key}\t{plugin.exports[key]}" for key in sorted(plugin.exports))]
+        lines += ["Exports:\t", *(f"\t {key} \t {plugin.exports[key]}" for key in sorted(plugin.exports))]
     if plugin.capabilities:
-        lines.append(f"Capabilities:\t{','.join(plugin.capabilities)}")
+        lines.append(f"Capabilities:\t {','.join(plugin.capabilities)}")
     if plugin.HasField("init_err"):
-        code = (
-            _CODES[plugin.init_err.code] if plugin.init_err.code < len(_CODES) else str(plugin.init_err.code)
-        )
-        lines += ["Error:\t", f"\tCode:\t{code}", f"\tMessage:\t{plugin.init_err.message}"]
-    return "\n".join(lines) + "\n" + "\t\t" * bool(plugin.exports or plugin.HasField("init_err")) + "\t\n"
+        code = _CODES[plugin.init_err.code] if plugin.init_err.code < len(_CODES) else str(plugin.init_err.code)
+        lines += ["Error:\t", f"\t Code:\t {code}", f"\t Message:\t {plugin.init_err.message}"]
+    return "\n".join([*lines, "\t\t\t", ""])
 
 
 COMMANDS = (
