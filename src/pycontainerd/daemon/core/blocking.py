@@ -1,0 +1,38 @@
+"""The one way from the event loop to blocking code: named pools of threads."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# A pool per kind of waiting, so that slow disks never starve metadata, nor shims the disks.
+LIMITS: Final = {"metadata": 8, "content": 8, "snapshots": 4, "shims": 8, "gc": 1, "diff": 2}
+
+
+class Pools:
+    """The daemon's threads; made once in main, closed last."""
+
+    __slots__ = ("_executors",)
+
+    def __init__(self) -> None:
+        self._executors = {
+            name: ThreadPoolExecutor(limit, thread_name_prefix=name) for name, limit in LIMITS.items()
+        }
+
+    async def run(self, limiter: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `fn` in the named pool. A cancelled caller does not stop it: stores finish what they began."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._executors[limiter], lambda: fn(*args, **kwargs))
+        return await asyncio.shield(future)
+
+    def close(self) -> None:
+        """Waits for everything that was submitted."""
+        for executor in self._executors.values():
+            executor.shutdown(wait=True)

@@ -1,0 +1,48 @@
+"""What a daemon is made of, as `ctr plugins ls` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pycontainerd.daemon.core import filters
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """OCI os, architecture, variant. Spec: image-spec image-index.md#platform"""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """A plugin and how its start went; `error` is (gRPC code, message) when it did not load."""
+
+    type: str
+    id: str
+    requires: Sequence[str] = ()
+    platforms: Sequence[Platform] = ()
+    capabilities: Sequence[str] = ()
+    exports: Mapping[str, str] = field(default_factory=dict)
+    error: tuple[int, str] | None = None
+
+
+def adaptor(plugin: PluginInfo) -> filters.Adaptor:
+    """The fields a filter can name."""
+
+    def field_value(path: Sequence[str]) -> str | None:
+        match tuple(path):
+            case ("type",):
+                return plugin.type
+            case ("id",):
+                return plugin.id
+            case _:
+                return None
+
+    return field_value

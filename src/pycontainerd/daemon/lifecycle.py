@@ -1,0 +1,160 @@
+"""The daemon's life: locks, plugins, sockets, serving, signals, and the way out.
+
+Containers never notice: stopping the daemon leaves shims alone, and the next start finds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from pycontainerd.daemon import plugin, sockets
+from pycontainerd.daemon.core import files
+from pycontainerd.daemon.core.blocking import Pools
+from pycontainerd.daemon.server.dispatch import Dispatcher
+from pycontainerd.daemon.server.grpc import GrpcServer
+from pycontainerd.daemon.server.ttrpc import TtrpcServer
+from pycontainerd.lib.log import Logger
+from pycontainerd.version import REVISION, VERSION
+
+if TYPE_CHECKING:
+    from pycontainerd.daemon.config import Config
+    from pycontainerd.daemon.plugin import Context
+
+_IDLE_CHECK_S: Final = 1.0
+
+
+def run(launcher: str, config: Config, *, idle_exit_s: int = 0) -> int:
+    """Serves until SIGTERM or SIGINT, or until idle; the exit code. Raises errdefs when it cannot start."""
+    begun = time.monotonic()
+    log = Logger(2, config.log_level, config.log_format)
+    files.make_dir(config.root, 0o700)
+    files.make_dir(config.state, 0o711)
+    locks = [sockets.lock_folder(config.root, "--root"), sockets.lock_folder(config.state, "--state")]
+    log.info("starting containerd", revision=REVISION, version=VERSION)
+    for warning in config.warnings:
+        log.warning("configuration", problem=warning)
+    _set_oom_score(config.oom_score)
+    try:
+        return asyncio.run(_serve(launcher, config, log, begun, idle_exit_s))
+    finally:
+        for fd in locks:
+            os.close(fd)
+
+
+async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_exit_s: int) -> int:
+    stop = asyncio.Event()
+    _install_signals(stop, log)
+    pools = Pools()
+    context = plugin.Context(config, log, pools, launcher)
+    servers: list[GrpcServer | TtrpcServer] = []
+    background: list[asyncio.Task[None]] = []
+    try:
+        plugin.start_all(context, plugin.PLUGINS)
+        tasks = context.instances.get(plugin.TASKS)
+        if tasks is not None:
+            await tasks.load()
+        dispatcher = Dispatcher(context.services)
+        grpc = GrpcServer(dispatcher, log, max_receive_bytes=config.grpc.max_recv_message_size)
+        ttrpc = TtrpcServer(dispatcher, log)
+        servers += [ttrpc, grpc]
+        await ttrpc.listen(sockets.listen_unix(config.ttrpc_address, config.ttrpc))
+        log.info("serving...", address=config.ttrpc_address)
+        await grpc.listen(sockets.listen_unix(config.grpc.address, config.grpc))
+        log.info("serving...", address=config.grpc.address)
+        background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
+        if idle_exit_s:
+            background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
+        sockets.notify_systemd("READY=1")
+        log.info(f"containerd successfully booted in {time.monotonic() - begun:.6f}s")
+        await stop.wait()
+    finally:
+        sockets.notify_systemd("STOPPING=1")
+        await _stop(context, servers, background)
+    return 0
+
+
+async def _stop(
+    context: Context, servers: list[GrpcServer | TtrpcServer], background: list[asyncio.Task[None]]
+) -> None:
+    """In the order that loses nothing: calls, background work, threads, metadata."""
+    for server in servers:
+        await server.close()
+    for address in (context.config.grpc.address, context.config.ttrpc_address):
+        if servers and os.path.exists(address):
+            os.unlink(address)
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    tasks = context.instances.get(plugin.TASKS)
+    if tasks is not None:
+        await tasks.close()
+    context.pools.close()
+    database = context.instances.get(plugin.METADATA)
+    if database is not None:
+        database.close()
+
+
+async def _watch_idle(
+    context: Context, dispatcher: Dispatcher, idle_exit_s: int, stop: asyncio.Event
+) -> None:
+    """Sets `stop` once nothing has needed the daemon for that long."""
+    while not stop.is_set():
+        await asyncio.sleep(_IDLE_CHECK_S)
+        if dispatcher.in_flight or time.monotonic() - dispatcher.last_activity < idle_exit_s:
+            continue
+        if context.get(plugin.SCHEDULER).pending:
+            continue
+        tasks = context.instances.get(plugin.TASKS)
+        if tasks is not None and tasks.list(""):
+            continue
+        if await context.pools.run("metadata", _has_leases, context):
+            continue
+        context.log.info("nothing to do, leaving", idle_seconds=idle_exit_s)
+        stop.set()
+
+
+def _has_leases(context: Context) -> bool:
+    row = context.get(plugin.METADATA).read(lambda tx: tx.row("SELECT 1 FROM leases LIMIT 1"))
+    return row is not None
+
+
+def _install_signals(stop: asyncio.Event, log: Logger) -> None:
+    loop = asyncio.get_running_loop()
+
+    def leave(number: int) -> None:
+        log.info("stop signal received", signal=signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave, number)
+    loop.add_signal_handler(signal.SIGUSR1, _dump_stacks, log)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def _dump_stacks(log: Logger) -> None:
+    """Every thread's and every task's stack, to the log. SIGUSR1, as in containerd."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = [
+        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 -- the documented way to all stacks
+    ]
+    for task in asyncio.all_tasks():
+        lines = [
+            f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
+            for frame in task.get_stack()
+        ]
+        parts.append("\n".join([f"task {task.get_name()} {task.get_coro()!r}:", *lines]))
+    log.info("=== BEGIN goroutine stack dump ===\n" + "\n".join(parts) + "\n=== END goroutine stack dump ===")
+
+
+def _set_oom_score(score: int) -> None:
+    if score:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
+            f.write(str(score))

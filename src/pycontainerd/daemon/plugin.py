@@ -1,0 +1,335 @@
+"""Explicit wiring: every plugin of the daemon, what it needs, and how it is started.
+
+PLUGINS is the whole truth: nothing registers itself by being imported. A plugin that fails is shown with its error by
+`ctr plugins ls`; what needs it fails too, and only `required_plugins` make the daemon give up.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pycontainerd.daemon import config as settings
+from pycontainerd.daemon.core import files
+from pycontainerd.daemon.core.events import Exchange
+from pycontainerd.daemon.core.plugins import Platform, PluginInfo
+from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
+from pycontainerd.daemon.plugins.content_local import LocalContentStore
+from pycontainerd.daemon.plugins.metadata_sqlite.containers import SqliteContainerStore
+from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
+from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
+from pycontainerd.daemon.plugins.metadata_sqlite.gc import Collector
+from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
+from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
+from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
+from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
+from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
+from pycontainerd.daemon.services import wire
+from pycontainerd.daemon.services.containers import ContainersService
+from pycontainerd.daemon.services.content import ContentService
+from pycontainerd.daemon.services.events import EventsService, ForwardingService
+from pycontainerd.daemon.services.health import HealthService
+from pycontainerd.daemon.services.images import ImagesService
+from pycontainerd.daemon.services.introspection import IntrospectionService
+from pycontainerd.daemon.services.leases import LeasesService
+from pycontainerd.daemon.services.namespaces import NamespacesService
+from pycontainerd.daemon.services.snapshots import SnapshotsService
+from pycontainerd.daemon.services.version import VersionService
+from pycontainerd.lib.api.full import (
+    containers_v1,
+    content_v1,
+    events,
+    events_ttrpc_v1,
+    events_v1,
+    health_v1,
+    images_v1,
+    introspection_v1,
+    leases_v1,
+    namespaces_v1,
+    snapshots_v1,
+    version_v1,
+)
+from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, to_status
+from pycontainerd.version import REVISION, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pycontainerd.daemon.config import Config
+    from pycontainerd.daemon.core.blocking import Pools
+    from pycontainerd.daemon.core.gc import Node
+    from pycontainerd.lib.api.codec import Service
+    from pycontainerd.lib.log import Logger
+
+_OS_ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+@dataclass(slots=True)
+class Context:
+    """What plugins are started with, and what has been started so far."""
+
+    config: Config
+    log: Logger
+    pools: Pools
+    launcher: str
+    instances: dict[str, Any] = field(default_factory=dict)
+    infos: list[PluginInfo] = field(default_factory=list)
+    services: list[tuple[Service, object]] = field(default_factory=list)
+
+    def get(self, uri: str) -> Any:
+        """The instance of a started plugin; FailedPrecondition names one that isn't there."""
+        if uri not in self.instances:
+            raise FailedPrecondition(f"no plugins registered for {uri}: failed precondition")
+        return self.instances[uri]
+
+    def snapshotters(self) -> Mapping[str, SqliteSnapshots]:
+        """Every snapshotter that started, as namespaces see it."""
+        return {s.name: s for s in self.instances.values() if isinstance(s, SqliteSnapshots)}
+
+    def root(self, uri: str) -> str:
+        """A plugin's folder below the daemon's root."""
+        return f"{self.config.root}/{uri}"
+
+    def settings(self, uri: str) -> dict[str, Any]:
+        """A plugin's settings."""
+        return self.config.plugins[uri]
+
+
+class Registration(NamedTuple):
+    """`start` returns the instance; a (Service, implementation) pair is served."""
+
+    uri: str
+    start: Callable[[Context], Any]
+    requires: tuple[str, ...] = ()
+    has_platform: bool = False
+
+    @property
+    def type(self) -> str:
+        return self.uri.rpartition(".")[0]
+
+    @property
+    def id(self) -> str:
+        return self.uri.rpartition(".")[2]
+
+
+def start_all(context: Context, registrations: tuple[Registration, ...]) -> None:
+    """Starts plugins in the order given; raises only when a required one fails."""
+    disabled = set(context.config.disabled_plugins)
+    required = set(context.config.required_plugins)
+    for registration in registrations:
+        uri = registration.uri
+        if uri in disabled:
+            continue
+        context.log.info(f'loading plugin "{uri}"...', type=registration.type)
+        error: tuple[int, str] | None = None
+        try:
+            instance = registration.start(context)
+        except (ContainerdError, OSError) as e:
+            error = to_status(e)
+            context.log.warning(f"failed to load plugin {uri}", error=str(e))
+            if uri in required:
+                raise FailedPrecondition(f"load required plugin {uri}: {e}") from e
+        else:
+            context.instances[uri] = instance
+            if isinstance(instance, tuple):
+                context.services.append(instance)
+        context.infos.append(_info(registration, error))
+    missing = required - context.instances.keys()
+    if missing:
+        raise FailedPrecondition(f"required plugins {sorted(missing)} are not included")
+
+
+def _info(registration: Registration, error: tuple[int, str] | None) -> PluginInfo:
+    platforms = (host_platform(),) if registration.has_platform else ()
+    return PluginInfo(registration.type, registration.id, registration.requires, platforms, error=error)
+
+
+def host_platform() -> Platform:
+    """The platform containers run on here."""
+    machine = platform.machine()
+    return Platform("linux", _OS_ARCHITECTURE.get(machine, machine))
+
+
+CONTENT: Final = "io.containerd.content.v1.content"
+METADATA: Final = "io.containerd.metadata.v1.sqlite"
+EVENTS: Final = "io.containerd.event.v1.exchange"
+SCHEDULER: Final = settings.GC
+NAMESPACED_CONTENT: Final = "io.containerd.service.v1.content-service"
+CONTAINER_STORE: Final = "io.containerd.service.v1.containers-service"
+IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
+LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
+NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
+TASKS: Final = settings.RUNTIME
+
+
+def _content(context: Context) -> LocalContentStore:
+    return LocalContentStore(context.root(CONTENT))
+
+
+def _metadata(context: Context) -> Database:
+    root = context.root(METADATA)
+    files.make_dir(root, 0o711)
+    database = Database(f"{root}/meta.db")
+    if not database.was_clean:
+        context.log.warning("metadata was not closed cleanly last time; quick check passed", path=root)
+    return database
+
+
+def _overlayfs(context: Context) -> SqliteSnapshots:
+    options = context.settings(settings.OVERLAYFS)
+    root = options["root_path"] or context.root(settings.OVERLAYFS)
+    snapshot_overlay.require_supported(root)
+    database = context.get(METADATA)
+    return SqliteSnapshots(database, OverlaySnapshotter(root, database, sync_remove=options["sync_remove"]))
+
+
+def _native(context: Context) -> SqliteSnapshots:
+    root = context.settings(settings.NATIVE)["root_path"] or context.root(settings.NATIVE)
+    database = context.get(METADATA)
+    return SqliteSnapshots(database, NativeSnapshotter(root, database))
+
+
+def _exchange(context: Context) -> Exchange:
+    return Exchange(wire.read_event_field, context.log.debug)
+
+
+def _namespaced_content(context: Context) -> SqliteContentStore:
+    policy = context.settings(settings.METADATA)["content_sharing_policy"]
+    context.log.info("metadata content store policy set", policy=policy)
+    if policy not in ("shared", "isolated"):
+        raise FailedPrecondition(f"unknown content_sharing_policy {policy}: failed precondition")
+    return SqliteContentStore(context.get(METADATA), context.get(CONTENT), shared=policy == "shared")
+
+
+def _gc(context: Context) -> gc_scheduler.Scheduler:
+    exchange: Exchange = context.get(EVENTS)
+
+    def on_removed(nodes: list[Node]) -> None:
+        for node in nodes:
+            message = _removal_event(node)
+            if message is not None:
+                exchange.publish(node.namespace, message[0], wire.event(message[1]))
+
+    collector = Collector(
+        context.get(METADATA),
+        context.get(NAMESPACED_CONTENT),
+        context.get(CONTENT),
+        tuple(context.snapshotters().values()),
+        on_removed,
+    )
+
+    async def collect() -> None:
+        await context.pools.run("gc", collector.collect)
+
+    options = context.settings(SCHEDULER)
+    scheduler = gc_scheduler.Scheduler(
+        collect,
+        gc_scheduler.Settings(
+            pause_threshold=options["pause_threshold"],
+            deletion_threshold=options["deletion_threshold"],
+            mutation_threshold=options["mutation_threshold"],
+            schedule_delay_s=settings.parse_duration(options["schedule_delay"]),
+            startup_delay_s=settings.parse_duration(options["startup_delay"]),
+        ),
+        lambda e: context.log.error("garbage collection failed", error=str(e)),
+    )
+    context.get(METADATA).on_commit(scheduler.note)
+    return scheduler
+
+
+def _removal_event(node: Node) -> tuple[str, object] | None:
+    """What is published when garbage collection takes something."""
+    match node.resource.value:
+        case "content":
+            return "/content/delete", events.ContentDelete(digest=node.key)
+        case "image":
+            return "/images/delete", events.ImageDelete(name=node.key)
+        case "snapshot":
+            snapshotter, _, key = node.key.partition("/")
+            return "/snapshot/remove", events.SnapshotRemove(key=key, snapshotter=snapshotter)
+        case _:
+            return None
+
+
+def _server_uuid(context: Context) -> str:
+    """Made once, kept for the life of the root folder."""
+    root = context.root("io.containerd.grpc.v1.introspection")
+    path = f"{root}/uuid"
+    files.make_dir(root, 0o700)
+    if not os.path.exists(path):
+        files.write_atomic(path, str(uuid.uuid4()).encode())
+    return str(uuid.UUID(files.read_limited(path, 64).decode()))
+
+
+def _introspection(context: Context) -> tuple[Service, object]:
+    return introspection_v1.INTROSPECTION, IntrospectionService(context.infos, _server_uuid(context))
+
+
+PLUGINS: Final = (
+    Registration(CONTENT, _content),
+    Registration(METADATA, _metadata, ("io.containerd.content.v1", "io.containerd.snapshotter.v1")),
+    Registration(settings.NATIVE, _native, has_platform=True),
+    Registration(settings.OVERLAYFS, _overlayfs, has_platform=True),
+    Registration(EVENTS, _exchange),
+    Registration(NAMESPACED_CONTENT, _namespaced_content, ("io.containerd.metadata.v1",)),
+    Registration(SCHEDULER, _gc, ("io.containerd.metadata.v1",)),
+    Registration(
+        CONTAINER_STORE, lambda c: SqliteContainerStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
+    ),
+    Registration(IMAGE_STORE, lambda c: SqliteImageStore(c.get(METADATA)), ("io.containerd.metadata.v1",)),
+    Registration(LEASE_STORE, lambda c: SqliteLeaseManager(c.get(METADATA)), ("io.containerd.metadata.v1",)),
+    Registration(
+        NAMESPACE_STORE, lambda c: SqliteNamespaceStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
+    ),
+    Registration("io.containerd.grpc.v1.introspection", _introspection),
+    Registration(
+        "io.containerd.grpc.v1.containers",
+        lambda c: (
+            containers_v1.CONTAINERS,
+            ContainersService(c.get(CONTAINER_STORE), c.pools, c.get(EVENTS)),
+        ),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.content",
+        lambda c: (content_v1.CONTENT, ContentService(c.get(NAMESPACED_CONTENT), c.pools, c.get(EVENTS))),
+    ),
+    Registration("io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))),
+    Registration(
+        "io.containerd.ttrpc.v1.events",
+        lambda c: (events_ttrpc_v1.EVENTS, ForwardingService(c.get(EVENTS))),
+    ),
+    Registration("io.containerd.grpc.v1.healthcheck", lambda _: (health_v1.HEALTH, HealthService())),
+    Registration(
+        "io.containerd.grpc.v1.images",
+        lambda c: (
+            images_v1.IMAGES,
+            ImagesService(c.get(IMAGE_STORE), c.pools, c.get(EVENTS), c.get(SCHEDULER).collect_and_wait),
+        ),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.leases",
+        lambda c: (
+            leases_v1.LEASES,
+            LeasesService(c.get(LEASE_STORE), c.pools, c.get(SCHEDULER).collect_and_wait),
+        ),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.namespaces",
+        lambda c: (
+            namespaces_v1.NAMESPACES,
+            NamespacesService(c.get(NAMESPACE_STORE), c.pools, c.get(EVENTS)),
+        ),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.snapshots",
+        lambda c: (snapshots_v1.SNAPSHOTS, SnapshotsService(c.snapshotters(), c.pools, c.get(EVENTS))),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.version",
+        lambda _: (version_v1.VERSION, VersionService(VERSION, REVISION)),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Backends of the core protocols; daemon.main wires them together."""

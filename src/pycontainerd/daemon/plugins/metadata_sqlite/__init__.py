@@ -1,0 +1,1 @@
+"""Everything the daemon knows, in one SQLite database."""

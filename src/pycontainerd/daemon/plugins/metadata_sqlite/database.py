@@ -1,0 +1,282 @@
+"""One SQLite file: one writer thread with group commit, readers beside it.
+
+Every write runs on the writer thread inside BEGIN IMMEDIATE ... COMMIT with synchronous=FULL, so that what a client
+was told survives any kill. Writes that wait together share one commit, each behind its own savepoint. A write that is
+asked for from inside a write joins it. A read sees everything that was committed before it began.
+
+Spec: sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pycontainerd.daemon.plugins.metadata_sqlite import schema
+from pycontainerd.lib import trace
+from pycontainerd.lib.errdefs import DataLoss, FailedPrecondition, ResourceExhausted, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+BATCH_LIMIT: Final = 64
+
+
+class Transaction:
+    """What a read or write function gets: queries, and notes about what it removed."""
+
+    __slots__ = ("_connection", "dirty")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.dirty: set[str] = set()
+
+    def rows(self, sql: str, *parameters: Any) -> list[Any]:
+        """All rows at once: no cursor outlives the statement, so no reader holds the log back."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, *parameters: Any) -> Any | None:
+        """The first row, or None."""
+        return self._connection.execute(sql, parameters).fetchone()
+
+    def execute(self, sql: str, *parameters: Any) -> int:
+        """Runs a change; the number of rows it touched."""
+        return self._connection.execute(sql, parameters).rowcount
+
+    def next_number(self, sequence: str) -> int:
+        """The next number of a named sequence, from 1; numbers of failed writes are given out again."""
+        row = self.row(
+            "INSERT INTO sequences VALUES (?, 1) ON CONFLICT(name) DO UPDATE SET value = value + 1 RETURNING value",
+            sequence,
+        )
+        assert row is not None
+        return int(row[0])
+
+    def ensure_namespace(self, name: str) -> None:
+        """Namespaces come into being with their first object."""
+        self.execute("INSERT OR IGNORE INTO namespaces (name) VALUES (?)", name)
+
+    def mark_dirty(self, resource: str) -> None:
+        """Something became garbage: content, or a snapshotter's name, or "" for references only."""
+        self.dirty.add(resource)
+
+
+class Database:
+    """Open with `Database(path)`; `close()` once, last."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._writer_ident = 0
+        self._current: Transaction | None = None
+        self._listeners: list[Callable[[set[str]], None]] = []
+        self._closed = False
+        ready: Future[bool] = Future()
+        self._thread = threading.Thread(target=self._write_loop, args=(ready,), name="metadata-writer")
+        self._thread.start()
+        self.was_clean = ready.result()
+
+    def on_commit(self, listener: Callable[[set[str]], None]) -> None:
+        """Called on the writer thread after every commit with what became garbage."""
+        self._listeners.append(listener)
+
+    def write(self, change: Callable[[Transaction], T]) -> T:
+        """Runs `change` on the writer thread and returns when it is on disk. Its exception rolls it back."""
+        if threading.get_ident() == self._writer_ident:
+            assert self._current is not None
+            return change(self._current)
+        if self._closed:
+            raise Unavailable("metadata store is closed: unavailable")
+        job = _Job(change)
+        with trace.span("metadata.write"):
+            self._jobs.put(job)
+            result: T = job.future.result()
+            return result
+
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        """Runs `query` against one snapshot of the data, on the calling thread."""
+        if threading.get_ident() == self._writer_ident:
+            assert self._current is not None
+            return query(self._current)
+        connection = self._reader()
+        connection.execute("BEGIN")
+        try:
+            return query(Transaction(connection))
+        finally:
+            connection.execute("COMMIT")
+
+    def check(self) -> None:
+        """The full check of the file; DataLoss names the first problem."""
+        problem = self._reader().execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise DataLoss(f"metadata database {self._path}: {problem}: data loss")
+
+    def close(self) -> None:
+        """Finishes waiting writes and marks the stop as clean."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(_Job(lambda tx: tx.execute("REPLACE INTO settings VALUES ('clean', 1)")))
+        self._jobs.put(None)
+        self._thread.join()
+        for connection in self._readers:
+            connection.close()
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = _connect(self._path)
+            connection.execute("PRAGMA query_only=1")
+            self._local.connection = connection
+            with self._readers_lock:
+                self._readers.append(connection)
+        return connection
+
+    def _write_loop(self, ready: Future[bool]) -> None:
+        self._writer_ident = threading.get_ident()
+        try:
+            connection, was_clean = _open(self._path)
+        except BaseException as e:  # noqa: BLE001 -- handed to the thread that waits for it
+            ready.set_exception(e)
+            return
+        ready.set_result(was_clean)
+        stopping = False
+        while not stopping:
+            batch: list[_Job] = []
+            job = self._jobs.get()
+            while job is not None and len(batch) < BATCH_LIMIT:
+                batch.append(job)
+                if self._jobs.empty():
+                    break
+                job = self._jobs.get()
+            if job is None:
+                stopping = True
+            elif job not in batch:
+                batch.append(job)
+            if batch:
+                self._run_batch(connection, batch)
+        connection.close()
+
+    def _run_batch(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
+        """One commit for all jobs of the batch; a job that raises takes only its own changes back."""
+        dirty: set[str] = set()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in batch:
+                dirty |= self._run_job(connection, job)
+            connection.execute("COMMIT")
+        except sqlite3.Error as e:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            failure = _translate(self._path, e)
+            for job in batch:
+                job.fail(failure)
+            return
+        for job in batch:
+            job.finish()
+        for listener in self._listeners:
+            listener(dirty)
+
+    def _run_job(self, connection: sqlite3.Connection, job: _Job) -> set[str]:
+        connection.execute("SAVEPOINT job")
+        self._current = Transaction(connection)
+        try:
+            job.result = job.change(self._current)
+        except sqlite3.OperationalError:
+            raise  # a full or broken disk concerns the whole batch
+        except BaseException as e:  # noqa: BLE001 -- handed to the thread that waits for it
+            connection.execute("ROLLBACK TO job")
+            job.error = e
+            return set()
+        else:
+            return self._current.dirty
+        finally:
+            self._current = None
+            if connection.in_transaction:
+                connection.execute("RELEASE job")
+
+
+class _Job:
+    """A change that waits for the writer."""
+
+    __slots__ = ("change", "error", "future", "result")
+
+    def __init__(self, change: Callable[[Transaction], Any]) -> None:
+        self.change = change
+        self.future: Future[Any] = Future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def finish(self) -> None:
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+    def fail(self, failure: BaseException) -> None:
+        self.future.set_exception(self.error or failure)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA foreign_keys=1")
+    return connection
+
+
+def _open(path: str) -> tuple[sqlite3.Connection, bool]:
+    """The writer's connection and whether the last stop was clean; makes or checks the schema."""
+    connection = _connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            _create(connection)
+            return connection, True
+        version = connection.execute("SELECT value FROM settings WHERE key='schema_version'").fetchone()
+        if version is None or version[0] != schema.VERSION:
+            raise FailedPrecondition(
+                f"metadata database {path} has schema version {version and version[0]}, "
+                f"this daemon knows {schema.VERSION}: failed precondition",
+                hint="start the daemon that wrote it, or another --root",
+            )
+        clean = connection.execute("SELECT value FROM settings WHERE key='clean'").fetchone()
+        was_clean = bool(clean and clean[0])
+        if not was_clean:
+            _quick_check(connection, path)
+        connection.execute("REPLACE INTO settings VALUES ('clean', 0)")
+    except sqlite3.DatabaseError as e:
+        connection.close()
+        raise DataLoss(f"metadata database {path}: {e}: data loss") from e
+    return connection, was_clean
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in schema.TABLES.values():
+        connection.execute(statement)
+    connection.execute("INSERT INTO settings VALUES ('schema_version', ?), ('clean', 0)", (schema.VERSION,))
+    connection.execute("COMMIT")
+
+
+def _quick_check(connection: sqlite3.Connection, path: str) -> None:
+    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise DataLoss(
+            f"metadata database {path}: {problem}: data loss",
+            hint="move the file away and start again; content and containers can be imported anew",
+        )
+
+
+def _translate(path: str, error: sqlite3.Error) -> Exception:
+    if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+        return ResourceExhausted(
+            f"metadata database {path}: no space left on device: resource exhausted", hint="free disk space"
+        )
+    return DataLoss(f"metadata database {path}: {error}: data loss")

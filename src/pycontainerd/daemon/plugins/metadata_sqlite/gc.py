@@ -1,0 +1,232 @@
+"""The collector: marks in one read, sweeps rows in one write, then lets the backends follow.
+
+Spec: containerd docs/garbage-collection.md
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from pycontainerd.daemon.core import gc
+from pycontainerd.daemon.core.gc import Node, Resource
+from pycontainerd.daemon.core.scope import now_nanos
+from pycontainerd.daemon.plugins.metadata_sqlite.columns import load_map
+from pycontainerd.lib import trace
+from pycontainerd.lib.errdefs import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pycontainerd.daemon.core import content
+    from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
+    from pycontainerd.daemon.plugins.metadata_sqlite.database import Database, Transaction
+    from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+
+
+class Collector:
+    """Blocking; one collection at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        content_store: SqliteContentStore,
+        backend: content.Backend,
+        snapshotters: Sequence[SqliteSnapshots],
+        on_removed: Callable[[list[Node]], None],
+    ) -> None:
+        self._database = database
+        self._content = content_store
+        self._backend = backend
+        self._snapshotters = {s.name: s for s in snapshotters}
+        self._on_removed = on_removed
+        self._lock = threading.Lock()
+        self._dirty: set[str] = {"content", *self._snapshotters}  # a crash may have left anything
+        database.on_commit(self._note)
+
+    def collect(self) -> None:
+        """Removes everything unreachable; returns when rows, blobs and directories are gone."""
+        with self._lock, trace.span("gc.collect"):
+            with trace.span("gc.sweep"):
+                removed = self._database.write(self._sweep_rows)
+            dirty, self._dirty = self._dirty, set()
+            self._on_removed(removed)
+            for name in sorted(dirty & self._snapshotters.keys()):
+                with trace.span("gc.snapshots", snapshotter=name):
+                    self._snapshotters[name].sweep()
+            if "content" in dirty:
+                with trace.span("gc.content"):
+                    self._sweep_content()
+
+    def _note(self, dirty: set[str]) -> None:
+        self._dirty |= dirty  # on the writer thread only; a lost race leaves work to the next collection
+
+    def _sweep_rows(self, tx: Transaction) -> list[Node]:
+        """Marks and sweeps in one write: nothing can become reachable in between."""
+        graph = _Graph(tx)
+        marked = gc.mark(graph.roots(now_nanos()), graph.references)
+        removed = [node for node in graph.all_nodes() if node not in marked]
+        for node in removed:
+            _remove_row(tx, node)
+        return removed
+
+    def _sweep_content(self) -> None:
+        with self._content.sweep_lock.exclusive():
+            digests, refs = self._database.read(_known_content)
+            for info in self._backend.walk():
+                if info.digest not in digests:
+                    self._delete(self._backend.delete, info.digest)
+            for ref in list(self._backend.refs()):
+                if ref not in refs:
+                    self._delete(self._backend.abort, ref)
+
+    def _delete(self, delete: Callable[[str], None], key: str) -> None:
+        try:
+            delete(key)
+        except NotFound:
+            return  # aborted meanwhile
+
+
+class _Graph:
+    """All collectable rows and their labels, read once."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._blobs = {
+            (namespace, digest): load_map(labels)
+            for namespace, digest, labels in tx.rows("SELECT namespace, digest, labels FROM blobs")
+        }
+        self._snapshots = {
+            (namespace, f"{snapshotter}/{key}"): (snapshotter, parent, load_map(labels))
+            for namespace, snapshotter, key, parent, labels in tx.rows(
+                "SELECT namespace, snapshotter, key, parent, labels FROM snapshots"
+            )
+        }
+        self._ingests = {
+            (namespace, ref): (expected, expires)
+            for namespace, ref, expected, expires in tx.rows(
+                "SELECT namespace, ref, expected, expires FROM ingests"
+            )
+        }
+        self._images = {
+            (namespace, name): (digest, load_map(labels))
+            for namespace, name, digest, labels in tx.rows(
+                "SELECT namespace, name, digest, labels FROM images"
+            )
+        }
+        self._containers = tx.rows("SELECT namespace, snapshotter, snapshot_key, labels FROM containers")
+        self._leases = {
+            (namespace, id): load_map(labels)
+            for namespace, id, labels in tx.rows("SELECT namespace, id, labels FROM leases")
+        }
+        self._leased: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        for namespace, lease, kind, id in tx.rows("SELECT namespace, lease, type, id FROM lease_resources"):
+            self._leased[namespace, lease].append((kind, id))
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Everything that may be removed; containers only when asked to be, images when they expire."""
+        yield from (Node(Resource.LEASE, namespace, id) for namespace, id in self._leases)
+        yield from (Node(Resource.SNAPSHOT, namespace, key) for namespace, key in self._snapshots)
+        yield from (Node(Resource.INGEST, namespace, ref) for namespace, ref in self._ingests)
+        yield from (Node(Resource.CONTENT, namespace, digest) for namespace, digest in self._blobs)
+        yield from (Node(Resource.IMAGE, namespace, name) for namespace, name in self._images)
+
+    def roots(self, now: int) -> Iterator[Node]:
+        for (namespace, id), labels in self._leases.items():
+            if not gc.has_expired(labels, now):
+                yield from self._lease_nodes(namespace, id, flat=gc.LABEL_FLAT in labels)
+        for (namespace, name), (_, labels) in self._images.items():
+            if not gc.has_expired(labels, now):
+                yield Node(Resource.IMAGE, namespace, name)
+        for (namespace, ref), (_, expires) in self._ingests.items():
+            if expires is not None and expires > now:
+                yield Node(Resource.INGEST, namespace, ref)
+        for (namespace, digest), labels in self._blobs.items():
+            if _is_root(labels, now):
+                yield Node(Resource.CONTENT, namespace, digest)
+        for (namespace, key), (_, _, labels) in self._snapshots.items():
+            if _is_root(labels, now):
+                yield Node(Resource.SNAPSHOT, namespace, key)
+        for namespace, snapshotter, snapshot_key, labels in self._containers:
+            if snapshotter:
+                yield Node(Resource.SNAPSHOT, namespace, f"{snapshotter}/{snapshot_key}")
+            yield from gc.label_edges(namespace, load_map(labels))
+
+    def references(self, node: Node) -> Iterator[Node]:
+        match node.resource:
+            case Resource.CONTENT:
+                yield from gc.label_edges(node.namespace, self._blobs.get((node.namespace, node.key), {}))
+            case Resource.SNAPSHOT | Resource.SNAPSHOT_FLAT:
+                yield from self._snapshot_edges(node)
+            case Resource.IMAGE:
+                digest, labels = self._images.get((node.namespace, node.key), ("", {}))
+                if digest:
+                    yield Node(Resource.CONTENT, node.namespace, digest)
+                yield from gc.label_edges(node.namespace, labels)
+            case Resource.INGEST:
+                expected, _ = self._ingests.get((node.namespace, node.key), ("", None))
+                if expected:
+                    yield Node(Resource.CONTENT, node.namespace, expected)
+            case Resource.CONTENT_FLAT | Resource.LEASE:
+                return
+
+    def _snapshot_edges(self, node: Node) -> Iterator[Node]:
+        found = self._snapshots.get((node.namespace, node.key))
+        if found is None:
+            return
+        snapshotter, parent, labels = found
+        if parent:
+            yield node._replace(key=f"{snapshotter}/{parent}")
+        if node.resource is Resource.SNAPSHOT:
+            yield from gc.label_edges(node.namespace, labels)
+
+    def _lease_nodes(self, namespace: str, id: str, *, flat: bool) -> Iterator[Node]:
+        yield Node(Resource.LEASE, namespace, id)
+        for kind, resource in self._leased.get((namespace, id), ()):
+            if kind == "content":
+                yield Node(Resource.CONTENT_FLAT if flat else Resource.CONTENT, namespace, resource)
+            elif kind == "ingests":
+                yield Node(Resource.INGEST, namespace, resource)
+            else:
+                snapshotter = kind.removeprefix("snapshots/")
+                resource_kind = Resource.SNAPSHOT_FLAT if flat else Resource.SNAPSHOT
+                yield Node(resource_kind, namespace, f"{snapshotter}/{resource}")
+
+
+def _is_root(labels: dict[str, str], now: int) -> bool:
+    """gc.root keeps an object whatever its value; gc.expire in the future keeps it until then."""
+    if gc.LABEL_ROOT in labels:
+        return True
+    return gc.LABEL_EXPIRE in labels and not gc.has_expired(labels, now)
+
+
+def _remove_row(tx: Transaction, node: Node) -> None:
+    match node.resource:
+        case Resource.CONTENT:
+            tx.execute("DELETE FROM blobs WHERE namespace=? AND digest=?", node.namespace, node.key)
+            tx.mark_dirty("content")
+        case Resource.SNAPSHOT:
+            snapshotter, _, key = node.key.partition("/")
+            tx.execute(
+                "DELETE FROM snapshots WHERE namespace=? AND snapshotter=? AND key=?",
+                node.namespace,
+                snapshotter,
+                key,
+            )
+            tx.mark_dirty(snapshotter)
+        case Resource.INGEST:
+            tx.execute("DELETE FROM ingests WHERE namespace=? AND ref=?", node.namespace, node.key)
+            tx.mark_dirty("content")
+        case Resource.LEASE:
+            tx.execute("DELETE FROM leases WHERE namespace=? AND id=?", node.namespace, node.key)
+        case Resource.IMAGE:
+            tx.execute("DELETE FROM images WHERE namespace=? AND name=?", node.namespace, node.key)
+        case Resource.CONTENT_FLAT | Resource.SNAPSHOT_FLAT:
+            raise AssertionError("flat nodes are never listed")
+
+
+def _known_content(tx: Transaction) -> tuple[set[Any], set[Any]]:
+    """(digests any namespace has or an ingest is about to share, backend refs of all ingests)."""
+    digests = {row[0] for row in tx.rows("SELECT DISTINCT digest FROM blobs")}
+    ingests = tx.rows("SELECT expected, backend_ref FROM ingests")
+    return digests | {row[0] for row in ingests if row[0]}, {row[1] for row in ingests}

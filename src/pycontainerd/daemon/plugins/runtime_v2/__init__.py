@@ -1,0 +1,1 @@
+"""Shims: bundles, starting, connecting, reconnecting, and what to do when one dies."""

@@ -1,0 +1,153 @@
+"""Snapshots as overlayfs layers: snapshots/N/fs is the upper directory, snapshots/N/work its work directory.
+
+Spec: containerd snapshots/overlay (mount options and their order), filesystems/overlayfs.rst
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from pycontainerd.daemon.core import files
+from pycontainerd.daemon.core.snapshots import Kind, Mount
+from pycontainerd.daemon.plugins.snapshot_dirs import DirectorySnapshotter
+from pycontainerd.lib.errdefs import FailedPrecondition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
+    from pycontainerd.daemon.plugins.metadata_sqlite.snapshot_nodes import Node
+
+_DT_DIR: Final = 4
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+)
+_libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+
+
+class OverlaySnapshotter(DirectorySnapshotter):
+    """Implements core.snapshots.Snapshotter."""
+
+    name = "overlayfs"
+
+    def __init__(self, root: str, database: Database, *, sync_remove: bool = False) -> None:
+        super().__init__(root, database, sync_remove=sync_remove)
+        require_d_type(root)
+        self._base_options = (*_index_option(), *_userxattr_option())
+
+    def fill(self, directory: str, kind: Kind, parent: str) -> None:
+        os.mkdir(f"{directory}/fs", 0o755)
+        os.chmod(f"{directory}/fs", 0o755)
+        if kind is Kind.ACTIVE:
+            os.mkdir(f"{directory}/work", 0o711)
+            os.chmod(f"{directory}/work", 0o711)
+
+    def place(self, directory: str, node: Node) -> None:
+        if not node.parent_ids:
+            return
+        # The merged root directory shows the upper one's owner, so it takes the parent's.
+        status = os.stat(self._upper(node.parent_ids[0]))
+        os.chown(f"{directory}/fs", status.st_uid, status.st_gid, follow_symlinks=False)
+
+    def node_mounts(self, node: Node) -> Sequence[Mount]:
+        active = node.info.kind is Kind.ACTIVE
+        if not node.parent_ids:
+            return (Mount("bind", self._upper(node.id), ("rw" if active else "ro", "rbind")),)
+        if not active and len(node.parent_ids) == 1:
+            return (Mount("bind", self._upper(node.parent_ids[0]), ("ro", "rbind")),)
+        options = list(self._base_options)
+        if active:
+            options += [f"workdir={self._snapshots}/{node.id}/work", f"upperdir={self._upper(node.id)}"]
+        options.append("lowerdir=" + ":".join(self._upper(id) for id in node.parent_ids))
+        return (Mount("overlay", "overlay", tuple(options)),)
+
+    def usage_path(self, node: Node) -> str:
+        return self._upper(node.id)
+
+    def _upper(self, id: str) -> str:
+        return f"{self._snapshots}/{id}/fs"
+
+
+def require_supported(root: str) -> None:
+    """FailedPrecondition unless overlayfs can be mounted on `root`'s filesystem."""
+    files.make_dir(root, 0o700)
+    require_d_type(root)
+    try:
+        _try_mount(root, ())
+    except OSError as e:
+        raise FailedPrecondition(
+            f"failed to mount overlay: {os.strerror(e.errno or 0).lower()}",
+            hint="use the native snapshotter, or a --root on ext4 or xfs",
+        ) from e
+
+
+def require_d_type(root: str) -> None:
+    """FailedPrecondition unless readdir(3) tells types there: overlayfs needs it for its whiteouts."""
+    probe = tempfile.mkdtemp(prefix="dtype-", dir=root)
+    try:
+        with os.scandir(root) as entries:
+            # is_dir without a stat call is what d_type is; scandir falls back to stat, so ask the raw entry.
+            known = any(entry.name == os.path.basename(probe) and entry.is_dir() for entry in entries)
+    finally:
+        os.rmdir(probe)
+    if not known or not _has_d_type(root):
+        raise FailedPrecondition(
+            f"{root} does not support d_type. If the backing filesystem is xfs, please reformat with ftype=1 "
+            "to enable d_type support"
+        )
+
+
+def _has_d_type(root: str) -> bool:
+    """Reads one raw dirent: d_type of "." or ".." or any entry must not be DT_UNKNOWN (0). getdents64(2)"""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        buffer = ctypes.create_string_buffer(4096)
+        number = 217 if os.uname().machine == "x86_64" else 61
+        length = libc.syscall(
+            ctypes.c_long(number), ctypes.c_uint(fd), buffer, ctypes.c_uint(ctypes.sizeof(buffer))
+        )
+    finally:
+        os.close(fd)
+    # struct linux_dirent64: u64 d_ino, s64 d_off, u16 d_reclen, u8 d_type, d_name
+    return length >= 19 and buffer.raw[18] == _DT_DIR
+
+
+def _index_option() -> tuple[str, ...]:
+    """index=off keeps one lower directory usable by many mounts, where the kernel knows the option."""
+    return ("index=off",) if os.path.exists("/sys/module/overlay/parameters/index") else ()
+
+
+def _userxattr_option() -> tuple[str, ...]:
+    """userxattr is for mounts inside a user namespace."""
+    with open("/proc/self/uid_map", encoding="ascii") as f:
+        initial = f.read().split() == ["0", "0", "4294967295"]
+    return () if initial else ("userxattr",)
+
+
+def _try_mount(root: str, options: tuple[str, ...]) -> None:
+    """Mounts and unmounts an overlay of empty directories; OSError when the kernel or filesystem refuses."""
+    base = tempfile.mkdtemp(prefix="check-overlay-", dir=root)
+    try:
+        for name in ("lower1", "lower2", "upper", "work", "merged"):
+            os.mkdir(f"{base}/{name}", 0o755)
+        data = ",".join(
+            (*options, f"lowerdir={base}/lower2:{base}/lower1,upperdir={base}/upper,workdir={base}/work")
+        )
+        merged = os.fsencode(f"{base}/merged")
+        if _libc.mount(b"overlay", merged, b"overlay", 0, os.fsencode(data)) != 0:
+            raise OSError(ctypes.get_errno(), "mount")
+        _libc.umount2(merged, 0)
+    finally:
+        with suppress(FileNotFoundError):
+            files.remove_tree(base)

@@ -1,0 +1,55 @@
+"""Introspection: plugins and the server's identity."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pycontainerd.daemon.core import filters, plugins
+from pycontainerd.lib.api.full import introspection_v1, rpc, types, wkt
+from pycontainerd.lib.errdefs import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontainerd.daemon.core.call import Call
+    from pycontainerd.daemon.core.plugins import PluginInfo
+
+
+class IntrospectionService:
+    """containerd.services.introspection.v1.Introspection."""
+
+    def __init__(self, infos: Sequence[PluginInfo], uuid: str) -> None:
+        self._plugins = infos
+        self._uuid = uuid
+
+    async def plugins(
+        self, call: Call, request: introspection_v1.PluginsRequest
+    ) -> introspection_v1.PluginsResponse:
+        del call
+        try:
+            matches = filters.parse_all(request.filters)
+        except InvalidArgument as e:
+            raise InvalidArgument(f"{e}: invalid argument") from e
+        found = [_to_wire(p) for p in self._plugins if matches(plugins.adaptor(p))]
+        return introspection_v1.PluginsResponse(plugins=found)
+
+    async def server(self, call: Call, request: wkt.Empty) -> introspection_v1.ServerResponse:
+        del call, request
+        pidns = os.stat("/proc/self/ns/pid").st_ino
+        return introspection_v1.ServerResponse(uuid=self._uuid, pid=os.getpid(), pidns=pidns)
+
+
+def _to_wire(plugin: PluginInfo) -> introspection_v1.Plugin:
+    message = introspection_v1.Plugin(
+        type=plugin.type,
+        id=plugin.id,
+        requires=list(plugin.requires),
+        platforms=[
+            types.Platform(os=p.os, architecture=p.architecture, variant=p.variant) for p in plugin.platforms
+        ],
+        capabilities=list(plugin.capabilities),
+        exports=dict(plugin.exports),
+        init_err=None if plugin.error is None else rpc.Status(code=plugin.error[0], message=plugin.error[1]),
+    )
+    return message

@@ -1,0 +1,99 @@
+"""Listening sockets and lock files: who may be the daemon of a folder.
+
+Man: unix(7), flock(2), sd_notify(3)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from pycontainerd.daemon.core import files
+from pycontainerd.lib.errdefs import AlreadyExists, InvalidArgument
+from pycontainerd.lib.ttrpc.address import socket_path
+
+if TYPE_CHECKING:
+    from pycontainerd.daemon.config import SocketConfig
+
+_LOCK_NAME: Final = "daemon.lock"
+
+
+def lock_folder(folder: str, flag: str) -> int:
+    """Locks a folder for this process's life; AlreadyExists names the daemon that has it. Returns the fd to keep."""
+    path = f"{folder}/{_LOCK_NAME}"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise AlreadyExists(
+            f"another daemon (pid {owner}) is using {flag} {folder}",
+            hint=f"talk to that one, stop it, or give this one another {flag}",
+        ) from e
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def listen_unix(address: str, config: SocketConfig) -> socket.socket:
+    """A bound, listening unix socket with containerd's mode 0660; a stale socket file of a dead daemon is replaced."""
+    path = socket_path(address)
+    if not os.path.isabs(path):
+        raise InvalidArgument(f"address must be an absolute path: {address!r}")
+    files.make_dir(os.path.dirname(path), 0o711)
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        old_mask = os.umask(0o117)  # never world-connectable, not even for an instant
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(old_mask)
+        os.chmod(path, 0o660)
+        os.chown(path, config.uid, config.gid)
+        listener.listen(4096)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Unlinks a socket nobody answers on; AlreadyExists when somebody does, InvalidArgument for another file."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise InvalidArgument(
+            f"{path} exists and is not a socket", hint="remove it, or use another --address"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise AlreadyExists(
+        f"another daemon is answering on {path}",
+        hint="talk to that one, stop it, or give this one another --address",
+    )
+
+
+def notify_systemd(message: str) -> None:
+    """Tells the service manager, when there is one."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    with (
+        suppress(OSError),  # a service manager that went away is no reason to stop
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+    ):
+        sender.connect("\0" + path[1:] if path.startswith("@") else path)
+        sender.send(message.encode())
