@@ -16,7 +16,11 @@ PROGRAMS: Final = {
     "pycontainerd": "pycontainerd.daemon.main",
     "pyrunc": "pycontainerd.runtime.cli.main",
     "containerd-shim-pyrunc-v2": "pycontainerd.shim.main",
+}
+# Processes that our programs start for themselves: no file in bin/, but argv[0] of another program's launcher.
+INTERNAL: Final = {
     "pycontainerd-forkserver": "pycontainerd.forkserver.main",
+    "pycontainerd-layer": "pycontainerd.lib.archive.worker",
 }
 
 _self = ""
@@ -27,7 +31,7 @@ def run(me: str, argv: list[str]) -> int:
     global _self  # noqa: PLW0603 - set once, before anything else runs
     _self = me
     name = me.rpartition("/")[2]
-    module = PROGRAMS.get(name)
+    module = INTERNAL.get(argv[0]) or PROGRAMS.get(name)
     if module is None:
         sys.stderr.write(f"{me}: no program of that name; the launchers are {', '.join(sorted(PROGRAMS))}\n")
         return 127
@@ -62,6 +66,7 @@ def path(program: str) -> str:
 
 
 def interpreter_argv(program: str) -> list[str]:
-    """The argv that starts a program on this same interpreter without passing through sh."""
-    launcher = path(program)
-    return [sys.executable, "-IS", launcher, launcher]
+    """The argv that starts a program, internal ones too, on this same interpreter without passing through sh."""
+    if program in INTERNAL:
+        return [sys.executable, "-IS", _self or path("pycontainerd"), program]
+    return [sys.executable, "-IS", path(program), path(program)]

@@ -51,6 +51,10 @@ class Blob(Protocol):
         """Fewer bytes only at the end."""
         ...
 
+    def fileno(self) -> int:
+        """The blob's file, for a worker; borrowed, valid until close."""
+        ...
+
     def close(self) -> None:
         """Idempotent."""
         ...

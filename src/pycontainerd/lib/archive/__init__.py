@@ -1,0 +1,1 @@
+"""Layers: tar streams read, applied to a directory and made from two, without trusting a byte of them."""
