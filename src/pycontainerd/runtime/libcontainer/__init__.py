@@ -1,0 +1,1 @@
+"""Containers from bundles: the library behind pyrunc and the shim."""
