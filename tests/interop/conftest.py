@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from support.registry import Registry
+
+from support import images
 from support.stack import Stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory):
-    server = Registry(tmp_path_factory.mktemp("registry"))
-    yield server
-    server.close()
+    """host:port of a real docker-registry."""
+    with images.registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
-@pytest.fixture(scope="module")
-def busybox(registry: Registry) -> str:
-    """The reference of a busybox image in the registry."""
-    return registry.push_busybox()
+@pytest.fixture(scope="session")
+def busybox(registry: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The reference of a two-layer busybox image in the registry."""
+    layout = images.build_layout(tmp_path_factory.mktemp("layout"))
+    reference = f"{registry}/library/busybox:latest"
+    images.push(layout, reference)
+    return reference
 
 
 def _stack(kind: str):
