@@ -26,6 +26,8 @@ from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
+from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
 from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
 from pycontainerd.daemon.services import wire
@@ -38,6 +40,7 @@ from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.daemon.services.leases import LeasesService
 from pycontainerd.daemon.services.namespaces import NamespacesService
 from pycontainerd.daemon.services.snapshots import SnapshotsService
+from pycontainerd.daemon.services.tasks import TasksService
 from pycontainerd.daemon.services.version import VersionService
 from pycontainerd.lib.api.full import (
     containers_v1,
@@ -51,6 +54,7 @@ from pycontainerd.lib.api.full import (
     leases_v1,
     namespaces_v1,
     snapshots_v1,
+    tasks_v1,
     version_v1,
 )
 from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, to_status
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.config import Config
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.gc import Node
+    from pycontainerd.daemon.core.tasks import Exit
     from pycontainerd.lib.api.codec import Service
     from pycontainerd.lib.log import Logger
 
@@ -247,7 +252,7 @@ def _removal_event(node: Node) -> tuple[str, object] | None:
         case "content":
             return "/content/delete", events.ContentDelete(digest=node.key)
         case "image":
-            return "/images/delete", events.ImageDelete(name=node.key)
+            return "/images/delete", images_v1.ImageDelete(name=node.key)
         case "snapshot":
             snapshotter, _, key = node.key.partition("/")
             return "/snapshot/remove", events.SnapshotRemove(key=key, snapshotter=snapshotter)
@@ -263,6 +268,44 @@ def _server_uuid(context: Context) -> str:
     if not os.path.exists(path):
         files.write_atomic(path, str(uuid.uuid4()).encode())
     return str(uuid.UUID(files.read_limited(path, 64).decode()))
+
+
+def _tasks(context: Context) -> ShimManager:
+    config = context.config
+    exchange: Exchange = context.get(EVENTS)
+    options = context.settings(settings.SHIM_MANAGER)
+
+    def report_exit(namespace: str, id: str, end: Exit) -> None:
+        exited_at = wire.timestamp(end.exited_nanos)
+        exit = events.TaskExit(
+            container_id=id, id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
+        )
+        exchange.publish(namespace, "/tasks/exit", wire.event(exit))
+        delete = events.TaskDelete(
+            container_id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
+        )
+        exchange.publish(namespace, "/tasks/delete", wire.event(delete))
+
+    return ShimManager(
+        Settings(
+            state=f"{config.state}/{TASKS}",
+            root=context.root(TASKS),
+            address=config.grpc.address,
+            ttrpc_address=config.ttrpc_address,
+            publish_binary=context.launcher,
+            debug=config.log_level in ("debug", "trace"),
+            env=options["env"],
+            runtime_paths=options["runtime_paths"],
+            load_timeout_s=config.timeouts_s["io.containerd.timeout.shim.load"],
+            cleanup_timeout_s=config.timeouts_s["io.containerd.timeout.shim.cleanup"],
+            shutdown_timeout_s=config.timeouts_s["io.containerd.timeout.shim.shutdown"],
+        ),
+        ExecStarter(context.pools),
+        context.get(CONTAINER_STORE),
+        context.pools,
+        context.log,
+        report_exit,
+    )
 
 
 def _introspection(context: Context) -> tuple[Service, object]:
@@ -285,6 +328,7 @@ PLUGINS: Final = (
     Registration(
         NAMESPACE_STORE, lambda c: SqliteNamespaceStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
     ),
+    Registration(TASKS, _tasks, ("io.containerd.metadata.v1", "io.containerd.event.v1"), has_platform=True),
     Registration("io.containerd.grpc.v1.introspection", _introspection),
     Registration(
         "io.containerd.grpc.v1.containers",
@@ -327,6 +371,13 @@ PLUGINS: Final = (
     Registration(
         "io.containerd.grpc.v1.snapshots",
         lambda c: (snapshots_v1.SNAPSHOTS, SnapshotsService(c.snapshotters(), c.pools, c.get(EVENTS))),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.tasks",
+        lambda c: (
+            tasks_v1.TASKS,
+            TasksService(c.get(CONTAINER_STORE), c.get(TASKS), c.pools, c.log.error),
+        ),
     ),
     Registration(
         "io.containerd.grpc.v1.version",

@@ -41,7 +41,7 @@ class Envelope:
 class FieldReader(Protocol):
     """Reads `event.<path>` out of a typed event for filters; None when the event has no such field."""
 
-    def __call__(self, event: TypedValue, path: Sequence[str]) -> str | None: ...
+    def __call__(self, value: TypedValue, path: Sequence[str]) -> str | None: ...
 
 
 class Subscription:
