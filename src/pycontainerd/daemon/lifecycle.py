@@ -69,6 +69,9 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         await grpc.listen(sockets.listen_unix(config.grpc.address, config.grpc))
         log.info("serving...", address=config.grpc.address)
         background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
+        if tasks is not None:
+            exchange = context.get(plugin.EVENTS)
+            background.append(asyncio.ensure_future(tasks.report_missed(lambda: exchange.subscriber_count)))
         if idle_exit_s:
             background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
         sockets.notify_systemd("READY=1")

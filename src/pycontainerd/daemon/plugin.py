@@ -18,7 +18,6 @@ from pycontainerd.daemon.core.events import Exchange
 from pycontainerd.daemon.core.plugins import Platform, PluginInfo
 from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
-from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
 from pycontainerd.daemon.plugins.metadata_sqlite.containers import SqliteContainerStore
 from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
@@ -27,6 +26,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
@@ -34,7 +34,6 @@ from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
 from pycontainerd.daemon.services import wire
 from pycontainerd.daemon.services.containers import ContainersService
 from pycontainerd.daemon.services.content import ContentService
-from pycontainerd.daemon.services.diff import DiffService
 from pycontainerd.daemon.services.events import EventsService, ForwardingService
 from pycontainerd.daemon.services.health import HealthService
 from pycontainerd.daemon.services.images import ImagesService
@@ -47,7 +46,6 @@ from pycontainerd.daemon.services.version import VersionService
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
-    diff_v1,
     events,
     events_ttrpc_v1,
     events_v1,
@@ -69,7 +67,6 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.config import Config
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.gc import Node
-    from pycontainerd.daemon.core.tasks import Exit
     from pycontainerd.lib.api.codec import Service
     from pycontainerd.lib.log import Logger
 
@@ -279,20 +276,12 @@ def _tasks(context: Context) -> ShimManager:
     exchange: Exchange = context.get(EVENTS)
     options = context.settings(settings.SHIM_MANAGER)
 
-    def report_exit(namespace: str, id: str, end: Exit) -> None:
-        exited_at = wire.timestamp(end.exited_nanos)
-        exit = events.TaskExit(
-            container_id=id, id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
-        )
-        exchange.publish(namespace, "/tasks/exit", wire.event(exit))
-        delete = events.TaskDelete(
-            container_id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
-        )
-        exchange.publish(namespace, "/tasks/delete", wire.event(delete))
-
+    state = f"{config.state}/{TASKS}"
+    exits = ExitReports(state, exchange.publish)
+    exchange.add_gate(exits.admit)
     return ShimManager(
         Settings(
-            state=f"{config.state}/{TASKS}",
+            state=state,
             root=context.root(TASKS),
             address=config.grpc.address,
             ttrpc_address=config.ttrpc_address,
@@ -308,7 +297,7 @@ def _tasks(context: Context) -> ShimManager:
         context.get(CONTAINER_STORE),
         context.pools,
         context.log,
-        report_exit,
+        exits,
     )
 
 
