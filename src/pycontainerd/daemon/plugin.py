@@ -322,6 +322,12 @@ PLUGINS: Final = (
         NAMESPACE_STORE, lambda c: SqliteNamespaceStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
     ),
     Registration(TASKS, _tasks, ("io.containerd.metadata.v1", "io.containerd.event.v1"), has_platform=True),
+    Registration(
+        DIFFER,
+        lambda c: WalkingDiffer(c.get(NAMESPACED_CONTENT)),
+        ("io.containerd.metadata.v1",),
+        has_platform=True,
+    ),
     Registration("io.containerd.grpc.v1.introspection", _introspection),
     Registration(
         "io.containerd.grpc.v1.containers",
@@ -333,6 +339,9 @@ PLUGINS: Final = (
     Registration(
         "io.containerd.grpc.v1.content",
         lambda c: (content_v1.CONTENT, ContentService(c.get(NAMESPACED_CONTENT), c.pools, c.get(EVENTS))),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.diff", lambda c: (diff_v1.DIFF, DiffService(c.get(DIFFER), c.pools))
     ),
     Registration("io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))),
     Registration(

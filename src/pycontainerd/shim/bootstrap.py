@@ -169,20 +169,29 @@ def serving_argv(program: str, flags: Flags) -> list[str]:
     return [*argv, "-debug"] if flags.debug else argv
 
 
-def start(program: str, flags: Flags, stdin_fd: int, serve: Callable[[], int]) -> bytes:
+def prepare(flags: Flags, stdin: bytes) -> tuple[_socket.socket | None, bytes]:
+    """Makes the socket of ./config.json's container or group, and the bundle's address file.
+
+    Gives the listener, or None when a shim answers there already, and what to print for the daemon.
+    """
+    bootstrap = read_bootstrap(stdin, flags)
+    address = socket_address(bootstrap.socket_dir, flags.address, flags.namespace, grouping_id(flags.id))
+    listener = listen(address)
+    _write_address(address)
+    if listener is not None and bootstrap.options.shim_cgroup:
+        # Before the fork: a child is born in its parent's cgroup, so there is no moment in which it isn't there.
+        _join_cgroup(bootstrap.options.shim_cgroup, os.getpid())
+    return listener, format_answer(bootstrap.answer_form, address)
+
+
+def start(flags: Flags, stdin_fd: int, serve: Callable[[], int]) -> bytes:
     """Makes sure that a shim serves this container; gives what to print. `serve` runs in the new process."""
-    bootstrap = read_bootstrap(_read_all(stdin_fd), flags)
     with trace.span("shim start", id=flags.id, namespace=flags.namespace):
-        group = grouping_id(flags.id)
-        address = socket_address(bootstrap.socket_dir, flags.address, flags.namespace, group)
-        listener = listen(address)
-        _write_address(address)
+        listener, answer = prepare(flags, _read_all(stdin_fd))
         if listener is not None:
-            pid = _fork_server(listener, serve)
-            _join_cgroup(bootstrap.options.shim_cgroup, pid)
-            adjust_oom_score(pid)
+            adjust_oom_score(_fork_server(listener, serve))
             listener.close()
-    return format_answer(bootstrap.answer_form, address)
+    return answer
 
 
 def _fork_server(listener: _socket.socket, serve: Callable[[], int]) -> int:

@@ -43,7 +43,7 @@ class ConsoleSocket:
         """The pty master a runtime sends, owned by the caller. Raises Unknown when none comes in 30 s."""
         if not await loop.readable(self._socket.fileno(), _TIMEOUT_S):
             raise errdefs.Unknown("failed to retrieve console master: timed out")
-        fd, _ = self._socket._accept()  # noqa: SLF001 - socket.accept without the enum-heavy socket module
+        fd, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - socket.accept without the enum-heavy socket module
         peer = _socket.socket(fileno=fd)
         try:
             if not await loop.readable(fd, _TIMEOUT_S):

@@ -12,7 +12,8 @@ from time import time_ns
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.api.light import task_v2
-from pycontainerd.shim import libcontainer, rootfs, spawn
+from pycontainerd.lib.linux import posix_spawn
+from pycontainerd.shim import libcontainer, rootfs
 from pycontainerd.shim import options as runtime_options
 from pycontainerd.shim.runc import DEFAULT_NAME, read_pid_file
 from pycontainerd.shim.service import timestamp
@@ -54,7 +55,7 @@ def _delete_container(bundle: str, flags: Flags, options: Options, log: Logger) 
     name = options.binary_name or DEFAULT_NAME
     argv = [name, "--root", root, "--log", f"{bundle}/log.json", "--log-format", "json"]
     try:
-        pid = spawn.start([*argv, "delete", "--force", flags.id], spawn.environment(), {})
+        pid = posix_spawn.start([*argv, "delete", "--force", flags.id], posix_spawn.environment(), {})
     except OSError as e:
         log.warning("failed to remove runc container", error=e)
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pycontainerd.lib import errdefs
-from pycontainerd.shim import spawn
+from pycontainerd.lib.linux import posix_spawn
 from pycontainerd.shim.io import ProcessIO, Stdio, open_fifo_writer, split_uri
 
 TYPE_CHECKING = False
@@ -163,7 +163,7 @@ async def start_logger(
     environment = {"CONTAINER_ID": owner.id, "CONTAINER_NAMESPACE": owner.namespace}
     arguments = [word for pair in query for word in pair]
     try:
-        pid = spawn.start(
+        pid = posix_spawn.start(
             [path, *arguments], environment, {3: read_fds[0], 4: read_fds[1], 5: ready_write_fd}
         )
     except OSError as e:

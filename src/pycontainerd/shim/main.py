@@ -56,7 +56,7 @@ def _run(program: str, flags: Flags) -> int:
     if flags.action == "start":
         from pycontainerd.shim import bootstrap
 
-        return _write(bootstrap.start(program, flags, 0, lambda: serve(program, flags)))
+        return _write(bootstrap.start(flags, 0, lambda: serve(program, flags)))
     if flags.action == "delete":
         from pycontainerd.lib.log import Logger
         from pycontainerd.shim import delete

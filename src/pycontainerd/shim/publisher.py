@@ -18,9 +18,9 @@ from time import time_ns
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import events_ttrpc_v1, types, wkt
+from pycontainerd.lib.linux import posix_spawn
 from pycontainerd.lib.ttrpc.address import socket_path
 from pycontainerd.lib.ttrpc.client import Client
-from pycontainerd.shim import spawn
 from pycontainerd.shim.future import Future
 from pycontainerd.shim.loop import READ, WRITE
 
@@ -146,7 +146,7 @@ class Publisher:
         try:
             os.write(stdin_fd, item.event)
             os.lseek(stdin_fd, 0, os.SEEK_SET)
-            pid = spawn.start(argv, spawn.environment(), {0: stdin_fd})
+            pid = posix_spawn.start(argv, posix_spawn.environment(), {0: stdin_fd})
         finally:
             os.close(stdin_fd)
         status = (await self._world.reaper.wait(pid)).status

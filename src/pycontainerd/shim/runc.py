@@ -13,8 +13,8 @@ import os
 from time import monotonic_ns
 
 from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib.linux import posix_spawn
 from pycontainerd.lib.oci import document
-from pycontainerd.shim import spawn
 from pycontainerd.shim.loop import READ
 
 TYPE_CHECKING = False
@@ -168,7 +168,7 @@ class Runc:
                 stdin_fd = _memory_file(stdin)
                 fds[0] = stdin_fd
         try:
-            pid = spawn.start([*self._head, *verb], spawn.environment(), fds)
+            pid = posix_spawn.start([*self._head, *verb], posix_spawn.environment(), fds)
         except OSError as e:
             if output_fd >= 0:
                 os.close(output_fd)

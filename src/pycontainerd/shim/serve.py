@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 _EVENTS_TIMEOUT_S: Final = 5
 
 
-def serve(program: str, flags: Flags) -> int:
-    """Serves the listener that is fd 3, or the socket of -socket; gives the exit code."""
+def serve(program: str, flags: Flags, *, idle_timeout_s: float = 0) -> int:
+    """Serves the listener that is fd 3, or the socket of -socket; gives the exit code.
+
+    With `idle_timeout_s` it leaves when nobody has given it a container by then.
+    """
     name = os.path.basename(program)
     title.set_name(name)
     try:
@@ -47,7 +50,7 @@ def serve(program: str, flags: Flags) -> int:
     log = Logger(open_log(), "debug" if flags.debug else "info")
     log.debug("setupDumpStacks")
     shim = _Shim(program, flags, log, _listener(flags))
-    shim.run()
+    shim.run(idle_timeout_s)
     return 0
 
 
@@ -88,8 +91,10 @@ class _Shim:
         log.debug("serving api on socket", socket=flags.socket or "[inherited from parent]")
         self._runtime_name = runtime_name(program)
 
-    def run(self) -> None:
+    def run(self, idle_timeout_s: float) -> None:
         """Returns when the shim has been shut down."""
+        if idle_timeout_s:
+            self.loop.later(idle_timeout_s, self._leave_if_unused)
         self._log.debug("handleSignals")
         self.loop.on_signal(_signal.SIGCHLD, self._reaper.reap)
         self.loop.on_signal(_signal.SIGUSR1, self._dump_stack)
@@ -113,6 +118,11 @@ class _Shim:
     def _on_exit_signal(self) -> None:
         self._log.debug("Caught exit signal")
         self._shut_down()
+
+    def _leave_if_unused(self) -> None:
+        if not self._service.was_used:
+            self._log.warning("no container was created, leaving")
+            self._shut_down()
 
     def _shut_down(self) -> None:
         spawn(self._leave())

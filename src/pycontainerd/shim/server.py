@@ -81,7 +81,7 @@ class Server:
 
     def _accept(self, events: int) -> None:
         try:
-            fd, _ = self._listener._accept()  # noqa: SLF001 - socket.accept without the enum-heavy socket module
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - socket.accept without the enum-heavy socket module
         except OSError:
             return  # the client has given up meanwhile, or fds are short: the loop goes on
         peer = _socket.socket(fileno=fd)

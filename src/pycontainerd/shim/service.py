@@ -53,6 +53,7 @@ class Service:
         self._oom = oom
         self._shutdown = shutdown
         self._containers: dict[str, Container] = {}
+        self.was_used = False  # a Create has come in
         # Pids that are starting right now are unknown or not yet announced: exits wait here until they are.
         self._starting = 0
         self._early_exits: dict[int, Exit] = {}
@@ -62,6 +63,7 @@ class Service:
 
     async def Create(self, request: task_v2.CreateTaskRequest) -> task_v2.CreateTaskResponse:  # noqa: N802 - wire name
         log = self._world.log
+        self.was_used = True
         log.debug("Create")
         log.debug("CreateTaskRequest", **_fields(request))
         if request.checkpoint:

@@ -21,7 +21,6 @@ from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidA
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux import procfs
 from pycontainerd.lib.linux.capabilities import last_cap, permitted
-from pycontainerd.lib.linux.interpreter import require_protected
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, seccomp, state, sync, user
 from pycontainerd.runtime.libcontainer.config import Config, load_spec
@@ -56,6 +55,7 @@ class CreateOptions:
         "pid_file",
         "preserve_fds",
         "root",
+        "spec",
         "stdio",
         "systemd_cgroup",
     )
@@ -75,6 +75,7 @@ class CreateOptions:
         clone_parent: bool = False,
         systemd_cgroup: bool = False,
         log: Logger | None = None,
+        spec: dict[str, Any] | None = None,
     ) -> None:
         self.id = id
         self.bundle = bundle
@@ -88,15 +89,16 @@ class CreateOptions:
         self.clone_parent = clone_parent
         self.systemd_cgroup = systemd_cgroup
         self.log = log
+        self.spec = spec  # config.json when the caller has read it already
 
 
 def create(options: CreateOptions) -> Container:
     """Makes a container whose init waits on exec.fifo; on an error nothing of it is left."""
     state.require_id(options.id)
-    require_protected()
     with trace.span("config"):
         bundle = os.path.normpath(os.path.join(os.getcwd(), options.bundle or "."))
-        config = Config(load_spec(bundle), id=options.id, bundle=bundle, systemd_cgroup=options.systemd_cgroup)
+        spec = load_spec(bundle) if options.spec is None else options.spec
+        config = Config(spec, id=options.id, bundle=bundle, systemd_cgroup=options.systemd_cgroup)
     config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
     _check_terminal(config, options)
     if options.log is not None and config.process.unknown_capabilities:

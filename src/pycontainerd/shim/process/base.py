@@ -24,7 +24,7 @@ DRAIN_TIMEOUT_S = 10
 class Process:
     """One process of a container. Verbs that change it hold its lock; looking at it never waits."""
 
-    forbids: dict[str, dict[str, str]] = {}
+    forbids: dict[str, dict[str, str]]
 
     def __init__(self, world: World, id: str, stdio: Stdio, owner: Owner) -> None:
         self.world = world

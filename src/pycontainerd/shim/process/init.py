@@ -12,8 +12,8 @@ from pycontainerd.shim.runc import RuntimeFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
     from collections.abc import Sequence
+    from typing import Protocol
 
     from pycontainerd.shim.io import Stdio
     from pycontainerd.shim.io_open import Owner
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
         async def processes(self, id: str) -> list[int]:
             """Host pids."""
-
 
 
 class Init(Process):

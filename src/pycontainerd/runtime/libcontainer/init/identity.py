@@ -118,7 +118,8 @@ def become(identity: Identity, env: list[bytes]) -> list[Operation]:
         ("prctl", (prctl.PR_SET_KEEPCAPS, 0, 0), "unable to clear keep caps"),
         ("capset", _capset_arguments(identity), "unable to apply caps"),
     ]
-    ambient = identity.mask("ambient")
+    # The kernel raises an ambient capability only where it is permitted and inheritable too.
+    ambient = identity.mask("ambient") & identity.mask("permitted") & identity.mask("inheritable")
     steps.append(
         (
             "ambient",

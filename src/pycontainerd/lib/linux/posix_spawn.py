@@ -1,4 +1,4 @@
-"""Programs the shim runs: by posix_spawn, so that nothing of the shim's memory is copied and no fork hook runs.
+"""Runs a program by posix_spawn: nothing of our memory is copied, no fork hook runs, and no fd but the named ones goes along.
 
 Man: posix_spawn(3)
 """
