@@ -18,6 +18,7 @@ from pycontainerd.daemon.core.events import Exchange
 from pycontainerd.daemon.core.plugins import Platform, PluginInfo
 from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
+from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
 from pycontainerd.daemon.plugins.metadata_sqlite.containers import SqliteContainerStore
 from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
@@ -34,6 +35,7 @@ from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
 from pycontainerd.daemon.services import wire
 from pycontainerd.daemon.services.containers import ContainersService
 from pycontainerd.daemon.services.content import ContentService
+from pycontainerd.daemon.services.diff import DiffService
 from pycontainerd.daemon.services.events import EventsService, ForwardingService
 from pycontainerd.daemon.services.health import HealthService
 from pycontainerd.daemon.services.images import ImagesService
@@ -46,6 +48,7 @@ from pycontainerd.daemon.services.version import VersionService
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
+    diff_v1,
     events,
     events_ttrpc_v1,
     events_v1,
@@ -340,9 +343,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.content",
         lambda c: (content_v1.CONTENT, ContentService(c.get(NAMESPACED_CONTENT), c.pools, c.get(EVENTS))),
     ),
-    Registration(
-        "io.containerd.grpc.v1.diff", lambda c: (diff_v1.DIFF, DiffService(c.get(DIFFER), c.pools))
-    ),
+    Registration("io.containerd.grpc.v1.diff", lambda c: (diff_v1.DIFF, DiffService(c.get(DIFFER), c.pools))),
     Registration("io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))),
     Registration(
         "io.containerd.ttrpc.v1.events",

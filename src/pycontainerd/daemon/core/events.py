@@ -99,10 +99,15 @@ class Exchange:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
         self._gates: list[Callable[[Envelope], bool]] = []
+        self._listened = asyncio.Event()
 
     def add_gate(self, admits: Callable[[Envelope], bool]) -> None:
         """Asked about every event before it goes out; False drops it. Added while the daemon starts."""
         self._gates.append(admits)
+
+    async def first_listener(self) -> None:
+        """Returns once somebody has subscribed."""
+        await self._listened.wait()
 
     @property
     def subscriber_count(self) -> int:
@@ -141,6 +146,7 @@ class Exchange:
         subscription = Subscription(self, matches)
         with self._lock:
             self._subscriptions = (*self._subscriptions, subscription)
+        self._listened.set()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -30,7 +29,7 @@ from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExc
 from pycontainerd.lib.ttrpc.aio import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.containers import ContainerStore
@@ -146,11 +145,10 @@ class ShimManager:
         await asyncio.gather(*(self._load_one(bundle) for bundle in bundles))
         await self._pools.run("shims", self._remove_stale_work, {(b.namespace, b.id) for b in bundles})
 
-    async def report_missed(self, subscriber_count: Callable[[], int]) -> None:
+    async def report_missed(self, first_listener: Awaitable[None]) -> None:
         """Tells clients, once they listen again, of ends that no shim will report any more."""
-        deadline = time.monotonic() + _LISTENER_PATIENCE_S
-        while not subscriber_count() and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(first_listener, _LISTENER_PATIENCE_S)
         lost, self._lost = self._lost, []
         for bundle, end in lost:
             self._exits.report_lost(bundle.namespace, bundle.id, end)
