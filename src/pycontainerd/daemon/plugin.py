@@ -27,6 +27,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.config import Config
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.gc import Node
-    from pycontainerd.daemon.core.tasks import Exit
     from pycontainerd.lib.api.codec import Service
     from pycontainerd.lib.log import Logger
 
@@ -279,20 +279,12 @@ def _tasks(context: Context) -> ShimManager:
     exchange: Exchange = context.get(EVENTS)
     options = context.settings(settings.SHIM_MANAGER)
 
-    def report_exit(namespace: str, id: str, end: Exit) -> None:
-        exited_at = wire.timestamp(end.exited_nanos)
-        exit = events.TaskExit(
-            container_id=id, id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
-        )
-        exchange.publish(namespace, "/tasks/exit", wire.event(exit))
-        delete = events.TaskDelete(
-            container_id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
-        )
-        exchange.publish(namespace, "/tasks/delete", wire.event(delete))
-
+    state = f"{config.state}/{TASKS}"
+    exits = ExitReports(state, exchange.publish)
+    exchange.add_gate(exits.admit)
     return ShimManager(
         Settings(
-            state=f"{config.state}/{TASKS}",
+            state=state,
             root=context.root(TASKS),
             address=config.grpc.address,
             ttrpc_address=config.ttrpc_address,
@@ -308,7 +300,7 @@ def _tasks(context: Context) -> ShimManager:
         context.get(CONTAINER_STORE),
         context.pools,
         context.log,
-        report_exit,
+        exits,
     )
 
 
@@ -351,9 +343,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.content",
         lambda c: (content_v1.CONTENT, ContentService(c.get(NAMESPACED_CONTENT), c.pools, c.get(EVENTS))),
     ),
-    Registration(
-        "io.containerd.grpc.v1.diff", lambda c: (diff_v1.DIFF, DiffService(c.get(DIFFER), c.pools))
-    ),
+    Registration("io.containerd.grpc.v1.diff", lambda c: (diff_v1.DIFF, DiffService(c.get(DIFFER), c.pools))),
     Registration("io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))),
     Registration(
         "io.containerd.ttrpc.v1.events",

@@ -166,7 +166,9 @@ def _run_start(command: ShimCommand, stdin: bytes | None) -> bytes:
             process_group=0,
         )
     except OSError as e:
-        raise Unknown(f": fork/exec {command.binary}: {(e.strerror or str(e)).lower()}", errno=e.errno or 0) from e
+        raise Unknown(
+            f": fork/exec {command.binary}: {(e.strerror or str(e)).lower()}", errno=e.errno or 0
+        ) from e
     output, _ = _communicate(process, stdin, _START_TIMEOUT_S, "shim start")
     if process.returncode != 0:
         raise Unknown(f"{output.decode('utf-8', 'replace')}: {_exit_text(process.returncode)}")
@@ -181,7 +183,9 @@ def _communicate(
     except subprocess.TimeoutExpired as e:
         process.kill()
         process.wait()
-        raise DeadlineExceeded(f"{what} took longer than {timeout_s:g} seconds: context deadline exceeded") from e
+        raise DeadlineExceeded(
+            f"{what} took longer than {timeout_s:g} seconds: context deadline exceeded"
+        ) from e
     return output or b"", errors or b""
 
 
@@ -196,7 +200,9 @@ def _from_json(text: bytes) -> Bootstrap:
         row = json.loads(text)
         return Bootstrap(str(row["address"]), int(row.get("version", 2)), str(row.get("protocol") or "ttrpc"))
     except (ValueError, KeyError, TypeError) as e:
-        raise Unknown(f"shim answered with bad bootstrap parameters: {text[:200].decode('utf-8', 'replace')}") from e
+        raise Unknown(
+            f"shim answered with bad bootstrap parameters: {text[:200].decode('utf-8', 'replace')}"
+        ) from e
 
 
 def _from_proto(output: bytes) -> Bootstrap:
