@@ -158,7 +158,7 @@ class Libcontainer:
 
 
 class _Answer:
-    """Collects what a worker writes, to its end."""
+    """Collects what a worker writes: one line. Its end is no sign, for init may still hold the pipe."""
 
     def __init__(self, loop: Loop, read_fd: int) -> None:
         self._loop = loop
@@ -169,8 +169,8 @@ class _Answer:
 
     def _read(self, events: int) -> None:
         data = os.read(self._fd, 65536)
-        if data and len(self._data) < _MAX_ANSWER:
-            self._data += data
+        self._data += data
+        if data and not data.endswith(b"\n") and len(self._data) < _MAX_ANSWER:
             return
         self._loop.unwatch(self._fd)
         os.close(self._fd)
@@ -189,7 +189,7 @@ def _worker(work: Callable[[Logger], Any], write_fd: int, log_path: str, prefix:
         message = prefix + str(e)
         log.error(message)
         answer = {"error": message}
-    _write(write_fd, document.dumps(answer).encode("utf-8", "surrogateescape"))
+    _write(write_fd, document.dumps(answer).encode("utf-8", "surrogateescape") + b"\n")
     os._exit(0)
 
 
