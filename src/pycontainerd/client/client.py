@@ -1,0 +1,180 @@
+"""A connection to a containerd in one namespace: requests and answers are messages of lib.api.light.
+
+Runs in: CLIs and dockerd's worker threads; not for use by two threads (`another()` gives the next one its own)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pycontainerd.client import transport as transports
+from pycontainerd.lib import trace
+
+if TYPE_CHECKING:
+    from pycontainerd.lib.api.codec import Message, Method, Service
+
+
+class Reply:
+    """A call under way; `done` turns true in `Client.pump()`."""
+
+    __slots__ = ("_method", "_pending")
+
+    def __init__(self, method: Method, pending: transports.Pending) -> None:
+        self._method = method
+        self._pending = pending
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` would return at once."""
+        return self._pending.done
+
+    def result(self) -> Any:
+        """The answer; raises the server's error."""
+        return self._method.response.FromString(self._pending.result())
+
+
+class MessageStream:
+    """A streaming call of messages; a context manager that gives the call up when left."""
+
+    __slots__ = ("_method", "_stream")
+
+    def __init__(self, method: Method, stream: transports.Stream) -> None:
+        self._method = method
+        self._stream = stream
+
+    def __enter__(self) -> MessageStream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stream.close()
+
+    def __iter__(self) -> MessageStream:
+        return self
+
+    def __next__(self) -> Any:
+        message = self.receive()
+        if message is None:
+            raise StopIteration
+        return message
+
+    def send(self, message: Message) -> None:
+        """Sends one message."""
+        self._stream.send(message.SerializeToString())
+
+    def close_send(self) -> None:
+        """Says that no more messages follow."""
+        self._stream.close_send()
+
+    def receive(self) -> Any:
+        """The next message, None at the end; raises the server's error."""
+        payload = self._stream.receive()
+        return None if payload is None else self._method.response.FromString(payload)
+
+
+class Client:
+    """One namespace on one connection. Owns the connection; a context manager."""
+
+    __slots__ = ("_timeout_s", "_transport", "address", "kind", "lease", "namespace")
+
+    def __init__(
+        self,
+        address: str,
+        namespace: str = "default",
+        *,
+        connect_timeout_s: float = 10,
+        timeout_s: float = 0,
+        kind: str = "",
+    ) -> None:
+        """Connects; Unavailable when nobody answers. `timeout_s` 0 lets calls take as long as they need."""
+        self.address = address
+        self.namespace = namespace
+        self.lease = ""
+        self._timeout_s = timeout_s
+        with trace.span("connect", address=address):
+            if kind:
+                self.kind = kind
+                self._transport = transports.connect_as(kind, address, connect_timeout_s)
+            else:
+                self.kind, self._transport = transports.connect(address, connect_timeout_s)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def another(self) -> Client:
+        """A client of its own connection, same namespace and lease: for another thread."""
+        other = Client(self.address, self.namespace, timeout_s=self._timeout_s, kind=self.kind)
+        other.lease = self.lease
+        return other
+
+    def is_ours(self) -> bool:
+        """Whether the daemon is pycontainerd (it serves everything over ttrpc; others serve events only)."""
+        return self.kind == transports.TTRPC
+
+    def call(self, service: Service, method: str, request: Message, *, timeout_s: float = 0) -> Any:
+        """One call, waited for; raises the server's error as the errdefs class of its code."""
+        found = service.method(method)
+        with trace.span("rpc", service=service.name, method=method):
+            payload = self._transport.call(
+                service.name,
+                method,
+                request.SerializeToString(),
+                self._metadata(),
+                timeout_s or self._timeout_s,
+            )
+        return found.response.FromString(payload)
+
+    def start(self, service: Service, method: str, request: Message) -> Reply:
+        """One call, not waited for: poll `fileno()`, then `pump()`."""
+        pending = self._transport.start(service.name, method, request.SerializeToString(), self._metadata())
+        return Reply(service.method(method), pending)
+
+    def stream(self, service: Service, method: str, request: Message | None = None) -> MessageStream:
+        """A streaming call; `request` is the only one where the client doesn't stream."""
+        found = service.method(method)
+        stream = self._transport.stream(
+            service.name,
+            method,
+            b"" if request is None else request.SerializeToString(),
+            self._metadata(),
+            client_streaming=found.client_streaming,
+            server_streaming=found.server_streaming,
+        )
+        return MessageStream(found, stream)
+
+    def fileno(self) -> int:
+        """For poll loops."""
+        return self._transport.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether to poll for writing too."""
+        return self._transport.wants_write
+
+    def pump(self) -> None:
+        """Settles started calls that are answered."""
+        self._transport.pump()
+
+    def wait(self, reply: Reply) -> Any:
+        """Waits for a started call."""
+        import select
+
+        while not reply.done:
+            poller = select.poll()
+            poller.register(self.fileno(), select.POLLIN | (select.POLLOUT if self.wants_write else 0))
+            poller.poll()
+            self.pump()
+        return reply.result()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._transport.close()
+
+    def _metadata(self) -> dict[str, str]:
+        # Both spellings, as containerd's client sends them; a stock daemon reads the gRPC one, ours either.
+        metadata = {"containerd-namespace": self.namespace, "containerd-namespace-ttrpc": self.namespace}
+        if self.lease:
+            metadata["containerd-lease"] = self.lease
+        return metadata

@@ -1,0 +1,71 @@
+"""Leases: what a client is working on is kept from the garbage collector until it is referred to.
+
+Spec: containerd leases service
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from pycontainerd.lib.api.light import leases_v1
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pycontainerd.client.client import Client
+
+EXPIRE_LABEL: Final = "containerd.io/gc.expire"
+_DAY_S: Final = 24 * 3600
+
+
+def create(client: Client, lease_id: str = "", labels: Mapping[str, str] | None = None) -> leases_v1.Lease:
+    """A lease; AlreadyExists for an id in use."""
+    reply: leases_v1.CreateResponse = client.call(
+        leases_v1.LEASES,
+        "Create",
+        leases_v1.CreateRequest(id=lease_id or random_id(), labels=dict(labels or {})),
+    )
+    return reply.lease
+
+
+def delete(client: Client, lease_id: str, *, sync: bool = False) -> None:
+    """Ends a lease; `sync` waits for the garbage collection that follows."""
+    client.call(leases_v1.LEASES, "Delete", leases_v1.DeleteRequest(id=lease_id, sync=sync))
+
+
+def walk(client: Client, filters: Sequence[str] = ()) -> list[leases_v1.Lease]:
+    """The leases of the namespace."""
+    reply: leases_v1.ListResponse = client.call(
+        leases_v1.LEASES, "List", leases_v1.ListRequest(filters=list(filters))
+    )
+    return list(reply.leases)
+
+
+def random_id() -> str:
+    """`<nanoseconds>-<four characters>`, as containerd's client makes them."""
+    import base64
+
+    return f"{time.time_ns() % 1_000_000_000}-{base64.urlsafe_b64encode(os.urandom(3)).decode()}"
+
+
+def expiring(seconds: int = _DAY_S) -> dict[str, str]:
+    """The label that ends a lease by itself, should its owner die."""
+    return {EXPIRE_LABEL: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))}
+
+
+@contextlib.contextmanager
+def held(client: Client) -> Iterator[str]:
+    """Everything the client makes in this block is kept until the block ends; it then lives by its references."""
+    if client.lease:
+        yield client.lease
+        return
+    lease = create(client, labels=expiring())
+    client.lease = lease.id
+    try:
+        yield lease.id
+    finally:
+        client.lease = ""
+        delete(client, lease.id)

@@ -1,0 +1,94 @@
+"""Running a process in the foreground: its stdio, terminal and signals, until it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from pycontainerd.client import cio, tasks
+from pycontainerd.lib import errdefs
+from pycontainerd.lib.errdefs import FailedPrecondition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pycontainerd.client.client import Client
+    from pycontainerd.client.tasks import ExitStatus, Process
+    from pycontainerd.ctr.flags import Values
+
+
+class Stdio:
+    """What a process is given: FIFOs to copy (`fifos`), or streams that somebody else handles."""
+
+    __slots__ = ("fifos", "streams", "terminal_fd")
+
+    def __init__(self, streams: cio.Streams, fifos: cio.Fifos | None = None, terminal_fd: int = -1) -> None:
+        self.streams = streams
+        self.fifos = fifos
+        self.terminal_fd = terminal_fd
+
+    def close(self, *, keep: bool = False) -> None:
+        """Closes this side; `keep` leaves the FIFOs to a detached process."""
+        if self.fifos is not None:
+            self.fifos.close(keep=keep)
+
+
+def terminal_fd() -> int:
+    """The caller's terminal: the first of stdin, stdout and stderr that is one."""
+    for fd in (0, 1, 2):
+        if os.isatty(fd):
+            return fd
+    raise FailedPrecondition(
+        "provided file is not a console", hint="-t needs a terminal: leave it out when input or output is piped"
+    )
+
+
+def make_stdio(client: Client, flags: Values, process_id: str, *, terminal: bool) -> Stdio:
+    """Stdio by --null-io, --log-uri or --fifo-dir. Raises FailedPrecondition for a terminal that isn't there."""
+    console_fd = terminal_fd() if terminal else -1
+    if not terminal and flags.flag("null-io") and flags.on("null-io"):
+        return Stdio(cio.Streams())
+    if not terminal and flags.text("log-uri"):
+        return Stdio(cio.log_streams(flags.text("log-uri"), terminal=False))
+    folder = flags.text("fifo-dir") or cio.default_folder(client)
+    fifos = cio.make_fifos(folder, process_id, terminal=terminal)
+    return Stdio(fifos.streams, fifos, console_fd)
+
+
+@contextlib.contextmanager
+def raw_terminal(stdio: Stdio) -> Iterator[cio.Terminal | None]:
+    """The caller's terminal in raw mode, where the process has one."""
+    if stdio.terminal_fd < 0:
+        yield None
+        return
+    with cio.Terminal(stdio.terminal_fd) as terminal:
+        yield terminal
+
+
+def follow(
+    client: Client, process: Process, stdio: Stdio, *, start: bool = True, on_started: object = None
+) -> ExitStatus:
+    """Starts a process (or joins a running one), copies its stdio and returns how it ended."""
+    del on_started
+    with cio.Signals() as signals, raw_terminal(stdio) as terminal:
+        exited = process.start_wait()
+        if start:
+            process.start()
+        if terminal is not None:
+            with contextlib.suppress(errdefs.NotFound, errdefs.FailedPrecondition):  # it ended meanwhile
+                process.resize(*terminal.size())
+        fifos = stdio.fifos or cio.Fifos(cio.Streams())
+        source_fd = 0 if stdio.terminal_fd < 0 else stdio.terminal_fd
+        copier = cio.Copier(client, process, fifos, signals, terminal=terminal, stdin_fd=source_fd)
+        copier.run(exited)
+        return tasks.exit_status(exited)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """The pid, by way of a file beside it that is renamed into place."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = f"{folder}/.{name}"
+    with open(temporary, "x", encoding="ascii") as file:
+        file.write(str(pid))
+    os.rename(temporary, path)

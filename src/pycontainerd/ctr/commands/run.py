@@ -1,0 +1,136 @@
+"""`ctr run`: make a container, run it in the foreground or leave it running, and clean up."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from pycontainerd.ctr import text
+from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.container_flags import RUN_FLAGS
+from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib.errdefs import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pycontainerd.client.client import Client
+    from pycontainerd.client.tasks import Process
+    from pycontainerd.ctr.attachment import Stdio
+    from pycontainerd.ctr.command import Call
+    from pycontainerd.lib.api.light import containers_v1
+
+
+def _run(call: Call) -> int:
+    flags = call.flags
+    if flags.on("rm") and flags.on("detach"):
+        raise InvalidArgument("flags --detach and --rm cannot be specified together")
+    if flags.on("trace"):
+        from pycontainerd.ctr import trace_view
+
+        return trace_view.traced(call, _run_container)
+    return _run_container(call)
+
+
+def _run_container(call: Call) -> int:
+    from pycontainerd.ctr import make_container, session
+
+    with session.connect(call) as client:
+        with trace.span("create container"):
+            record, spec = make_container.make(call, client)
+        with _removed_afterwards(client, record.id, remove=call.flags.on("rm")):
+            return _run_task(call, client, record, terminal=bool(spec.get("process", {}).get("terminal")))
+
+
+@contextlib.contextmanager
+def _removed_afterwards(client: Client, container_id: str, *, remove: bool) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if remove:
+            from pycontainerd.client import containers
+
+            try:
+                containers.delete(client, container_id)
+            except errdefs.ContainerdError as error:
+                text.complain("failed to clean up container", error=error)
+
+
+def _run_task(call: Call, client: Client, record: containers_v1.Container, *, terminal: bool) -> int:
+    from pycontainerd.client import containers
+    from pycontainerd.ctr import attachment
+
+    detach = call.flags.on("detach")
+    with trace.span("snapshot mounts"):
+        rootfs = containers.rootfs_of(client, record)
+    stdio = attachment.make_stdio(client, call.flags, record.id, terminal=terminal)
+    keep = False
+    try:
+        process = create_task(call, client, record, rootfs, stdio)
+        try:
+            if call.flags.text("pid-file"):
+                attachment.write_pid_file(call.flags.text("pid-file"), process.pid)
+            if call.flags.on("cni"):
+                from pycontainerd.ctr import cni
+
+                cni.attach(client.namespace, record.id, process.pid)
+            if detach:
+                process.start()
+                keep = True
+                return 0
+            return attachment.follow(client, process, stdio).code
+        finally:
+            if not keep:
+                _end(call, client, record, process)
+    finally:
+        stdio.close(keep=keep)
+
+
+def create_task(
+    call: Call, client: Client, record: containers_v1.Container, rootfs: list[object], stdio: Stdio
+) -> Process:
+    """The task of a container, created and not started, with --no-pivot merged into the container's own options."""
+    from pycontainerd.client import tasks
+    from pycontainerd.lib.api.light import runc_v1
+
+    options = None
+    if call.flags.on("no-pivot"):
+        own = runc_v1.Options.FromString(record.runtime.options.value)
+        options = runc_v1.Options(
+            no_pivot_root=True,
+            binary_name=own.binary_name,
+            root=own.root,
+            systemd_cgroup=own.systemd_cgroup,
+        )
+    with trace.span("create task"):
+        return tasks.create(client, record.id, rootfs, stdio.streams, options)  # type: ignore[arg-type]
+
+
+def _end(call: Call, client: Client, record: containers_v1.Container, process: Process) -> None:
+    """Deletes the task, whatever happened to it: one that still runs is killed first."""
+    import signal
+
+    if call.flags.on("cni"):
+        from pycontainerd.ctr import cni
+
+        cni.detach(client.namespace, record.id, process.pid)
+    try:
+        process.delete()
+    except errdefs.NotFound:
+        return
+    except errdefs.FailedPrecondition:
+        exited = process.start_wait()
+        with contextlib.suppress(errdefs.NotFound):
+            process.kill(signal.SIGKILL)
+        client.wait(exited)
+        process.delete()
+
+
+COMMAND = Command(
+    "run",
+    "run a container",
+    _run,
+    arguments="[flags] Image|RootFS ID [COMMAND] [ARG...]",
+    flags=RUN_FLAGS,
+    anywhere=False,
+)

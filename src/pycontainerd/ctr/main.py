@@ -1,0 +1,233 @@
+"""pyctr: from argv to an exit status.
+
+    root flags -> noun -> its flags -> verb -> its flags and arguments -> the verb's code
+
+A noun's module is imported when it is named, and a verb's code imports the rest when it runs: what a person waits for
+is what the command needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pycontainerd.ctr import tree
+from pycontainerd.ctr.command import Call, Command
+from pycontainerd.ctr.flags import UsageError, Values, parse
+from pycontainerd.lib import trace
+from pycontainerd.lib.errdefs import ContainerdError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontainerd.ctr.command import Group
+    from pycontainerd.ctr.flags import Flag
+
+COMPLETION = "--generate-bash-completion"
+
+
+class _Finished(Exception):  # not an error: help was shown, and a status is known
+    def __init__(self, status: int = 0) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command line; argv[0] is the program's path. Errors become `ctr: MESSAGE` on stderr and status 1."""
+    trace.start(os.environ)
+    try:
+        return _run(os.path.basename(argv[0]) or "ctr", argv[1:])
+    except _Finished as finished:
+        return finished.status
+    except ContainerdError as error:
+        return _report(error, error.hint)
+    except BrokenPipeError:
+        # The reader of a list left (head, less): nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except OSError as error:
+        return _report(_os_text(error), "")
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(program: str, words: list[str]) -> int:
+    completing = words[-1:] == [COMPLETION]
+    if completing:
+        words = words[:-1]
+    root = Values((*tree.FLAGS, *tree.COMMON_FLAGS), {} if completing else os.environ)
+    rest = _parse_or_explain(
+        root, words, "Incorrect Usage.", lambda: _root_help(program), completing=completing
+    )
+    if root.on("version"):
+        from pycontainerd.version import __version__
+
+        _print(f"ctr pycontainerd {__version__}")
+        return 0
+    group = _find(tree.GROUPS, rest[0]) if rest else None
+    if completing and (group is None or not rest):
+        return _complete([group.names for group in tree.GROUPS])
+    if not rest or root.on("help") or rest[0] in {"help", "h"}:
+        return _help(program, rest)
+    if group is None:
+        return _unknown(rest[0], [name for known in tree.GROUPS for name in known.names])
+    return _run_group(program, group, root, rest[1:], completing=completing)
+
+
+def _run_group(program: str, group: Group, root: Values, words: list[str], *, completing: bool) -> int:
+    module = load(group)
+    title = f"{program} {group.names[0]}"
+    command: Command | None = getattr(module, "COMMAND", None)
+    if command is not None:
+        return _run_command(title, command, root, Values((), {}), words, completing=completing)
+    flags: tuple[Flag, ...] = getattr(module, "FLAGS", ())
+    values = Values((*flags, *tree.GROUP_HELP), os.environ)
+    rest = _parse_or_explain(
+        values, words, "Incorrect Usage.", lambda: _group_help(title, group, module), completing=completing
+    )
+    commands: tuple[Command, ...] = module.COMMANDS
+    found = _find(commands, rest[0]) if rest else None
+    if completing and found is None:
+        return _complete([known.names for known in commands])
+    if not rest or values.on("help"):
+        _group_help(title, group, module)
+        return 0
+    if rest[0] in {"help", "h"}:
+        wanted = _find(commands, rest[1]) if len(rest) > 1 else None
+        if len(rest) > 1 and wanted is None:
+            return _unknown(rest[1], [name for known in commands for name in known.names])
+        _group_help(title, group, module) if wanted is None else _command_help(
+            f"{title} {wanted.names[0]}", wanted
+        )
+        return 0
+    if found is None:
+        return _unknown(rest[0], [name for known in commands for name in known.names])
+    return _run_command(f"{title} {found.names[0]}", found, root, values, rest[1:], completing=completing)
+
+
+def _run_command(
+    title: str, command: Command, root: Values, group: Values, words: list[str], *, completing: bool
+) -> int:
+    if completing:
+        return 0
+    values = Values((*command.flags, *tree.GROUP_HELP), os.environ)
+    arguments = _parse_or_explain(
+        values, words, "Incorrect Usage:", lambda: _command_help(title, command), anywhere=command.anywhere
+    )
+    if values.on("help"):
+        _command_help(title, command)
+        return 0
+    missing = [name for name in command.required if not values.is_set(name)]
+    if missing:
+        _command_help(title, command)
+        quoted = ", ".join(missing)
+        plural = "s" if len(missing) > 1 else ""
+        raise UsageError(f'Required flag{plural} "{quoted}" not set')
+    call = Call(root, group, values, arguments)
+    with trace.span("command", title=title):
+        return command.run(call)
+
+
+def _parse_or_explain(
+    values: Values,
+    words: Sequence[str],
+    prefix: str,
+    explain: Any,
+    *,
+    anywhere: bool = False,
+    completing: bool = False,
+) -> list[str]:
+    try:
+        return parse(values, words, anywhere=anywhere)
+    except UsageError as error:
+        if completing:
+            raise _Finished from error
+        _print(f"{prefix} {error}\n")
+        explain()
+        raise
+
+
+def load(group: Group) -> Any:
+    """The module of a noun."""
+    import importlib
+
+    return importlib.import_module(f"pycontainerd.ctr.commands.{group.module}")
+
+
+def _find(known: Sequence[Any], name: str) -> Any:
+    return next((one for one in known if name in one.names), None)
+
+
+def _complete(names: Sequence[tuple[str, ...]]) -> int:
+    _print("\n".join(name for group in names for name in group))
+    return 0
+
+
+def _unknown(name: str, known: Sequence[str]) -> int:
+    """Unlike ctr 1.6, which exits 3 here: every usage error of ours exits 1."""
+    close = [
+        word for word in known if len(word) > 2 and (word.startswith(name[:3]) or name.startswith(word[:3]))
+    ]
+    hint = f"did you mean {' or '.join(close[:3])}?" if close else "see --help for what there is"
+    sys.stderr.write(f"No help topic for '{name}'\n")
+    if sys.stderr.isatty():
+        sys.stderr.write(f"  try: {hint}\n")
+    return 1
+
+
+def _help(program: str, words: Sequence[str]) -> int:
+    topic = words[1] if len(words) > 1 and words[0] in {"help", "h"} else words[0] if words else ""
+    if not topic or topic in {"help", "h"}:
+        _root_help(program)
+        return 0
+    group = _find(tree.GROUPS, topic)
+    if group is None:
+        return _unknown(topic, [name for known in tree.GROUPS for name in known.names])
+    module = load(group)
+    command = getattr(module, "COMMAND", None)
+    if command is None:
+        _group_help(f"{program} {group.names[0]}", group, module)
+    else:
+        _command_help(f"{program} {group.names[0]}", command)
+    return 0
+
+
+def _root_help(program: str) -> None:
+    from pycontainerd.ctr import help_text
+
+    _print(help_text.root(program))
+
+
+def _group_help(title: str, group: Group, module: Any) -> None:
+    from pycontainerd.ctr import help_text
+
+    _print(help_text.group(title, group, module.COMMANDS, getattr(module, "FLAGS", ())))
+
+
+def _command_help(title: str, command: Command) -> None:
+    from pycontainerd.ctr import help_text
+
+    _print(help_text.command(title, command))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _report(error: object, hint: str) -> int:
+    """The one error line, as ctr prints it; what to try next goes to people only."""
+    sys.stdout.flush()
+    sys.stderr.write(f"ctr: {error}\n".encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    if hint and sys.stderr.isatty():
+        sys.stderr.write(f"  try: {hint}\n")
+    return 1
+
+
+def _os_text(error: OSError) -> str:
+    """An OSError in Go's words: `open /x: no such file or directory`."""
+    if error.strerror is None:
+        return str(error)
+    text = error.strerror[:1].lower() + error.strerror[1:]
+    return f"open {os.fsdecode(error.filename)}: {text}" if error.filename else text

@@ -1,0 +1,171 @@
+"""Making a container: its image's snapshot, its spec and its record, or nothing of them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from pycontainerd.client import containers, images, leases, snapshots, spec_opts, tasks, unpack
+from pycontainerd.client.image_spec import ImageFiles, open_folder, open_mounts
+from pycontainerd.ctr import container_spec, session, text
+from pycontainerd.lib import digest as digests
+from pycontainerd.lib import errdefs, platforms
+from pycontainerd.lib.errdefs import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pycontainerd.client.client import Client
+    from pycontainerd.client.spec_opts import Spec
+    from pycontainerd.ctr.command import Call
+    from pycontainerd.lib.api.codec import Message
+    from pycontainerd.lib.api.light import containers_v1
+    from pycontainerd.lib.oci.image import ImageConfig
+
+# What containerd and its other clients read from labels as orders: never taken from an image (CVE-2026-53488).
+_RESERVED = ("containerd.io/", "io.containerd.", "io.cri-containerd", "com.docker.", "org.systemd.", "run.oci.", "io.podman.")
+
+
+def make(call: Call, client: Client) -> tuple[containers_v1.Container, Spec]:
+    """The record and the Spec of a new container from a command's flags and arguments."""
+    flags = call.flags
+    if flags.text("config"):
+        container_id, args = call.argument(0), call.arguments[1:]
+        if not container_id:
+            raise InvalidArgument("with spec config file, container id should be provided")
+        if args or flags.on("rootfs"):
+            raise InvalidArgument("with spec config file, only container id should be provided")
+        spec = container_spec.from_file(flags.text("config"))
+        return _record(call, client, container_id, spec, labels=text.labels_from(flags.texts("label"))), spec
+    ref, container_id, args = call.argument(0), call.argument(1), call.arguments[2:]
+    if not ref:
+        raise InvalidArgument("image ref must be provided")
+    if not container_id:
+        raise InvalidArgument("container id must be provided")
+    container_spec.require_consistent(flags)
+    if flags.on("rootfs"):
+        return _from_folder(call, client, ref, container_id, args)
+    with leases.held(client):
+        return _from_image(call, client, ref, container_id, args)
+
+
+def _from_folder(
+    call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]
+) -> tuple[containers_v1.Container, Spec]:
+    with open_folder(folder) as files:
+        spec = container_spec.build(
+            call.flags, client.namespace, container_id, args, image=None, read_file=files.read, rootfs=folder
+        )
+    labels = text.labels_from(call.flags.texts("label"))
+    return _record(call, client, container_id, spec, labels=labels), spec
+
+
+def _from_image(
+    call: Call, client: Client, ref: str, container_id: str, args: Sequence[str]
+) -> tuple[containers_v1.Container, Spec]:
+    flags = call.flags
+    image = images.get(client, ref)
+    wanted = flags.text("platform") if flags.flag("platform") else ""
+    matcher = platforms.only(platforms.parse(wanted)) if wanted else platforms.default_matcher()
+    snapshotter = session.snapshotter(call)
+    target = images.from_wire(image.target)
+    _, manifest = images.manifest_for(client, target, matcher)
+    config = images.config_of(client, manifest)
+    if not unpack.is_unpacked(client, target, snapshotter, matcher):
+        unpack.unpack(client, target, snapshotter, matcher)
+    labels = {
+        **{key: value for key, value in config.labels.items() if _is_plain(key, value)},
+        **{key: value for key, value in dict(image.labels).items() if _is_plain(key, value)},
+        **text.labels_from(flags.texts("label")),
+    }
+    labels[tasks.STOP_SIGNAL_LABEL] = config.stop_signal or "SIGTERM"
+    with _snapshot(call, client, container_id, config, snapshotter) as files:
+        spec = container_spec.build(
+            flags, client.namespace, container_id, args, image=config, read_file=files.read
+        )
+        record = _record(
+            call, client, container_id, spec, labels=labels, image=ref, snapshotter=snapshotter
+        )
+    return record, spec
+
+
+def _is_plain(key: str, value: str) -> bool:
+    """Images' labels are data; one that a program would take as an order, or that is too long, is left out."""
+    return not key.startswith(_RESERVED) and len(key) + len(value) <= 4096
+
+
+@contextlib.contextmanager
+def _snapshot(
+    call: Call, client: Client, key: str, config: ImageConfig, snapshotter: str
+) -> Iterator[ImageFiles]:
+    """The container's snapshot, and its files to read; removed again when the block fails."""
+    parent = str(digests.chain_id(config.diff_ids)) if config.diff_ids else ""
+    labels = text.labels_from(call.flags.texts("snapshotter-label"))
+    if call.flags.flag("uidmap") and call.flags.texts("uidmap"):
+        labels.update(_remap_labels(call))
+    mounts = snapshots.prepare(client, snapshotter, key, parent, labels)
+    try:
+        with open_mounts(mounts) as files:
+            yield files
+    except BaseException:
+        with contextlib.suppress(errdefs.NotFound):
+            snapshots.remove(client, snapshotter, key)
+        raise
+
+
+def _remap_labels(call: Call) -> dict[str, str]:
+    """--remap-labels: the snapshotter shifts the ids. Shifting them here would copy the whole image."""
+    if not call.flags.on("remap-labels"):
+        raise errdefs.Unimplemented(
+            "running an image with --uidmap needs --remap-labels: copying it with other owners is not implemented",
+            hint="add --remap-labels, on a daemon whose snapshotter takes id maps",
+        )
+    uids, gids = container_spec.id_mappings(call.flags)
+    return {
+        "containerd.io/snapshot/uidmapping": _mapping_text(uids[0]),
+        "containerd.io/snapshot/gidmapping": _mapping_text(gids[0]),
+    }
+
+
+def _mapping_text(mapping: dict[str, int]) -> str:
+    return f"{mapping['containerID']}:{mapping['hostID']}:{mapping['size']}"
+
+
+def _record(
+    call: Call, client: Client, container_id: str, spec: Spec, **fields: Any
+) -> containers_v1.Container:
+    runtime = call.flags.text("runtime")
+    return containers.create(
+        client,
+        container_id,
+        spec_opts.encode(spec),
+        runtime=runtime,
+        options=runtime_options(call, runtime),
+        snapshot_key=container_id if fields.get("snapshotter") else "",
+        **fields,
+    )
+
+
+def runtime_options(call: Call, runtime: str) -> Message | None:
+    """Options for runc's shim, a configuration path for another one, or nothing."""
+    flags = call.flags
+    special = flags.text("runc-binary") or flags.on("runc-systemd-cgroup") or flags.text("runc-root")
+    if runtime in {"io.containerd.runc.v2", "io.containerd.pyrunc.v2"}:
+        from pycontainerd.lib.api.light import runc_v1
+
+        if flags.on("runc-systemd-cgroup") and not (flags.flag("cgroup") and flags.text("cgroup")):
+            raise InvalidArgument("option --runc-systemd-cgroup requires --cgroup to be set")
+        return runc_v1.Options(
+            binary_name=flags.text("runc-binary"),
+            root=flags.text("runc-root"),
+            systemd_cgroup=flags.on("runc-systemd-cgroup"),
+        )
+    if special:
+        raise InvalidArgument(
+            'specifying runc-binary and runc-systemd-cgroup is only supported for "io.containerd.runc.v2" runtime'
+        )
+    if flags.text("runtime-config-path"):
+        from pycontainerd.lib.api.light import runtimeoptions_v1
+
+        return runtimeoptions_v1.Options(config_path=flags.text("runtime-config-path"))
+    return None

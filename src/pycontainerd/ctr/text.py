@@ -1,0 +1,45 @@
+"""What several commands read from their arguments and print the same way."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from pycontainerd.ctr.flags import STRING, Flag
+from pycontainerd.lib import log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT_FLAG = Flag("format", STRING, 'how to print the list: "table" or "json"', default="table")
+SNAPSHOTTER_FLAG = Flag(
+    "snapshotter",
+    STRING,
+    "name of the snapshotter; empty for the daemon's usual one",
+    env="CONTAINERD_SNAPSHOTTER",
+)
+
+
+def labels_from(arguments: Iterable[str]) -> dict[str, str]:
+    """`key=value` arguments; one without `=` means `key=true`, as ctr takes them."""
+    labels: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        labels[key] = value if equals else "true"
+    return labels
+
+
+def warn(message: str, **fields: object) -> None:
+    """One logrus line on stderr (whole seconds, as ctr prints them)."""
+    _log("warning", message, fields)
+
+
+def complain(message: str, **fields: object) -> None:
+    """One logrus error line on stderr."""
+    _log("error", message, fields)
+
+
+def _log(level: str, message: str, fields: dict[str, object]) -> None:
+    head = f'time="{log.format_time(nanos=False)}" level={level} msg={log.quote(message)}'
+    sys.stdout.flush()
+    sys.stderr.write(head + "".join(f" {key}={log.quote(fields[key])}" for key in sorted(fields)) + "\n")

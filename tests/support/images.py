@@ -1,0 +1,180 @@
+"""Small real images, built here from Debian's static busybox, and a real docker-registry that serves them.
+
+`build_layout` writes an OCI image layout (an index with linux/amd64 and linux/arm64); skopeo pushes it, so what the
+registry holds was checked by somebody else's program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import tarfile  # noqa: TID251 - writes test layers; nothing is extracted
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / ".peers" / "root"
+APPLETS = ["sh", "ash", "cat", "echo", "ls", "ps", "sleep", "true", "false", "id", "env", "mount", "umount", "grep", "head", "hostname", "kill", "stat", "stty", "sed", "tail", "wc", "mkdir", "mknod", "rm", "touch", "tr", "printf", "seq", "trap", "test", "date", "dd", "df", "ip", "nc", "timeout", "pwd", "who", "tty"]
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nweb:x:1000:1000::/home/web:/bin/sh\n"
+GROUP = "root:x:0:\nwww:x:33:\nextra:x:44:web\nweb:x:1000:\nnobody:x:65534:\n"
+
+Entry = tuple[str, str, Any, int]  # name, kind, content or link target, mode
+
+
+def peer_environment() -> dict[str, str]:
+    """PATH with the unpacked peers first, and their private libraries."""
+    path = ":".join(str(PEERS / part) for part in ("usr/bin", "usr/sbin", "sbin", "bin"))
+    return {
+        **os.environ,
+        "PATH": f"{path}:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LD_LIBRARY_PATH": str(PEERS / "usr/lib/x86_64-linux-gnu"),
+    }
+
+
+def layer(entries: list[Entry]) -> tuple[bytes, str]:
+    """A gzip layer and its diff id; the same entries always give the same bytes."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, kind, content, mode in entries:
+            member = tarfile.TarInfo(name)
+            member.mode = mode
+            member.mtime = 1_600_000_000
+            member.type = {"dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "file": tarfile.REGTYPE}[kind]
+            data = content if kind == "file" else b""
+            member.linkname = content if kind == "link" else ""
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    diff_id = "sha256:" + hashlib.sha256(raw.getvalue()).hexdigest()
+    return gzip.compress(raw.getvalue(), 1, mtime=0), diff_id
+
+
+def busybox_entries() -> list[Entry]:
+    """/bin with busybox and its applets, /etc with users, and the usual empty directories."""
+    entries: list[Entry] = [
+        (name, "dir", None, 0o755) for name in ("bin", "etc", "proc", "sys", "dev", "root", "home")
+    ]
+    entries.append(("tmp", "dir", None, 0o1777))
+    entries.append(("bin/busybox", "file", (PEERS / "bin/busybox").read_bytes(), 0o755))
+    entries += [(f"bin/{applet}", "link", "busybox", 0o777) for applet in APPLETS]
+    entries.append(("etc/passwd", "file", PASSWD.encode(), 0o644))
+    entries.append(("etc/group", "file", GROUP.encode(), 0o644))
+    return entries
+
+
+def top_entries() -> list[Entry]:
+    """A second layer: one new file and one whiteout."""
+    return [
+        ("etc", "dir", None, 0o755),
+        ("etc/motd", "file", b"hello\n", 0o644),
+        ("home", "dir", None, 0o755),
+    ]
+
+
+def build_layout(folder: Path, config: dict[str, Any] | None = None, *, tag: str = "latest") -> Path:
+    """Writes an OCI layout; returns its folder."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    layers = [layer(busybox_entries()), layer(top_entries())]
+    manifests = [_image(blobs, layers, config or {}, architecture) for architecture in ("amd64", "arm64")]
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": manifests,
+    }
+    top = _blob(blobs, json.dumps(index).encode(), "application/vnd.oci.image.index.v1+json")
+    top["annotations"] = {"org.opencontainers.image.ref.name": tag}
+    (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+    return folder
+
+
+def _image(
+    blobs: Path, layers: list[tuple[bytes, str]], config: dict[str, Any], architecture: str
+) -> dict[str, Any]:
+    document = {
+        "created": "2024-01-02T03:04:05Z",
+        "architecture": architecture,
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin:/usr/bin"], "Cmd": ["/bin/sh"], **config},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]},
+        "history": [{"created_by": "test"} for _ in layers],
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": _blob(blobs, json.dumps(document).encode(), "application/vnd.oci.image.config.v1+json"),
+        "layers": [_blob(blobs, data, "application/vnd.oci.image.layer.v1.tar+gzip") for data, _ in layers],
+    }
+    entry = _blob(blobs, json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json")
+    return {**entry, "platform": {"architecture": architecture, "os": "linux"}}
+
+
+def _blob(blobs: Path, data: bytes, media_type: str) -> dict[str, Any]:
+    hexdigest = hashlib.sha256(data).hexdigest()
+    (blobs / hexdigest).write_bytes(data)
+    return {"mediaType": media_type, "digest": f"sha256:{hexdigest}", "size": len(data)}
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def registry(folder: Path, *, auth: str = "", port: int = 0) -> Iterator[str]:
+    """A docker-registry on loopback with its storage in `folder`; yields host:port."""
+    port = port or free_port()
+    config = f"""
+version: 0.1
+log: {{level: warn}}
+storage:
+  filesystem: {{rootdirectory: {folder}/data}}
+  delete: {{enabled: true}}
+http: {{addr: 127.0.0.1:{port}, secret: x}}
+{auth}
+"""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yml").write_text(config)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [PEERS / "usr/bin/docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log
+        )
+    try:
+        wait_for_port(port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def wait_for_port(port: int, timeout_s: float = 10) -> None:
+    """Returns once something listens on the loopback port."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on 127.0.0.1:{port}")
+
+
+def push(layout: Path, target: str, *, credentials: str = "") -> None:
+    """skopeo copies every platform of a layout (`path:tag`) to `host:port/name:tag`."""
+    extra = ["--dest-creds", credentials] if credentials else []
+    subprocess.run(
+        [PEERS / "usr/bin/skopeo", "--insecure-policy", "copy", "-q", "--all", "--dest-tls-verify=false", *extra,
+         f"oci:{layout}:latest", f"docker://{target}"],
+        env=peer_environment(), check=True, capture_output=True,
+    )  # fmt: skip
