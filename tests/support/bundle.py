@@ -74,12 +74,9 @@ class BundleBuilder:
         self.spec["root"]["readonly"] = False
         return self
 
-    def all_capabilities(self) -> BundleBuilder:
-        """Every capability in the bounding, effective and permitted sets."""
-        from pycontainerd.lib.linux.capabilities import CAPABILITIES
-
-        for name in ("bounding", "effective", "permitted"):
-            self.process["capabilities"][name] = list(CAPABILITIES)
+    def capabilities(self, *names: str) -> BundleBuilder:
+        """The bounding, effective and permitted sets."""
+        self.process["capabilities"] = {name: list(names) for name in ("bounding", "effective", "permitted")}
         return self
 
     def mount(

@@ -47,7 +47,6 @@ class InitPlan:
         "proc_fd",
         "rootless",
         "source_fds",
-        "state_json",
         "stdio",
         "sync_fd",
         "unshare_flags",
@@ -64,7 +63,6 @@ class InitPlan:
         self.join_fds: list[tuple[int, int]] = []
         self.unshare_flags = 0
         self.late_readonly: list[int] = []
-        self.state_json = b"{}"
         self.rootless = False
 
 
@@ -101,7 +99,7 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     root_fd = prepare_rootfs(plan)
     sync.send(state.sync_fd, sync.HOOKS)
     _await_go(state)  # prestart and createRuntime hooks ran: they still saw the host's mounts
-    hooks.run_all(config.hooks.get("createContainer", []), plan.state_json)
+    hooks.run_all(config.hooks.get("createContainer", []), _hook_state(config, "creating"))
     _make_cwd(root_fd, config.process.cwd)
     home = user.find_home(root_fd, config.process.uid) if needs_home(config.process.env) else "/"
     attach_stdio(plan, root_fd)
@@ -110,6 +108,18 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     _write_sysctls(config, plan.proc_fd)
     plan.identity.apparmor_fd = open_apparmor(plan.identity, plan.proc_fd)
     return _prepare(plan, root_fd, home)
+
+
+def _hook_state(config: Config, status: str) -> bytes:
+    """What hooks inside the container read: the pid is the one of their own namespace."""
+    return hooks.state_json(
+        id=config.id,
+        status=status,
+        pid=os.getpid(),
+        bundle=config.bundle,
+        annotations=config.annotations,
+        oci_version=config.oci_version,
+    )
 
 
 def needs_home(env: list[str]) -> bool:
@@ -365,7 +375,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
         ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),
     ]
     for at, hook in enumerate(config.hooks.get("startContainer", [])):
-        run = hooks.prepare(at, hook, plan.state_json, close_from=FIRST_EXTRA_FD)
+        run = hooks.prepare(at, hook, _hook_state(config, "created"), close_from=FIRST_EXTRA_FD)
         steps.append(("hook", (run,), "hook"))
     steps += ident.finish(plan.identity, env, FIRST_EXTRA_FD + plan.preserve_fds)
     return steps
