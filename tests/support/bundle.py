@@ -5,15 +5,53 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.programs import peer
 
-APPLETS = (
-    "sh true false cat ls sleep id stat echo env pwd ps mount umount grep touch mkdir dd test head hostname readlink "
-    "mknod tty stty kill chmod rm tail wc ln unshare sed sort nc rmdir df date"
-).split()
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APPLETS = [
+    "sh",
+    "true",
+    "false",
+    "cat",
+    "ls",
+    "sleep",
+    "id",
+    "stat",
+    "echo",
+    "env",
+    "pwd",
+    "ps",
+    "mount",
+    "umount",
+    "grep",
+    "touch",
+    "mkdir",
+    "dd",
+    "test",
+    "head",
+    "hostname",
+    "readlink",
+    "mknod",
+    "tty",
+    "stty",
+    "kill",
+    "chmod",
+    "rm",
+    "tail",
+    "wc",
+    "ln",
+    "unshare",
+    "sed",
+    "sort",
+    "nc",
+    "rmdir",
+    "df",
+    "date",
+]
 NO = ("nosuid", "noexec", "nodev")
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.runtime import is_ours
 
 pytestmark = pytest.mark.requires("cgroup_v1")

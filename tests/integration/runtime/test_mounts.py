@@ -6,6 +6,7 @@ Spec: runtime-spec config.md#mounts; walkthrough S031 S035 S036
 from __future__ import annotations
 
 import pytest
+
 from support.runtime import is_ours
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+from pathlib import Path
 
 import pytest
+
 from support.runtime import is_ours
 
 ours_only = pytest.mark.skipif(not is_ours(), reason="Debian's runc 1.1.5 does not withstand this one")
@@ -26,7 +28,7 @@ def canary(short_tmp):
 def test_r01_the_interpreter_cannot_be_reopened_for_writing(runtime, bundle):
     """CVE-2019-5736: /proc/PID/exe of the waiting init."""
     runtime.create(bundle.build())
-    with pytest.raises(OSError, match="Text file busy|Read-only|not permitted"):
+    with pytest.raises(OSError, match=r"Text file busy|Read-only|not permitted"):
         os.open(f"/proc/{runtime.pid()}/exe", os.O_WRONLY)
 
 
@@ -115,10 +117,10 @@ def test_r08_masked_paths_do_not_trust_the_images_null(runtime, bundle, canary):
     (bundle.rootfs / "dev/null").symlink_to("/proc/sys/kernel/core_pattern")
     (bundle.rootfs / "hidden").write_text("x")
     bundle.linux["maskedPaths"] = ["/hidden"]
-    before = open("/proc/sys/kernel/core_pattern").read()
+    before = Path("/proc/sys/kernel/core_pattern").read_text()
     done = runtime.run(bundle.writable().sh("stat -c %t:%T /hidden; echo x > /hidden").build())
     assert done.code == 1 or done.out == "1:3\n"
-    assert open("/proc/sys/kernel/core_pattern").read() == before
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
 
 
 @ours_only
@@ -202,7 +204,7 @@ def test_r19_hostile_ids_are_refused(runtime, bundle, canary, id, verb):
     words = verb.split()
     more = ["true"] if verb == "exec" else []
     done = runtime(*words, *(["--bundle", str(path)] if verb == "create" else []), id, *more)
-    assert done.code not in (0,) or verb == "delete --force", done
+    assert done.code != 0 or verb == "delete --force", done
     assert (path / "config.json").exists()
     assert (runtime.root.parent / "canary/secret").exists()
 

@@ -11,6 +11,7 @@ import os
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux import prctl, procfs, pty
+from pycontainerd.lib.linux.fd import close_range, gaps
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
 from pycontainerd.runtime.libcontainer import hooks, sync, user
@@ -42,7 +43,6 @@ class InitPlan:
         "identity",
         "join_fds",
         "late_readonly",
-        "parent_sync_fd",
         "preserve_fds",
         "proc_fd",
         "rootless",
@@ -56,7 +56,7 @@ class InitPlan:
         self.config = config
         self.identity = identity
         self.cgroup_view = view
-        self.sync_fd = self.parent_sync_fd = self.fifo_fd = self.proc_fd = self.console_socket_fd = -1
+        self.sync_fd = self.fifo_fd = self.proc_fd = self.console_socket_fd = -1
         self.preserve_fds = 0
         self.stdio: tuple[int, int, int] = (0, 1, 2)
         self.source_fds: dict[int, int] = {}
@@ -72,7 +72,7 @@ def run_init(plan: InitPlan) -> None:
     try:
         if not plan.rootless:
             prctl.set_dumpable(False)
-        os.close(plan.parent_sync_fd)
+        _close_others(plan)
         _await_go(state)
         program.run(_set_up(plan, state), state)
     except Interrupted:
@@ -83,6 +83,16 @@ def run_init(plan: InitPlan) -> None:
         name = f" {os.fsdecode(error.filename)}" if error.filename is not None else ""
         program.fail(state, f"{(error.strerror or '').lower()}{name}")
     os._exit(1)
+
+
+def _close_others(plan: InitPlan) -> None:
+    """Only what the plan names stays open: whatever else the caller had is no business of a container's."""
+    named = (plan.sync_fd, plan.fifo_fd, plan.proc_fd, plan.console_socket_fd, *plan.stdio)
+    keep = {*named, *plan.source_fds.values(), *(fd for fd, _flag in plan.join_fds)}
+    keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
+    keep.update(ident.kept_fds(plan.identity))
+    for first, last in gaps(keep):
+        close_range(first, last)
 
 
 def _await_go(state: State) -> None:
@@ -369,7 +379,11 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     umask = config.process.umask
     steps.append(("umask", (0o022 if umask is None else umask,), "umask"))
     steps += ident.become(plan.identity, env)
+    keep = {plan.sync_fd, plan.fifo_fd, own_proc_fd, *ident.kept_fds(plan.identity)}
+    keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
     steps += [
+        # Nothing of the host's is open while init waits: the container's processes may reach /proc/PID/fd.
+        ("close_ranges", (gaps(keep),), "unable to close descriptors"),
         ("ready", (b"",), "sync"),
         ("await_go", (), "sync"),
         ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),
