@@ -8,9 +8,10 @@ _CGROUP_ROOT = "/sys/fs/cgroup"
 
 
 def mounts() -> set[str]:
-    """Mount points of this mount namespace."""
+    """Mount points of this mount namespace, but for the protected interpreter's, which is made once and stays."""
     with open("/proc/self/mountinfo") as file:
-        return {line.split()[4] for line in file}
+        points = {line.split()[4] for line in file}
+    return {point for point in points if not point.startswith("/run/pycontainerd/interpreter/")}
 
 
 def cgroups() -> set[str]:

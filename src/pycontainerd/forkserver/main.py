@@ -48,5 +48,4 @@ def _preload() -> None:
     from pycontainerd.shim import delete, libcontainer, stats  # noqa: F401
     from pycontainerd.shim.serve import serve  # noqa: F401
 
-    if libcontainer.is_available():
-        libcontainer.preload()
+    libcontainer.preload()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from time import time_ns
 
-from pycontainerd.lib import trace
+from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import task_v2
 from pycontainerd.lib.linux import posix_spawn
 from pycontainerd.shim import libcontainer, rootfs
@@ -49,8 +49,11 @@ def delete(flags: Flags, log: Logger) -> bytes:
 
 def _delete_container(bundle: str, flags: Flags, options: Options, log: Logger) -> None:
     root = options.runtime_root(flags.address, flags.namespace)
-    if options.is_in_process and libcontainer.is_available():
-        libcontainer.delete_now(root, flags.id, log)
+    if options.is_in_process:
+        try:
+            libcontainer.delete_now(root, flags.id)
+        except (errdefs.ContainerdError, OSError) as e:
+            log.warning("failed to remove runc container", error=e)
         return
     name = options.binary_name or DEFAULT_NAME
     argv = [name, "--root", root, "--log", f"{bundle}/log.json", "--log-format", "json"]

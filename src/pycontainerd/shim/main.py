@@ -40,13 +40,14 @@ def main(argv: list[str]) -> int:
         )
         return 0
     try:
-        return _run(program, flags)
+        return _run(argv, flags)
     except (errdefs.ContainerdError, OSError, ValueError) as e:
         sys.stderr.write(f"{_runtime_name(name)}: {e}")
         return 1
 
 
-def _run(program: str, flags: Flags) -> int:
+def _run(argv: list[str], flags: Flags) -> int:
+    program = argv[0]
     if flags.info:
         return _write(_info(program))
     if not flags.namespace:
@@ -54,7 +55,11 @@ def _run(program: str, flags: Flags) -> int:
     from pycontainerd.shim.serve import serve
 
     if flags.action == "start":
+        from pycontainerd.lib.linux import interpreter
         from pycontainerd.shim import bootstrap
+
+        # The serving process is a fork of this one, and containers will see its executable in /proc/self/exe.
+        interpreter.require_protected(argv)
 
         return _write(bootstrap.start(flags, 0, lambda: serve(program, flags)))
     if flags.action == "delete":
