@@ -256,7 +256,12 @@ class _Events:
 
         with self._daemon.channel() as channel:
             event = wkt.Any(type_url="containerd.events.NamespaceDelete")
-            call(channel, events_v1.EVENTS, "Publish", events_v1.PublishRequest(topic=f"/test/{name}", event=event))
+            call(
+                channel,
+                events_v1.EVENTS,
+                "Publish",
+                events_v1.PublishRequest(topic=f"/test/{name}", event=event),
+            )
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -296,7 +301,10 @@ def test_S001_version_prints_client_and_server(pair):
 
 def test_plugins_are_listed_with_their_state(pair):
     real, ours = (
-        {tuple(line.split()[:2]): line.split()[2:] for line in daemon.ctr("plugins", "ls").stdout.decode().splitlines()}
+        {
+            tuple(line.split()[:2]): line.split()[2:]
+            for line in daemon.ctr("plugins", "ls").stdout.decode().splitlines()
+        }
         for daemon in pair
     )
     shared = real.keys() & ours.keys()

@@ -54,6 +54,7 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
     pools = Pools()
     context = plugin.Context(config, log, pools, launcher)
     servers: list[GrpcServer | TtrpcServer] = []
+    listening: list[str] = []
     background: list[asyncio.Task[None]] = []
     try:
         plugin.start_all(context, plugin.PLUGINS)
@@ -64,10 +65,13 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         grpc = GrpcServer(dispatcher, log, max_receive_bytes=config.grpc.max_recv_message_size)
         ttrpc = TtrpcServer(dispatcher, log)
         servers += [ttrpc, grpc]
-        await ttrpc.listen(sockets.listen_unix(config.ttrpc_address, config.ttrpc))
-        log.info("serving...", address=config.ttrpc_address)
-        await grpc.listen(sockets.listen_unix(config.grpc.address, config.grpc))
-        log.info("serving...", address=config.grpc.address)
+        for server, address, socket in (
+            (ttrpc, config.ttrpc_address, config.ttrpc),
+            (grpc, config.grpc.address, config.grpc),
+        ):
+            await server.listen(sockets.listen_unix(address, socket))
+            listening.append(address)
+            log.info("serving...", address=address)
         background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
         if tasks is not None:
             exchange = context.get(plugin.EVENTS)
@@ -79,19 +83,21 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         await stop.wait()
     finally:
         sockets.notify_systemd("STOPPING=1")
-        await _stop(context, servers, background)
+        await _stop(context, servers, listening, background)
     return 0
 
 
 async def _stop(
-    context: Context, servers: list[GrpcServer | TtrpcServer], background: list[asyncio.Task[None]]
+    context: Context,
+    servers: list[GrpcServer | TtrpcServer],
+    listening: list[str],
+    background: list[asyncio.Task[None]],
 ) -> None:
     """In the order that loses nothing: calls, background work, threads, metadata."""
     for server in servers:
         await server.close()
-    for address in (context.config.grpc.address, context.config.ttrpc_address):
-        if servers:
-            sockets.remove_unix(address)
+    for address in listening:
+        sockets.remove_unix(address)
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
