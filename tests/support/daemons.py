@@ -40,7 +40,8 @@ STOCK_SHIM = 'runtime_paths = {{"io.containerd.runc.v2" = "{path}"}}'
 class Daemon:
     """A running daemon: `folder` holds root, state, sockets and log."""
 
-    def __init__(self, folder: Path, *, real: bool, config_extra: str = "", level: str = "info", starter: str = "exec"
+    def __init__(
+        self, folder: Path, *, real: bool, config_extra: str = "", level: str = "info", starter: str = "exec"
     ) -> None:
         self.folder = folder
         self.real = real
@@ -61,7 +62,9 @@ class Daemon:
         """Starts it and waits until it serves."""
         config = self.folder / "config.toml"
         text = REAL_CONFIG.format(folder=self.folder, level=self._level)
-        config.write_text(text if self.real else OUR_CONFIG.format(extra=self._config_extra, starter=self._starter))
+        config.write_text(
+            text if self.real else OUR_CONFIG.format(extra=self._config_extra, starter=self._starter)
+        )
         log = self.log_path.open("ab")
         with log:
             self._process = subprocess.Popen(

@@ -20,6 +20,7 @@ from pycontainerd.daemon.core.blocking import Pools
 from pycontainerd.daemon.server.dispatch import Dispatcher
 from pycontainerd.daemon.server.grpc import GrpcServer
 from pycontainerd.daemon.server.ttrpc import TtrpcServer
+from pycontainerd.lib.errdefs import ContainerdError
 from pycontainerd.lib.log import Logger
 from pycontainerd.version import REVISION, VERSION
 
@@ -76,6 +77,8 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         if tasks is not None:
             exchange = context.get(plugin.EVENTS)
             background.append(asyncio.ensure_future(tasks.report_missed(exchange.first_listener())))
+        if not context.get(plugin.METADATA).was_clean:
+            background.append(asyncio.ensure_future(_check_metadata(context)))
         if idle_exit_s:
             background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
         sockets.notify_systemd("READY=1")
@@ -127,6 +130,14 @@ async def _watch_idle(
             continue
         context.log.info("nothing to do, leaving", idle_seconds=idle_exit_s)
         stop.set()
+
+
+async def _check_metadata(context: Context) -> None:
+    """The full check of the database after an unclean stop; the quick one has passed already."""
+    try:
+        await context.pools.run("gc", context.get(plugin.METADATA).check)
+    except ContainerdError as e:
+        context.log.error("metadata is damaged", error=str(e))
 
 
 def _has_leases(context: Context) -> bool:

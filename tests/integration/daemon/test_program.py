@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.lib.api.light import events, images_v1, wkt
 from pycontainerd.lib.errdefs import FailedPrecondition, NotFound, Unimplemented
 from pycontainerd.lib.ttrpc.client import Client
@@ -24,7 +25,7 @@ def daemon():
     folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
     with Daemon(folder / "d", real=False, level="debug") as daemon:
         yield daemon.start()
-    shutil.rmtree(folder)
+    remove_tree(str(folder))
 
 
 def _program(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None):
@@ -57,9 +58,12 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(daemon):
     assert daemon.ctr("version").returncode == 0
 
 
-def test_S011_publish_works_from_an_empty_environment(daemon):
+def test_s011_publish_works_from_an_empty_environment(daemon):
     listener = subprocess.Popen(
-        [peer("ctr"), "--address", daemon.address, "events"], stdout=subprocess.PIPE, text=True, env=peer_environment()
+        [peer("ctr"), "--address", daemon.address, "events"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=peer_environment(),
     )
     assert listener.stdout is not None
     message = events.TaskOOM(container_id="c1")
@@ -97,7 +101,14 @@ def test_publish_imports_nothing_of_the_daemon():
     )
     source = str(Path(__file__).resolve().parents[3] / "src")
     done = subprocess.run(
-        ["/usr/bin/env", "python3.11", "-I", "-S", "-c", f"import sys; sys.path.insert(0, {source!r}); {code}"],
+        [
+            "/usr/bin/env",
+            "python3.11",
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {source!r}); {code}",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -174,7 +185,10 @@ def test_config_default_is_read_back_as_itself(tmp_path):
         (("--nope",), "flag provided but not defined: -nope"),
         (("--log-level", "loud"), 'not a valid logrus Level: "loud"'),
         (("what",), "no such command: what"),
-        (("--config", "/nonexistent.toml"), "failed to load config file /nonexistent.toml: no such file or directory"),
+        (
+            ("--config", "/nonexistent.toml"),
+            "failed to load config file /nonexistent.toml: no such file or directory",
+        ),
         (("--root", "relative"), "root must be an absolute path: 'relative'"),
     ],
 )
@@ -191,5 +205,3 @@ def test_kill_9_keeps_every_acknowledged_change(daemon):
     daemon.start()
     listed = daemon.ctr("namespaces", "ls", "-q").stdout.decode().split()
     assert listed == sorted(f"n{number}" for number in range(20))
-
-

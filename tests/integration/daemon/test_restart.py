@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from pycontainerd.daemon.core.files import remove_tree
 from support.daemons import STOCK_SHIM, Daemon, kill, make_rootfs, process_running
 from support.programs import peer, peer_environment
 
@@ -31,7 +32,7 @@ def daemon(request):
         yield daemon.start()
         for line in daemon.ctr("tasks", "ls", "-q").stdout.decode().split():
             daemon.ctr("tasks", "rm", "-f", line)
-    shutil.rmtree(folder)
+    remove_tree(str(folder))
 
 
 def _run(daemon: Daemon, id: str, script: str) -> int:
@@ -63,7 +64,10 @@ class _Listener:
     def __init__(self, daemon: Daemon) -> None:
         self.lines: list[str] = []
         self._process = subprocess.Popen(
-            [peer("ctr"), "--address", daemon.address, "events"], stdout=subprocess.PIPE, text=True, env=peer_environment()
+            [peer("ctr"), "--address", daemon.address, "events"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=peer_environment(),
         )
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -86,7 +90,7 @@ class _Listener:
         self._process.stdout.close()
 
 
-def test_S059_a_container_survives_kill_9_of_the_daemon_and_is_found_again(daemon):
+def test_s059_a_container_survives_kill_9_of_the_daemon_and_is_found_again(daemon):
     pid = _run(daemon, "c1", "while true; do sleep 1; done")
     daemon.stop(signal.SIGKILL)
     assert process_running(pid)
@@ -100,7 +104,7 @@ def test_S059_a_container_survives_kill_9_of_the_daemon_and_is_found_again(daemo
     assert not (daemon.folder / "state/io.containerd.runtime.v2.task/default/c1").exists()
 
 
-def test_S060_an_exit_while_the_daemon_is_away_is_reported_once_with_its_code(daemon):
+def test_s060_an_exit_while_the_daemon_is_away_is_reported_once_with_its_code(daemon):
     pid = _run(daemon, "c2", "sleep 1; exit 7")
     daemon.stop(signal.SIGKILL)
     _wait_until(lambda: not process_running(pid))
@@ -161,7 +165,7 @@ def test_a_failed_create_leaves_nothing_behind(daemon):
     assert daemon.ctr("containers", "rm", "c6").returncode == 0
 
 
-def test_S066_S067_the_shim_shows_the_classic_command_line(daemon):
+def test_s066_s067_the_shim_shows_the_classic_command_line(daemon):
     pid = _run(daemon, "c7", "while true; do sleep 1; done")
     argv = Path(f"/proc/{_shim_pid(pid)}/cmdline").read_bytes().split(b"\0")[:-1]
     expected = ["-namespace", "default", "-id", "c7", "-address", daemon.address]
@@ -170,7 +174,7 @@ def test_S066_S067_the_shim_shows_the_classic_command_line(daemon):
     assert re.search(rb"containerd-shim-(py)?runc-v2$", argv[0])
 
 
-def test_S041_S076_S077_bundle_and_log_are_where_tools_look(daemon):
+def test_s041_s076_s077_bundle_and_log_are_where_tools_look(daemon):
     _run(daemon, "c8", "while true; do sleep 1; done")
     bundle = daemon.folder / "state/io.containerd.runtime.v2.task/default/c8"
     assert {"config.json", "rootfs", "work", "log", "bootstrap.json", "shim-binary-path"} <= {
