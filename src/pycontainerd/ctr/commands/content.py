@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycontainerd.ctr import display, text
 from pycontainerd.ctr.command import Command
-from pycontainerd.ctr.flags import BOOL, DURATION, INT, STRING, Flag
+from pycontainerd.ctr.flags import BOOL, INT, STRING, Flag
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -154,10 +154,6 @@ COMMANDS = (
         "list the ingests under way",
         _active,
         arguments="[flags] [<regexp>]",
-        flags=(
-            Flag("timeout, t", DURATION, "give up after this time", env="CONTAINERD_FETCH_TIMEOUT"),
-            Flag("root", STRING, "content folder; not used, the daemon knows its own", default="/tmp/content"),
-        ),
     ),
     Command("delete, del, remove, rm", "remove blobs", _delete, arguments="[<digest>, ...]"),
     Command("get", "write a blob to stdout", _get, arguments="[<digest>, ...]"),

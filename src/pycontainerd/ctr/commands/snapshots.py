@@ -25,7 +25,9 @@ def _list(call: Call) -> int:
 
     with session.connect(call) as client:
         found = list(snapshots.walk(client, session.snapshotter(call)))
-    rows = [{"key": info.name, "parent": info.parent, "kind": _KINDS.get(info.kind, "Unknown")} for info in found]
+    rows = [
+        {"key": info.name, "parent": info.parent, "kind": _KINDS.get(info.kind, "Unknown")} for info in found
+    ]
     display.print_rows(rows, call.flags.text("format"), _table)
     return 0
 
@@ -119,10 +121,7 @@ def _show_mounts(call: Call, mounts: Sequence[types.Mount], target: str) -> None
         display.write("".join(_mount_line(mount, target) for mount in mounts))
     if call.flags.flag("mounts") and call.flags.on("mounts"):
         display.write_json(
-            [
-                {"Type": mount.type, "Source": mount.source, "Options": list(mount.options)}
-                for mount in mounts
-            ]
+            [{"Type": mount.type, "Source": mount.source, "Options": list(mount.options)} for mount in mounts]
         )
 
 
@@ -195,7 +194,9 @@ COMMANDS = (
     Command("commit", "make an active snapshot a committed one", _commit, arguments="<key> <active>"),
     Command("info", "print the record of a snapshot", _info, arguments="<key>"),
     Command("list, ls", "list snapshots", _list, flags=(text.FORMAT_FLAG,)),
-    Command("mounts, m, mount", "print the mount commands of a snapshot", _mounts, arguments="<target> <key>"),
+    Command(
+        "mounts, m, mount", "print the mount commands of a snapshot", _mounts, arguments="<target> <key>"
+    ),
     Command(
         "prepare",
         "make a writable snapshot",

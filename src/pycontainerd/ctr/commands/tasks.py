@@ -96,7 +96,11 @@ def _exec(call: Call) -> int:
         keep = False
         try:
             process = tasks.exec_process(
-                client, container_id, flags.text("exec-id"), spec_opts.encode_process(process_spec), stdio.streams
+                client,
+                container_id,
+                flags.text("exec-id"),
+                spec_opts.encode_process(process_spec),
+                stdio.streams,
             )
             if flags.on("detach"):
                 process.start()

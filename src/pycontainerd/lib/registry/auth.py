@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.lib.errdefs import PermissionDenied, Unauthenticated
 from pycontainerd.lib.registry import http
-from pycontainerd.lib.registry.credentials import Credential
 
 if TYPE_CHECKING:
+    from pycontainerd.lib.registry.credentials import Credential
     from pycontainerd.lib.registry.hosts import Host
 
 CLIENT_ID: Final = "containerd-client"
@@ -145,7 +145,9 @@ class Authorizer:
 
         form = {**fields, "client_id": CLIENT_ID}
         if self._credential.username:
-            form.update(grant_type="password", username=self._credential.username, password=self._credential.secret)
+            form.update(
+                grant_type="password", username=self._credential.username, password=self._credential.secret
+            )
         else:
             form.update(grant_type="refresh_token", refresh_token=self._credential.secret)
         response = self._connection.request(

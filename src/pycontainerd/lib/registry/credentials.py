@@ -55,7 +55,11 @@ def _from_docker(address: str) -> Credential:
         document = json.loads(data)
     except ValueError as error:
         raise InvalidArgument(f"{path} is not JSON: {error}") from error
-    keys = _HUB_KEYS if address in _HUB else (address, f"https://{address}", f"https://{address}/v1/", f"http://{address}")
+    keys = (
+        _HUB_KEYS
+        if address in _HUB
+        else (address, f"https://{address}", f"https://{address}/v1/", f"http://{address}")
+    )
     helpers = document.get("credHelpers") or {}
     for key in keys:
         if key in helpers:
@@ -94,7 +98,11 @@ def _ask_helper(name: str, server: str) -> Credential:
     program = f"docker-credential-{name}"
     try:
         done = subprocess.run(
-            [program, "get"], input=server.encode(), capture_output=True, timeout=_HELPER_TIMEOUT_S, check=False
+            [program, "get"],
+            input=server.encode(),
+            capture_output=True,
+            timeout=_HELPER_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{program} failed: {error}", hint="docker's config.json names it") from error

@@ -25,7 +25,16 @@ _CAPABILITIES: Final = ("pull", "resolve", "push")
 class Options:
     """What the command line says about registries."""
 
-    __slots__ = ("ca_file", "client_cert", "hosts_dir", "plain_http", "refresh", "secret", "skip_verify", "username")
+    __slots__ = (
+        "ca_file",
+        "client_cert",
+        "hosts_dir",
+        "plain_http",
+        "refresh",
+        "secret",
+        "skip_verify",
+        "username",
+    )
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
+from urllib3 import BaseHTTPResponse as Response
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, SSLError
 
 from pycontainerd.lib import trace
@@ -28,7 +29,9 @@ RETRIES: Final = 4
 _READ_TIMEOUT_S: Final = 60.0
 _MAX_RETRY_AFTER_S: Final = 30.0
 _RETRY_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
-_SECRETS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-registry-auth", "x-identity-token"})
+_SECRETS: Final = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "x-registry-auth", "x-identity-token"}
+)
 USER_AGENT: Final = f"containerd/{__version__}"
 
 
@@ -43,7 +46,7 @@ class Connection:
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], *, body: bytes | None = None
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Response:
         """One request, redirected and retried; the body isn't read yet. Unavailable when nobody answers."""
         for attempt in range(RETRIES):
             last = attempt == RETRIES - 1
@@ -62,9 +65,7 @@ class Connection:
             self._pause(attempt, retry_after)
         raise AssertionError("unreachable")
 
-    def _follow(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None
-    ) -> urllib3.BaseHTTPResponse:
+    def _follow(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Response:
         headers = {"User-Agent": USER_AGENT, **headers}
         first = url
         for _ in range(MAX_REDIRECTS):
@@ -84,13 +85,13 @@ class Connection:
 
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, first: str
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Response:
         if self.canceled:
             raise Canceled("context canceled")
         pool = self._own if origin(url) == self._host.origin else self._other()
         with trace.span("http", method=method, url=url.partition("?")[0]):
             try:
-                return pool.request(
+                response: Response = pool.request(
                     method,
                     url,
                     body=body,
@@ -101,6 +102,7 @@ class Connection:
                     decode_content=False,
                     timeout=urllib3.Timeout(connect=self._host.dial_timeout_s, read=_READ_TIMEOUT_S),
                 )
+                return response
             except (HTTPError, OSError) as error:
                 raise request_error(method, first, error) from error
 
@@ -141,7 +143,9 @@ def _pool(host: Host) -> Any:
     if host.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return urllib3.PoolManager(maxsize=8, ssl_context=context, assert_hostname=False if host.skip_verify else None)
+    return urllib3.PoolManager(
+        maxsize=8, ssl_context=context, assert_hostname=False if host.skip_verify else None
+    )
 
 
 def origin(url: str) -> tuple[str, str]:
@@ -190,10 +194,16 @@ def request_error(method: str, url: str, error: Exception) -> Unavailable:
             step="dial",
         )
     if isinstance(cause, SSLError):
-        reason = "http: server gave HTTP response to HTTPS client" if "WRONG_VERSION" in text or "HTTP_REQUEST" in text else f"tls: {text}"
+        reason = (
+            "http: server gave HTTP response to HTTPS client"
+            if "WRONG_VERSION" in text or "HTTP_REQUEST" in text
+            else f"tls: {text}"
+        )
         return Unavailable(
             f"{shown}{reason}",
             hint="--plain-http for a registry without TLS; --tlscacert or --hosts-dir for a private CA",
             step="tls",
         )
-    return Unavailable(f"{shown}{text}", hint="try again; the registry or the network failed", step="transfer")
+    return Unavailable(
+        f"{shown}{text}", hint="try again; the registry or the network failed", step="transfer"
+    )

@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
+from urllib3.exceptions import HTTPError
+
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib import reference, trace
 from pycontainerd.lib.errdefs import (
@@ -29,6 +31,8 @@ from pycontainerd.lib.registry.auth import Authorizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from urllib3 import BaseHTTPResponse
+
 ACCEPT: Final = ", ".join((oci.DOCKER_MANIFEST, oci.DOCKER_LIST, oci.MANIFEST, oci.INDEX, "*/*"))
 CHUNK: Final = 256 << 10
 _RESUMES: Final = 5
@@ -43,7 +47,11 @@ class _Endpoint:
         self.host = host
         self.connection = http.Connection(host)
         # --user was said to the registry, not to its mirrors.
-        own = host.address in {registry, hosts.DOCKER_HUB_REGISTRY} if options.username or options.refresh else True
+        own = (
+            host.address in {registry, hosts.DOCKER_HUB_REGISTRY}
+            if options.username or options.refresh
+            else True
+        )
         credential = credentials.find(host.address, options) if own else credentials.Credential("", "")
         self.authorizer = Authorizer(host, self.connection, credential)
 
@@ -131,7 +139,9 @@ class Resolver:
             raise InvalidArgument(f"manifest of {self.ref} is larger than {oci.MAX_DOCUMENT_BYTES} bytes")
         digest = digests.of(data)
         if wanted and wanted != digest:
-            raise DataLoss(f"{endpoint.host.address} sent {digest} for {wanted}", hint="the registry is damaged or lies")
+            raise DataLoss(
+                f"{endpoint.host.address} sent {digest} for {wanted}", hint="the registry is damaged or lies"
+            )
         return oci.Descriptor(media_type, digest, len(data))
 
     def fetch(self, descriptor: oci.Descriptor, offset: int = 0) -> Iterator[bytes]:
@@ -145,7 +155,9 @@ class Resolver:
                 for chunk in self._fetch_from(descriptor, done):
                     done += len(chunk)
                     if done > descriptor.size:
-                        raise DataLoss(f"{descriptor.digest} is longer than the {descriptor.size} bytes it should have")
+                        raise DataLoss(
+                            f"{descriptor.digest} is longer than the {descriptor.size} bytes it should have"
+                        )
                     yield chunk
             except Unavailable:
                 if attempt == _RESUMES - 1:
@@ -154,7 +166,9 @@ class Resolver:
             if done == descriptor.size:
                 return
             self._log("connection ended early, resuming", digest=descriptor.digest, offset=done)
-        raise DataLoss(f"{descriptor.digest} is shorter than the {descriptor.size} bytes it should have: got {done}")
+        raise DataLoss(
+            f"{descriptor.digest} is shorter than the {descriptor.size} bytes it should have: got {done}"
+        )
 
     def _fetch_from(self, descriptor: oci.Descriptor, offset: int) -> Iterator[bytes]:
         if offset == descriptor.size:
@@ -175,7 +189,7 @@ class Resolver:
             return
         raise failure or NotFound(f"{descriptor.digest}: not found")
 
-    def _open(self, endpoint: _Endpoint, descriptor: oci.Descriptor, offset: int) -> http.urllib3.BaseHTTPResponse:
+    def _open(self, endpoint: _Endpoint, descriptor: oci.Descriptor, offset: int) -> BaseHTTPResponse:
         is_document = oci.is_manifest(descriptor.media_type) or oci.is_index(descriptor.media_type)
         path = f"{'manifests' if is_document else 'blobs'}/{descriptor.digest}"
         headers = {"Accept": f"{descriptor.media_type}, */*"}
@@ -191,12 +205,12 @@ class Resolver:
 
     def _request(
         self, endpoint: _Endpoint, method: str, path: str, headers: dict[str, str]
-    ) -> http.urllib3.BaseHTTPResponse:
+    ) -> BaseHTTPResponse:
         host = endpoint.host
         url = f"{host.base}/{self.spec.path}/{path}"
         if host.address not in {self._registry, hosts.DOCKER_HUB_REGISTRY}:
             url += f"?ns={self._registry}"
-        response: http.urllib3.BaseHTTPResponse | None = None
+        response: BaseHTTPResponse | None = None
         for _ in range(2):
             authorization = endpoint.authorizer.header(self._scope)
             response = endpoint.connection.request(method, url, {**host.headers, **headers, **authorization})
@@ -220,11 +234,15 @@ class Resolver:
                 hint="is the name right? log in with --user NAME:PASSWORD or docker's config.json",
             )
         if status == 429:
-            return Unavailable(f"{url}: 429 Too Many Requests", hint="the registry limits pulls: wait, or log in")
-        return Unavailable(f"unexpected status from HEAD request to {url}: {status}", hint="the registry failed")
+            return Unavailable(
+                f"{url}: 429 Too Many Requests", hint="the registry limits pulls: wait, or log in"
+            )
+        return Unavailable(
+            f"unexpected status from HEAD request to {url}: {status}", hint="the registry failed"
+        )
 
 
-def _body(response: http.urllib3.BaseHTTPResponse, offset: int) -> Iterator[bytes]:
+def _body(response: BaseHTTPResponse, offset: int) -> Iterator[bytes]:
     """The body without what the caller has already: a server may answer a range with the whole."""
     skip = 0
     if offset and response.status == 200:
@@ -240,5 +258,5 @@ def _body(response: http.urllib3.BaseHTTPResponse, offset: int) -> Iterator[byte
                 continue
             yield chunk[skip:]
             skip = 0
-    except (http.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise Unavailable(f"connection broke: {error}", step="transfer") from error
