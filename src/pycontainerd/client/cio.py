@@ -51,7 +51,9 @@ class Streams:
 
     __slots__ = ("stderr", "stdin", "stdout", "terminal")
 
-    def __init__(self, stdin: str = "", stdout: str = "", stderr: str = "", *, terminal: bool = False) -> None:
+    def __init__(
+        self, stdin: str = "", stdout: str = "", stderr: str = "", *, terminal: bool = False
+    ) -> None:
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
@@ -257,9 +259,7 @@ class Copier:
         self._source_fd = stdin_fd if fifos.stdin_fd >= 0 else -1
         self._outgoing = b""
         self._poller = select.poll()
-        self._sinks = {
-            fd: sink for fd, sink in ((fifos.stdout_fd, 1), (fifos.stderr_fd, 2)) if fd >= 0
-        }
+        self._sinks = {fd: sink for fd, sink in ((fifos.stdout_fd, 1), (fifos.stderr_fd, 2)) if fd >= 0}
 
     def run(self, exited: Reply) -> None:
         """Returns when `exited` is answered and both outputs are at their end."""

@@ -46,6 +46,10 @@ class MessageStream:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the call up."""
         self._stream.close()
 
     def __iter__(self) -> MessageStream:

@@ -90,9 +90,7 @@ def delete(client: Client, container_id: str, *, keep_snapshot: bool = False) ->
             snapshots.remove(client, record.snapshotter or snapshots.DEFAULT, record.snapshot_key)
         except errdefs.NotFound:
             keep_snapshot = True  # removed already
-    client.call(
-        containers_v1.CONTAINERS, "Delete", containers_v1.DeleteContainerRequest(id=container_id)
-    )
+    client.call(containers_v1.CONTAINERS, "Delete", containers_v1.DeleteContainerRequest(id=container_id))
 
 
 def spec_of(record: containers_v1.Container) -> dict[str, Any]:

@@ -163,11 +163,11 @@ def open_writer(client: Client, ref: str, *, total: int = 0, expected: str = "")
         try:
             return Writer(stream, ref, total, expected)
         except errdefs.Unavailable as error:
-            stream.__exit__()
+            stream.close()
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
         except BaseException:
-            stream.__exit__()
+            stream.close()
             raise
         time.sleep(delay_s)
         delay_s = min(delay_s * 2, 0.5)

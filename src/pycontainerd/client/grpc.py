@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from grpclib.client import Channel
 from grpclib.const import Cardinality
 from grpclib.encoding.base import CodecBase
-from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from pycontainerd.lib import errdefs, trace
 
@@ -78,6 +78,7 @@ class GrpcStream:
             async with self._client.channel.request(
                 name, cardinality, bytes, bytes, metadata=metadata
             ) as stream:
+                await stream.send_request()
                 sender = asyncio.ensure_future(self._send_all(stream))
                 try:
                     while (message := await stream.recv_message()) is not None:
@@ -85,7 +86,7 @@ class GrpcStream:
                 finally:
                     sender.cancel()
             await self._inbox.put(None)
-        except (GRPCError, StreamTerminatedError, OSError) as error:
+        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
             await self._inbox.put(translate(error))
 
     async def _send_all(self, stream: Any) -> None:
@@ -265,7 +266,7 @@ class GrpcClient:
                 await stream.send_message(payload, end=True)
                 reply: bytes | None = await stream.recv_message()
                 await stream.recv_trailing_metadata()
-        except (GRPCError, StreamTerminatedError, OSError) as error:
+        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
             raise translate(error) from error
         if reply is None:
             raise errdefs.Internal(f"{service}.{method} answered without a message")

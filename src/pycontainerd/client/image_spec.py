@@ -25,7 +25,6 @@ MAX_USER_FILE: Final = 10 << 20
 MAX_ID: Final = (1 << 32) - 2  # 2^32-1 means "leave it" to the kernel
 
 
-
 def with_image_config(spec: Spec, config: ImageConfig) -> Spec:
     """Args, env and cwd of the image; variables that the Spec has already win. The user is `with_user`'s."""
     env = spec_opts.merge_env(config.env or [spec_opts.DEFAULT_PATH], spec.get("process", {}).get("env", ()))
@@ -139,7 +138,9 @@ class ImageFiles:
                 raise NotFound(f"{path} of the image is not a regular file")
             data = file.read(MAX_USER_FILE + 1)
         if len(data) > MAX_USER_FILE:
-            raise InvalidArgument(f"{path} of the image is larger than {MAX_USER_FILE} bytes: invalid argument")
+            raise InvalidArgument(
+                f"{path} of the image is larger than {MAX_USER_FILE} bytes: invalid argument"
+            )
         return data
 
 

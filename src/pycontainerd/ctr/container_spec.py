@@ -30,7 +30,11 @@ def require_consistent(flags: Values) -> None:
         if not name.startswith("CAP_"):
             raise InvalidArgument("capabilities must be specified with 'CAP_' prefix")
     joined_namespaces(flags)
-    if _has(flags, "cpus") and flags.real("cpus") > 0 and (flags.number("cpu-quota") > 0 or flags.number("cpu-period")):
+    if (
+        _has(flags, "cpus")
+        and flags.real("cpus") > 0
+        and (flags.number("cpu-quota") > 0 or flags.number("cpu-period"))
+    ):
         raise InvalidArgument("cpus and quota/period should be used separately")
     if flags.texts("uidmap") if _has(flags, "uidmap") else False:
         id_mappings(flags)
@@ -118,7 +122,8 @@ def build(
         spec = spec_opts.with_namespace(spec, kind, path)
     if flags.texts("gpus"):
         _require_gpus()
-    return _with_limits(spec, flags)
+    # ctr hands a container's labels to the runtime, too.
+    return spec_opts.with_annotations(_with_limits(spec, flags), text.labels_from(flags.texts("label")))
 
 
 def _with_image(spec: Spec, image: ImageConfig, read_file: Callable[[str], bytes]) -> Spec:
@@ -152,9 +157,7 @@ def _with_privileges(spec: Spec, flags: Values) -> Spec:
         spec = spec_opts.with_linux(spec, maskedPaths=[], readonlyPaths=[])
         spec = spec_opts.with_writable(spec_opts.with_writable(spec, "sysfs"), "cgroup")
         spec = spec_opts.with_all_devices_allowed(spec)
-        spec = spec_opts.with_linux(
-            spec, devices=[*spec["linux"].get("devices", ()), *host.host_devices()]
-        )
+        spec = spec_opts.with_linux(spec, devices=[*spec["linux"].get("devices", ()), *host.host_devices()])
     return spec
 
 
@@ -164,7 +167,9 @@ def _with_network(spec: Spec, flags: Values) -> Spec:
     if not flags.on("net-host"):
         return spec
     spec = spec_opts.without_namespace(spec, "network")
-    binds = [spec_opts.mount(path, "bind", path, ["rbind", "ro"]) for path in ("/etc/hosts", "/etc/resolv.conf")]
+    binds = [
+        spec_opts.mount(path, "bind", path, ["rbind", "ro"]) for path in ("/etc/hosts", "/etc/resolv.conf")
+    ]
     return spec_opts.with_env(spec_opts.with_mounts(spec, binds), [f"HOSTNAME={os.uname().nodename}"])
 
 
@@ -262,6 +267,10 @@ def _with_cpu(spec: Spec, flags: Values) -> Spec:
 def _open_files(entry: str) -> dict[str, Any]:
     soft, colon, hard = entry.partition(":")
     try:
-        return {"type": "RLIMIT_NOFILE", "hard": image_spec.parse_id(hard if colon else soft), "soft": image_spec.parse_id(soft)}
+        return {
+            "type": "RLIMIT_NOFILE",
+            "hard": image_spec.parse_id(hard if colon else soft),
+            "soft": image_spec.parse_id(soft),
+        }
     except InvalidArgument as error:
         raise InvalidArgument(f'invalid --rlimit-nofile "{entry}": want soft:hard') from error

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from pycontainerd.lib.oci.image import ImageConfig
 
 # What containerd and its other clients read from labels as orders: never taken from an image (CVE-2026-53488).
-_RESERVED = ("containerd.io/", "io.containerd.", "io.cri-containerd", "com.docker.", "org.systemd.", "run.oci.", "io.podman.")
+_RESERVED = (
+    "containerd.io/",
+    "io.containerd.",
+    "io.cri-containerd",
+    "com.docker.",
+    "org.systemd.",
+    "run.oci.",
+    "io.podman.",
+)
 
 
 def make(call: Call, client: Client) -> tuple[containers_v1.Container, Spec]:
@@ -83,9 +91,7 @@ def _from_image(
         spec = container_spec.build(
             flags, client.namespace, container_id, args, image=config, read_file=files.read
         )
-        record = _record(
-            call, client, container_id, spec, labels=labels, image=ref, snapshotter=snapshotter
-        )
+        record = _record(call, client, container_id, spec, labels=labels, image=ref, snapshotter=snapshotter)
     return record, spec
 
 

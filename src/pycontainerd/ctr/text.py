@@ -34,6 +34,11 @@ def warn(message: str, **fields: object) -> None:
     _log("warning", message, fields)
 
 
+def inform(message: str, **fields: object) -> None:
+    """One logrus info line on stderr."""
+    _log("info", message, fields)
+
+
 def complain(message: str, **fields: object) -> None:
     """One logrus error line on stderr."""
     _log("error", message, fields)

@@ -5,6 +5,7 @@ Man:     close_range(2), unix(7)
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 from pycontainerd.lib.linux.constants import number
@@ -12,10 +13,9 @@ from pycontainerd.lib.linux.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     import socket
     from types import TracebackType
-
-import ctypes
 
 CLOSE_RANGE_CLOEXEC = 4
 FD_MAX = 0xFFFFFFFF
@@ -78,3 +78,13 @@ def recv_fds(sock: socket.socket, size: int, count: int) -> tuple[bytes, list[in
                 int.from_bytes(payload[at : at + 4], "little") for at in range(0, len(payload) // 4 * 4, 4)
             ]
     return data, fds
+
+
+def close_all_but(fds: Iterable[int]) -> None:
+    """Closes every descriptor of this process that isn't named."""
+    low = 0
+    for fd in sorted(set(fds)):
+        if fd > low:
+            close_range(low, fd - 1)
+        low = fd + 1
+    close_range(low)
