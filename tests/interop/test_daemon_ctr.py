@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from support.daemons import STOCK_SHIM, Daemon, make_rootfs
+from pycontainerd.daemon.core.files import remove_tree
+from pycontainerd.lib.api.full import events_v1, wkt
+from support.daemons import STOCK_SHIM, Daemon, call, make_rootfs
 from support.images import build_layout
 from support.programs import peer, peer_environment
 
@@ -251,9 +253,6 @@ class _Events:
         raise AssertionError("no event arrived")
 
     def _publish(self, name: str) -> None:
-        from pycontainerd.daemon.core.files import remove_tree
-from pycontainerd.lib.api.full import events_v1, wkt
-        from support.daemons import call
 
         with self._daemon.channel() as channel:
             event = wkt.Any(type_url="containerd.events.NamespaceDelete")
