@@ -187,8 +187,9 @@ def _masked(daemon: Daemon, text: str) -> str:
         (r"fifo/\d+/", "fifo/N/"),
         (r"snapshots/\d+/", "snapshots/N/"),
         (r"(default|other)/\d+/", r"\1/N/"),
-        (r"(?m)^([a-z_.]+ +)[\[\]0-9 ]+$", r"\1 N"),  # metrics
+        (r"(?m)^([a-z]+[._][a-z_.]+ +)[\[\]0-9 ]+$", r"\1 N"),  # metrics
         (r"import-[0-9-]+", "import-TIME"),
+        (r"x=y,containerd.io/gc.root=TIME", "containerd.io/gc.root=TIME,x=y"),  # ctr prints maps as they come
         (r"(?m) +$", ""),
         (r"(?m)^(REF|ID) .*", r"\1"),  # columns as wide as what is in them
     ):
