@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from support.daemons import STOCK_SHIM, Daemon, make_rootfs
 from support.images import build_layout
 from support.programs import peer, peer_environment
@@ -256,7 +257,12 @@ class _Events:
 
         with self._daemon.channel() as channel:
             event = wkt.Any(type_url="containerd.events.NamespaceDelete")
-            call(channel, events_v1.EVENTS, "Publish", events_v1.PublishRequest(topic=f"/test/{name}", event=event))
+            call(
+                channel,
+                events_v1.EVENTS,
+                "Publish",
+                events_v1.PublishRequest(topic=f"/test/{name}", event=event),
+            )
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -296,7 +302,10 @@ def test_S001_version_prints_client_and_server(pair):
 
 def test_plugins_are_listed_with_their_state(pair):
     real, ours = (
-        {tuple(line.split()[:2]): line.split()[2:] for line in daemon.ctr("plugins", "ls").stdout.decode().splitlines()}
+        {
+            tuple(line.split()[:2]): line.split()[2:]
+            for line in daemon.ctr("plugins", "ls").stdout.decode().splitlines()
+        }
         for daemon in pair
     )
     shared = real.keys() & ours.keys()
@@ -306,13 +315,20 @@ def test_plugins_are_listed_with_their_state(pair):
 
 def test_sockets_and_folders_have_the_modes_of_the_real_daemon(pair):
     def modes(daemon: Daemon) -> dict[str, str]:
-        names = (
-            "c.sock c.sock.ttrpc root state root/io.containerd.content.v1.content "
-            "root/io.containerd.content.v1.content/ingest root/io.containerd.snapshotter.v1.overlayfs "
-            "root/io.containerd.snapshotter.v1.overlayfs/snapshots root/io.containerd.snapshotter.v1.native "
-            "root/io.containerd.runtime.v2.task state/io.containerd.runtime.v2.task "
-            "root/io.containerd.grpc.v1.introspection"
-        ).split()
+        names = [
+            "c.sock",
+            "c.sock.ttrpc",
+            "root",
+            "state",
+            "root/io.containerd.content.v1.content",
+            "root/io.containerd.content.v1.content/ingest",
+            "root/io.containerd.snapshotter.v1.overlayfs",
+            "root/io.containerd.snapshotter.v1.overlayfs/snapshots",
+            "root/io.containerd.snapshotter.v1.native",
+            "root/io.containerd.runtime.v2.task",
+            "state/io.containerd.runtime.v2.task",
+            "root/io.containerd.grpc.v1.introspection",
+        ]
         return {name: oct((daemon.folder / name).stat().st_mode) for name in names}
 
     pair[0].ctr("version")  # makes the introspection folder

@@ -7,6 +7,7 @@ import re
 
 import grpc
 import pytest
+
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
@@ -68,16 +69,51 @@ CALLS = [
     (C, "Create", _container(id="x" * 77), "default"),
     (C, "Create", _container(labels={"k": LONG}), "default"),
     (C, "Create", _container(runtime=containers_v1.Container.Runtime()), "default"),
-    (C, "Create", containers_v1.CreateContainerRequest(container=containers_v1.Container(id="c", runtime=RUNTIME)), "default"),
+    (
+        C,
+        "Create",
+        containers_v1.CreateContainerRequest(container=containers_v1.Container(id="c", runtime=RUNTIME)),
+        "default",
+    ),
     (C, "Create", _container(snapshot_key="k"), "default"),
     (C, "Create", _container(labels={"a": "b"}, image="img", extensions={"e": SPEC}), "default"),
     (C, "Create", _container(), "default"),
     (C, "Update", containers_v1.UpdateContainerRequest(container=containers_v1.Container()), "default"),
-    (C, "Update", containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="nope")), "default"),
-    (C, "Update", containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="c1", snapshotter="s")), "default"),
-    (C, "Update", containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="c1")), "default"),
-    (C, "Update", containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="c1"), update_mask=MASK(paths=["runtime"])), "default"),
-    (C, "Update", containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="c1", labels={"x": "y"}), update_mask=MASK(paths=["labels.x", "labels.a"])), "default"),
+    (
+        C,
+        "Update",
+        containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="nope")),
+        "default",
+    ),
+    (
+        C,
+        "Update",
+        containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="c1", snapshotter="s")),
+        "default",
+    ),
+    (
+        C,
+        "Update",
+        containers_v1.UpdateContainerRequest(container=containers_v1.Container(id="c1")),
+        "default",
+    ),
+    (
+        C,
+        "Update",
+        containers_v1.UpdateContainerRequest(
+            container=containers_v1.Container(id="c1"), update_mask=MASK(paths=["runtime"])
+        ),
+        "default",
+    ),
+    (
+        C,
+        "Update",
+        containers_v1.UpdateContainerRequest(
+            container=containers_v1.Container(id="c1", labels={"x": "y"}),
+            update_mask=MASK(paths=["labels.x", "labels.a"]),
+        ),
+        "default",
+    ),
     (C, "List", containers_v1.ListContainersRequest(filters=["id==c1"]), "default"),
     (C, "List", containers_v1.ListContainersRequest(filters=["labels.x==y,image==img"]), "default"),
     (C, "List", containers_v1.ListContainersRequest(filters=['labels."x"~=/^y/']), "default"),
@@ -92,12 +128,47 @@ CALLS = [
     (C, "Delete", containers_v1.DeleteContainerRequest(id="nope"), "default"),
     (C, "Delete", containers_v1.DeleteContainerRequest(id="c1"), "default"),
     (N, "Get", namespaces_v1.GetNamespaceRequest(name="nope"), None),
-    (N, "Create", namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="n", labels={"a": "b"})), "default"),
-    (N, "Create", namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="n")), "default"),
-    (N, "Create", namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="")), "default"),
-    (N, "Create", namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="m", labels={"k": LONG})), "default"),
-    (N, "Update", namespaces_v1.UpdateNamespaceRequest(namespace=namespaces_v1.Namespace(name="n", labels={"c": "d"}), update_mask=MASK(paths=["labels.c"])), "default"),
-    (N, "Update", namespaces_v1.UpdateNamespaceRequest(namespace=namespaces_v1.Namespace(name="n"), update_mask=MASK(paths=["name"])), "default"),
+    (
+        N,
+        "Create",
+        namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="n", labels={"a": "b"})),
+        "default",
+    ),
+    (
+        N,
+        "Create",
+        namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="n")),
+        "default",
+    ),
+    (
+        N,
+        "Create",
+        namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="")),
+        "default",
+    ),
+    (
+        N,
+        "Create",
+        namespaces_v1.CreateNamespaceRequest(namespace=namespaces_v1.Namespace(name="m", labels={"k": LONG})),
+        "default",
+    ),
+    (
+        N,
+        "Update",
+        namespaces_v1.UpdateNamespaceRequest(
+            namespace=namespaces_v1.Namespace(name="n", labels={"c": "d"}),
+            update_mask=MASK(paths=["labels.c"]),
+        ),
+        "default",
+    ),
+    (
+        N,
+        "Update",
+        namespaces_v1.UpdateNamespaceRequest(
+            namespace=namespaces_v1.Namespace(name="n"), update_mask=MASK(paths=["name"])
+        ),
+        "default",
+    ),
     (N, "Get", namespaces_v1.GetNamespaceRequest(name="n"), None),
     (N, "List", namespaces_v1.ListNamespacesRequest(), None),
     (N, "Delete", namespaces_v1.DeleteNamespaceRequest(name="n"), "default"),
@@ -113,8 +184,20 @@ CALLS = [
     (I, "Create", _image(), "default"),
     (I, "Update", images_v1.UpdateImageRequest(image=images_v1.Image()), "default"),
     (I, "Update", images_v1.UpdateImageRequest(image=images_v1.Image(name="nope")), "default"),
-    (I, "Update", images_v1.UpdateImageRequest(image=images_v1.Image(name="i1"), update_mask=MASK(paths=["name"])), "default"),
-    (I, "Update", images_v1.UpdateImageRequest(image=images_v1.Image(name="i1", labels={"a": "b"}), update_mask=MASK(paths=["labels"])), "default"),
+    (
+        I,
+        "Update",
+        images_v1.UpdateImageRequest(image=images_v1.Image(name="i1"), update_mask=MASK(paths=["name"])),
+        "default",
+    ),
+    (
+        I,
+        "Update",
+        images_v1.UpdateImageRequest(
+            image=images_v1.Image(name="i1", labels={"a": "b"}), update_mask=MASK(paths=["labels"])
+        ),
+        "default",
+    ),
     (I, "List", images_v1.ListImagesRequest(filters=[f"target.digest=={HELLO_DIGEST}"]), "default"),
     (I, "List", images_v1.ListImagesRequest(filters=["name~=i."]), "default"),
     (I, "Delete", images_v1.DeleteImageRequest(name="nope"), "default"),
@@ -122,15 +205,54 @@ CALLS = [
     (L, "Create", leases_v1.CreateRequest(id="l1", labels={"a": "b"}), "default"),
     (L, "Create", leases_v1.CreateRequest(id="l1"), "default"),
     (L, "AddResource", leases_v1.AddResourceRequest(id="nope"), "default"),
-    (L, "AddResource", leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="content")), "default"),
-    (L, "AddResource", leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="snapshots")), "default"),
-    (L, "AddResource", leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="what")), "default"),
-    (L, "AddResource", leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="content/y")), "default"),
-    (L, "AddResource", leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id=OTHER_DIGEST, type="content")), "default"),
-    (L, "AddResource", leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="k", type="snapshots/overlayfs")), "default"),
+    (
+        L,
+        "AddResource",
+        leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="content")),
+        "default",
+    ),
+    (
+        L,
+        "AddResource",
+        leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="snapshots")),
+        "default",
+    ),
+    (
+        L,
+        "AddResource",
+        leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="what")),
+        "default",
+    ),
+    (
+        L,
+        "AddResource",
+        leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id="x", type="content/y")),
+        "default",
+    ),
+    (
+        L,
+        "AddResource",
+        leases_v1.AddResourceRequest(id="l1", resource=leases_v1.Resource(id=OTHER_DIGEST, type="content")),
+        "default",
+    ),
+    (
+        L,
+        "AddResource",
+        leases_v1.AddResourceRequest(
+            id="l1", resource=leases_v1.Resource(id="k", type="snapshots/overlayfs")
+        ),
+        "default",
+    ),
     (L, "ListResources", leases_v1.ListResourcesRequest(id="l1"), "default"),
     (L, "ListResources", leases_v1.ListResourcesRequest(id="nope"), "default"),
-    (L, "DeleteResource", leases_v1.DeleteResourceRequest(id="l1", resource=leases_v1.Resource(id="k", type="snapshots/overlayfs")), "default"),
+    (
+        L,
+        "DeleteResource",
+        leases_v1.DeleteResourceRequest(
+            id="l1", resource=leases_v1.Resource(id="k", type="snapshots/overlayfs")
+        ),
+        "default",
+    ),
     (L, "List", leases_v1.ListRequest(filters=["id==l1"]), "default"),
     (L, "List", leases_v1.ListRequest(filters=["labels.a==b"]), "default"),
     (L, "Delete", leases_v1.DeleteRequest(id="l1", sync=True), "default"),
@@ -150,13 +272,54 @@ CALLS = [
     (B, "Status", content_v1.StatusRequest(ref="r1"), "default"),
     (B, "Write", _write({"action": W.STAT, "ref": "r1"}), "default"),
     (B, "Write", _write({"action": W.WRITE, "ref": "r1", "offset": 2, "data": b"lo"}), "default"),
-    (B, "Write", _write({"action": W.COMMIT, "ref": "r1", "offset": 3, "data": b"lo\n", "expected": OTHER_DIGEST, "total": 6}), "default"),
+    (
+        B,
+        "Write",
+        _write(
+            {
+                "action": W.COMMIT,
+                "ref": "r1",
+                "offset": 3,
+                "data": b"lo\n",
+                "expected": OTHER_DIGEST,
+                "total": 6,
+            }
+        ),
+        "default",
+    ),
     (B, "Write", _write({"action": W.COMMIT, "ref": "r1", "offset": 6, "total": 7}), "default"),
     (B, "Write", _write({"action": W.WRITE, "ref": "r1", "data": b"again"}), "default"),
-    (B, "Write", _write({"action": W.WRITE, "ref": "r2", "data": HELLO}, {"action": W.COMMIT, "offset": 6, "total": 6, "expected": HELLO_DIGEST, "labels": {"containerd.io/gc.root": "1"}}), "default"),
+    (
+        B,
+        "Write",
+        _write(
+            {"action": W.WRITE, "ref": "r2", "data": HELLO},
+            {
+                "action": W.COMMIT,
+                "offset": 6,
+                "total": 6,
+                "expected": HELLO_DIGEST,
+                "labels": {"containerd.io/gc.root": "1"},
+            },
+        ),
+        "default",
+    ),
     (B, "Write", _write({"action": W.STAT, "ref": "r3", "expected": HELLO_DIGEST}), "default"),
-    (B, "Write", _write({"action": W.STAT, "ref": "r4"}, {"action": W.COMMIT, "expected": HELLO_DIGEST}), "default"),
-    (B, "Write", _write({"action": W.STAT, "ref": "r5", "expected": HELLO_DIGEST, "total": 6}, {"action": W.COMMIT, "offset": 6, "expected": HELLO_DIGEST, "total": 6}), "other"),
+    (
+        B,
+        "Write",
+        _write({"action": W.STAT, "ref": "r4"}, {"action": W.COMMIT, "expected": HELLO_DIGEST}),
+        "default",
+    ),
+    (
+        B,
+        "Write",
+        _write(
+            {"action": W.STAT, "ref": "r5", "expected": HELLO_DIGEST, "total": 6},
+            {"action": W.COMMIT, "offset": 6, "expected": HELLO_DIGEST, "total": 6},
+        ),
+        "other",
+    ),
     (B, "Info", content_v1.InfoRequest(digest=HELLO_DIGEST), "other"),
     (B, "Info", content_v1.InfoRequest(digest=HELLO_DIGEST), "third"),
     (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=2, size=3), "default"),
@@ -164,34 +327,138 @@ CALLS = [
     (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=6), "default"),
     (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=7), "default"),
     (B, "Update", content_v1.UpdateRequest(info=content_v1.Info(digest="x")), "default"),
-    (B, "Update", content_v1.UpdateRequest(info=content_v1.Info(digest=HELLO_DIGEST), update_mask=MASK(paths=["size"])), "default"),
-    (B, "Update", content_v1.UpdateRequest(info=content_v1.Info(digest=HELLO_DIGEST, labels={"z": "y"}), update_mask=MASK(paths=["labels.z"])), "default"),
-    (B, "Update", content_v1.UpdateRequest(info=content_v1.Info(digest=HELLO_DIGEST, labels={"z": LONG}), update_mask=MASK(paths=["labels.z"])), "default"),
+    (
+        B,
+        "Update",
+        content_v1.UpdateRequest(info=content_v1.Info(digest=HELLO_DIGEST), update_mask=MASK(paths=["size"])),
+        "default",
+    ),
+    (
+        B,
+        "Update",
+        content_v1.UpdateRequest(
+            info=content_v1.Info(digest=HELLO_DIGEST, labels={"z": "y"}), update_mask=MASK(paths=["labels.z"])
+        ),
+        "default",
+    ),
+    (
+        B,
+        "Update",
+        content_v1.UpdateRequest(
+            info=content_v1.Info(digest=HELLO_DIGEST, labels={"z": LONG}),
+            update_mask=MASK(paths=["labels.z"]),
+        ),
+        "default",
+    ),
     (B, "List", content_v1.ListContentRequest(filters=["labels.z==y"]), "default"),
     (B, "List", content_v1.ListContentRequest(filters=["labels.z=y"]), "default"),
     (B, "Abort", content_v1.AbortRequest(ref="r1"), "default"),
     (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(key="k"), "default"),
     (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(snapshotter="nope", key="k"), "default"),
-    (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k", labels={"k": LONG}), "default"),
-    (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k", labels={"containerd.io/gc.root": "1"}), "default"),
+    (
+        S,
+        "Prepare",
+        snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k", labels={"k": LONG}),
+        "default",
+    ),
+    (
+        S,
+        "Prepare",
+        snapshots_v1.PrepareSnapshotRequest(
+            snapshotter="overlayfs", key="k", labels={"containerd.io/gc.root": "1"}
+        ),
+        "default",
+    ),
     (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k"), "default"),
-    (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k2", parent="k"), "default"),
-    (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k2", parent="nope"), "default"),
-    (S, "Commit", snapshots_v1.CommitSnapshotRequest(snapshotter="overlayfs", name="c", key="nope"), "default"),
-    (S, "Commit", snapshots_v1.CommitSnapshotRequest(snapshotter="overlayfs", name="c", key="k", labels={"containerd.io/gc.root": "1"}), "default"),
-    (S, "Prepare", snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="child", parent="c", labels={"containerd.io/gc.root": "1"}), "default"),
-    (S, "Commit", snapshots_v1.CommitSnapshotRequest(snapshotter="overlayfs", name="c", key="child"), "default"),
-    (S, "View", snapshots_v1.ViewSnapshotRequest(snapshotter="overlayfs", key="view", parent="c", labels={"containerd.io/gc.root": "1"}), "default"),
-    (S, "Commit", snapshots_v1.CommitSnapshotRequest(snapshotter="overlayfs", name="cv", key="view"), "default"),
+    (
+        S,
+        "Prepare",
+        snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k2", parent="k"),
+        "default",
+    ),
+    (
+        S,
+        "Prepare",
+        snapshots_v1.PrepareSnapshotRequest(snapshotter="overlayfs", key="k2", parent="nope"),
+        "default",
+    ),
+    (
+        S,
+        "Commit",
+        snapshots_v1.CommitSnapshotRequest(snapshotter="overlayfs", name="c", key="nope"),
+        "default",
+    ),
+    (
+        S,
+        "Commit",
+        snapshots_v1.CommitSnapshotRequest(
+            snapshotter="overlayfs", name="c", key="k", labels={"containerd.io/gc.root": "1"}
+        ),
+        "default",
+    ),
+    (
+        S,
+        "Prepare",
+        snapshots_v1.PrepareSnapshotRequest(
+            snapshotter="overlayfs", key="child", parent="c", labels={"containerd.io/gc.root": "1"}
+        ),
+        "default",
+    ),
+    (
+        S,
+        "Commit",
+        snapshots_v1.CommitSnapshotRequest(snapshotter="overlayfs", name="c", key="child"),
+        "default",
+    ),
+    (
+        S,
+        "View",
+        snapshots_v1.ViewSnapshotRequest(
+            snapshotter="overlayfs", key="view", parent="c", labels={"containerd.io/gc.root": "1"}
+        ),
+        "default",
+    ),
+    (
+        S,
+        "Commit",
+        snapshots_v1.CommitSnapshotRequest(snapshotter="overlayfs", name="cv", key="view"),
+        "default",
+    ),
     (S, "Mounts", snapshots_v1.MountsRequest(snapshotter="overlayfs", key="c"), "default"),
     (S, "Mounts", snapshots_v1.MountsRequest(snapshotter="overlayfs", key="nope"), "default"),
     (S, "Mounts", snapshots_v1.MountsRequest(snapshotter="overlayfs", key="child"), "default"),
     (S, "Stat", snapshots_v1.StatSnapshotRequest(snapshotter="overlayfs", key="child"), "default"),
     (S, "Stat", snapshots_v1.StatSnapshotRequest(snapshotter="overlayfs", key="nope"), "default"),
-    (S, "Update", snapshots_v1.UpdateSnapshotRequest(snapshotter="overlayfs", info=snapshots_v1.Info(name="nope")), "default"),
-    (S, "Update", snapshots_v1.UpdateSnapshotRequest(snapshotter="overlayfs", info=snapshots_v1.Info(name="child", labels={"a": "b"}), update_mask=MASK(paths=["labels.a"])), "default"),
-    (S, "Update", snapshots_v1.UpdateSnapshotRequest(snapshotter="overlayfs", info=snapshots_v1.Info(name="child"), update_mask=MASK(paths=["kind"])), "default"),
-    (S, "List", snapshots_v1.ListSnapshotsRequest(snapshotter="overlayfs", filters=["kind==committed", "parent==c"]), "default"),
+    (
+        S,
+        "Update",
+        snapshots_v1.UpdateSnapshotRequest(snapshotter="overlayfs", info=snapshots_v1.Info(name="nope")),
+        "default",
+    ),
+    (
+        S,
+        "Update",
+        snapshots_v1.UpdateSnapshotRequest(
+            snapshotter="overlayfs",
+            info=snapshots_v1.Info(name="child", labels={"a": "b"}),
+            update_mask=MASK(paths=["labels.a"]),
+        ),
+        "default",
+    ),
+    (
+        S,
+        "Update",
+        snapshots_v1.UpdateSnapshotRequest(
+            snapshotter="overlayfs", info=snapshots_v1.Info(name="child"), update_mask=MASK(paths=["kind"])
+        ),
+        "default",
+    ),
+    (
+        S,
+        "List",
+        snapshots_v1.ListSnapshotsRequest(snapshotter="overlayfs", filters=["kind==committed", "parent==c"]),
+        "default",
+    ),
     (S, "Usage", snapshots_v1.UsageRequest(snapshotter="overlayfs", key="c"), "default"),
     (S, "Remove", snapshots_v1.RemoveSnapshotRequest(snapshotter="overlayfs", key="c"), "default"),
     (S, "Remove", snapshots_v1.RemoveSnapshotRequest(snapshotter="overlayfs", key="child"), "default"),
@@ -205,19 +472,39 @@ CALLS = [
     (T, "List", tasks_v1.ListTasksRequest(), None),
     (T, "Metrics", tasks_v1.MetricsRequest(), "default"),
     (T, "Wait", tasks_v1.WaitRequest(container_id="nope"), "default"),
-    (diff_v1.DIFF, "Apply", diff_v1.ApplyRequest(diff=types.Descriptor(media_type="nope", digest=HELLO_DIGEST)), "default"),
+    (
+        diff_v1.DIFF,
+        "Apply",
+        diff_v1.ApplyRequest(diff=types.Descriptor(media_type="nope", digest=HELLO_DIGEST)),
+        "default",
+    ),
     (events_v1.EVENTS, "Publish", events_v1.PublishRequest(topic="x"), "default"),
     (events_v1.EVENTS, "Publish", events_v1.PublishRequest(topic=""), "default"),
     (events_v1.EVENTS, "Publish", events_v1.PublishRequest(topic="/"), "default"),
     (events_v1.EVENTS, "Publish", events_v1.PublishRequest(topic="/a//b"), "default"),
     (events_v1.EVENTS, "Publish", events_v1.PublishRequest(topic="/a/b"), None),
     (events_v1.EVENTS, "Forward", events_v1.ForwardRequest(envelope=types.Envelope(topic="/a")), None),
-    (events_v1.EVENTS, "Forward", events_v1.ForwardRequest(envelope=types.Envelope(namespace="a", topic="a")), None),
+    (
+        events_v1.EVENTS,
+        "Forward",
+        events_v1.ForwardRequest(envelope=types.Envelope(namespace="a", topic="a")),
+        None,
+    ),
     (events_v1.EVENTS, "Subscribe", events_v1.SubscribeRequest(filters=["=="]), None),
     (health_v1.HEALTH, "Check", health_v1.HealthCheckRequest(), None),
     (health_v1.HEALTH, "Check", health_v1.HealthCheckRequest(service="x"), None),
-    (introspection_v1.INTROSPECTION, "Plugins", introspection_v1.PluginsRequest(filters=["id==overlayfs"]), None),
-    (introspection_v1.INTROSPECTION, "Plugins", introspection_v1.PluginsRequest(filters=["id=overlayfs"]), None),
+    (
+        introspection_v1.INTROSPECTION,
+        "Plugins",
+        introspection_v1.PluginsRequest(filters=["id==overlayfs"]),
+        None,
+    ),
+    (
+        introspection_v1.INTROSPECTION,
+        "Plugins",
+        introspection_v1.PluginsRequest(filters=["id=overlayfs"]),
+        None,
+    ),
 ]
 
 
