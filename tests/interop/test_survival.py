@@ -7,9 +7,12 @@ import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCRIPT = "i=0; while [ ! -e /tmp/end ]; do i=$((i+1)); echo line $i; sleep 0.1; done; exit 23"
 
@@ -109,7 +112,9 @@ def test_exit_while_the_daemon_is_down_is_known_after_restart(running):
 
 def test_a_killed_shim_is_cleaned_up_and_the_task_stops_with_137(running):
     stack, _ = running
-    shim = next(pid for pid, line in stack.shims().items() if "-id printer " in line)
+    # One that another test's daemon was killed under may still be waiting to send its events.
+    wait_until(lambda: len(stack.shims()) == 1, timeout_s=20)
+    (shim,) = stack.shims()
     events = Events(stack)
     os.kill(shim, signal.SIGKILL)
     wait_until(lambda: "printer" not in stack.ctr("tasks", "ls", "-q").stdout.split())
