@@ -25,7 +25,48 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".peers" / "root"
-APPLETS = ["sh", "ash", "cat", "echo", "ls", "ps", "sleep", "true", "false", "id", "env", "mount", "umount", "grep", "head", "hostname", "kill", "stat", "stty", "sed", "tail", "wc", "mkdir", "mknod", "rm", "touch", "tr", "printf", "seq", "trap", "test", "date", "dd", "df", "ip", "nc", "timeout", "pwd", "who", "tty"]
+APPLETS = [
+    "sh",
+    "ash",
+    "cat",
+    "echo",
+    "ls",
+    "ps",
+    "sleep",
+    "true",
+    "false",
+    "id",
+    "env",
+    "mount",
+    "umount",
+    "grep",
+    "head",
+    "hostname",
+    "kill",
+    "stat",
+    "stty",
+    "sed",
+    "tail",
+    "wc",
+    "mkdir",
+    "mknod",
+    "rm",
+    "touch",
+    "tr",
+    "printf",
+    "seq",
+    "trap",
+    "test",
+    "date",
+    "dd",
+    "df",
+    "ip",
+    "nc",
+    "timeout",
+    "pwd",
+    "who",
+    "tty",
+]
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nweb:x:1000:1000::/home/web:/bin/sh\n"
 GROUP = "root:x:0:\nwww:x:33:\nextra:x:44:web\nweb:x:1000:\nnobody:x:65534:\n"
 
