@@ -179,6 +179,13 @@ def _mount_options(options: Sequence[str]) -> tuple[int, str]:
             flags |= known[option]
         else:
             data.append(option)
-    # A writable overlay would claim the work folder that the task is about to use.
-    data = [option for option in data if not option.startswith(("workdir=", "upperdir="))]
-    return flags, ",".join(data)
+    return flags, ",".join(_read_only_overlay(data))
+
+
+def _read_only_overlay(options: Sequence[str]) -> list[str]:
+    """The upper directory as the topmost lower one: a writable overlay would claim the task's own work folder."""
+    upper = [option.removeprefix("upperdir=") for option in options if option.startswith("upperdir=")]
+    kept = [option for option in options if not option.startswith(("workdir=", "upperdir="))]
+    if not upper:
+        return kept
+    return [f"lowerdir={upper[0]}:{o.removeprefix('lowerdir=')}" if o.startswith("lowerdir=") else o for o in kept]

@@ -69,6 +69,9 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         await grpc.listen(sockets.listen_unix(config.grpc.address, config.grpc))
         log.info("serving...", address=config.grpc.address)
         background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
+        if tasks is not None:
+            exchange = context.get(plugin.EVENTS)
+            background.append(asyncio.ensure_future(tasks.report_missed(exchange.first_listener())))
         if idle_exit_s:
             background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
         sockets.notify_systemd("READY=1")
@@ -87,8 +90,8 @@ async def _stop(
     for server in servers:
         await server.close()
     for address in (context.config.grpc.address, context.config.ttrpc_address):
-        if servers and os.path.exists(address):
-            os.unlink(address)
+        if servers:
+            sockets.remove_unix(address)
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)

@@ -40,10 +40,10 @@ _COMMANDS: Final = (
 
 
 def main(argv: list[str]) -> int:
-    """Runs the program; argv[0] is the launcher's absolute path. The exit code."""
+    """Runs the program; argv[0] is the name it was called by. The exit code."""
     trace.start(os.environ)
     try:
-        return _run(argv[0], argv[1:])
+        return _run(argv[1:])
     except ContainerdError as e:
         print(f"pycontainerd: {e}", file=sys.stderr)
         if e.hint:
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def _run(launcher: str, argv: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     values, rest = parse(argv, _FLAGS)
     if "help" in values or rest[:1] == ["help"]:
         print(_help())
@@ -61,7 +61,7 @@ def _run(launcher: str, argv: list[str]) -> int:
         return 0
     match rest:
         case []:
-            return _serve(launcher, values)
+            return _serve(values)
         case ["publish", *arguments]:
             return _publish(values, arguments)
         case ["config", "default"]:
@@ -80,15 +80,17 @@ def _run(launcher: str, argv: list[str]) -> int:
             )
 
 
-def _serve(launcher: str, values: dict[str, str]) -> int:
+def _serve(values: dict[str, str]) -> int:
     if sys.platform != "linux":
         raise InvalidArgument("pycontainerd runs on Linux only")
     idle_exit = values.get("idle-exit", "0")
     if not (idle_exit.isascii() and idle_exit.isdecimal()):
         raise InvalidArgument(f'invalid value "{idle_exit}" for flag -idle-exit: whole seconds')
     from pycontainerd.daemon import lifecycle
+    from pycontainerd.lib import launcher
 
-    return lifecycle.run(launcher, _load_config(values), idle_exit_s=int(idle_exit))
+    program = launcher.self_path() or launcher.path("pycontainerd")
+    return lifecycle.run(program, _load_config(values), idle_exit_s=int(idle_exit))
 
 
 def _load_config(values: dict[str, str]):  # type: ignore[no-untyped-def]  # noqa: ANN202 -- its type costs an import

@@ -18,6 +18,7 @@ from pycontainerd.daemon.core.events import Exchange
 from pycontainerd.daemon.core.plugins import Platform, PluginInfo
 from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
+from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
 from pycontainerd.daemon.plugins.metadata_sqlite.containers import SqliteContainerStore
 from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
@@ -26,11 +27,15 @@ from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
+from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
+from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
 from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
 from pycontainerd.daemon.services import wire
 from pycontainerd.daemon.services.containers import ContainersService
 from pycontainerd.daemon.services.content import ContentService
+from pycontainerd.daemon.services.diff import DiffService
 from pycontainerd.daemon.services.events import EventsService, ForwardingService
 from pycontainerd.daemon.services.health import HealthService
 from pycontainerd.daemon.services.images import ImagesService
@@ -38,10 +43,12 @@ from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.daemon.services.leases import LeasesService
 from pycontainerd.daemon.services.namespaces import NamespacesService
 from pycontainerd.daemon.services.snapshots import SnapshotsService
+from pycontainerd.daemon.services.tasks import TasksService
 from pycontainerd.daemon.services.version import VersionService
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
+    diff_v1,
     events,
     events_ttrpc_v1,
     events_v1,
@@ -51,6 +58,7 @@ from pycontainerd.lib.api.full import (
     leases_v1,
     namespaces_v1,
     snapshots_v1,
+    tasks_v1,
     version_v1,
 )
 from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, to_status
@@ -164,6 +172,7 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+DIFFER: Final = "io.containerd.differ.v1.walking"
 
 
 def _content(context: Context) -> LocalContentStore:
@@ -247,7 +256,7 @@ def _removal_event(node: Node) -> tuple[str, object] | None:
         case "content":
             return "/content/delete", events.ContentDelete(digest=node.key)
         case "image":
-            return "/images/delete", events.ImageDelete(name=node.key)
+            return "/images/delete", images_v1.ImageDelete(name=node.key)
         case "snapshot":
             snapshotter, _, key = node.key.partition("/")
             return "/snapshot/remove", events.SnapshotRemove(key=key, snapshotter=snapshotter)
@@ -263,6 +272,36 @@ def _server_uuid(context: Context) -> str:
     if not os.path.exists(path):
         files.write_atomic(path, str(uuid.uuid4()).encode())
     return str(uuid.UUID(files.read_limited(path, 64).decode()))
+
+
+def _tasks(context: Context) -> ShimManager:
+    config = context.config
+    exchange: Exchange = context.get(EVENTS)
+    options = context.settings(settings.SHIM_MANAGER)
+
+    state = f"{config.state}/{TASKS}"
+    exits = ExitReports(state, exchange.publish)
+    exchange.add_gate(exits.admit)
+    return ShimManager(
+        Settings(
+            state=state,
+            root=context.root(TASKS),
+            address=config.grpc.address,
+            ttrpc_address=config.ttrpc_address,
+            publish_binary=context.launcher,
+            debug=config.log_level in ("debug", "trace"),
+            env=options["env"],
+            runtime_paths=options["runtime_paths"],
+            load_timeout_s=config.timeouts_s["io.containerd.timeout.shim.load"],
+            cleanup_timeout_s=config.timeouts_s["io.containerd.timeout.shim.cleanup"],
+            shutdown_timeout_s=config.timeouts_s["io.containerd.timeout.shim.shutdown"],
+        ),
+        ExecStarter(context.pools),
+        context.get(CONTAINER_STORE),
+        context.pools,
+        context.log,
+        exits,
+    )
 
 
 def _introspection(context: Context) -> tuple[Service, object]:
@@ -285,6 +324,13 @@ PLUGINS: Final = (
     Registration(
         NAMESPACE_STORE, lambda c: SqliteNamespaceStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
     ),
+    Registration(TASKS, _tasks, ("io.containerd.metadata.v1", "io.containerd.event.v1"), has_platform=True),
+    Registration(
+        DIFFER,
+        lambda c: WalkingDiffer(c.get(NAMESPACED_CONTENT)),
+        ("io.containerd.metadata.v1",),
+        has_platform=True,
+    ),
     Registration("io.containerd.grpc.v1.introspection", _introspection),
     Registration(
         "io.containerd.grpc.v1.containers",
@@ -297,6 +343,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.content",
         lambda c: (content_v1.CONTENT, ContentService(c.get(NAMESPACED_CONTENT), c.pools, c.get(EVENTS))),
     ),
+    Registration("io.containerd.grpc.v1.diff", lambda c: (diff_v1.DIFF, DiffService(c.get(DIFFER), c.pools))),
     Registration("io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))),
     Registration(
         "io.containerd.ttrpc.v1.events",
@@ -327,6 +374,13 @@ PLUGINS: Final = (
     Registration(
         "io.containerd.grpc.v1.snapshots",
         lambda c: (snapshots_v1.SNAPSHOTS, SnapshotsService(c.snapshotters(), c.pools, c.get(EVENTS))),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.tasks",
+        lambda c: (
+            tasks_v1.TASKS,
+            TasksService(c.get(CONTAINER_STORE), c.get(TASKS), c.pools, c.log.error),
+        ),
     ),
     Registration(
         "io.containerd.grpc.v1.version",

@@ -1,1 +1,1 @@
-"""The warm process that shims and workers are forked from."""
+"""The warm process that shims are forked from."""

@@ -81,7 +81,7 @@ class Scheduler:
                 await self._pause(max(self._settings.schedule_delay_s, earliest - time.monotonic()))
             await self._collect_once()
 
-    def _count(self, dirty: bool) -> None:  # noqa: FBT001 -- called by the loop with one positional value
+    def _count(self, dirty: bool) -> None:
         self._mutations += 1
         if dirty:
             self._deletions += 1

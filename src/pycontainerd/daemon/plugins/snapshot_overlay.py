@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.snapshots import Kind, Mount
+from pycontainerd.daemon.plugins import mounts
 from pycontainerd.daemon.plugins.snapshot_dirs import DirectorySnapshotter
 from pycontainerd.lib.errdefs import FailedPrecondition
 
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.plugins.metadata_sqlite.snapshot_nodes import Node
 
 _DT_DIR: Final = 4
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = (
-    ctypes.c_char_p,
-    ctypes.c_char_p,
-    ctypes.c_char_p,
-    ctypes.c_ulong,
-    ctypes.c_char_p,
-)
-_libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 
 
 class OverlaySnapshotter(DirectorySnapshotter):
@@ -144,10 +136,8 @@ def _try_mount(root: str, options: tuple[str, ...]) -> None:
         data = ",".join(
             (*options, f"lowerdir={base}/lower2:{base}/lower1,upperdir={base}/upper,workdir={base}/work")
         )
-        merged = os.fsencode(f"{base}/merged")
-        if _libc.mount(b"overlay", merged, b"overlay", 0, os.fsencode(data)) != 0:
-            raise OSError(ctypes.get_errno(), "mount")
-        _libc.umount2(merged, 0)
+        mounts.mount("overlay", f"{base}/merged", "overlay", 0, data)
+        mounts.unmount_all(f"{base}/merged")
     finally:
         with suppress(FileNotFoundError):
             files.remove_tree(base)

@@ -24,7 +24,6 @@ from pycontainerd.daemon.core.call import Call
 from pycontainerd.daemon.server.dispatch import decode
 from pycontainerd.daemon.server.errors import to_status
 from pycontainerd.lib.errdefs import (
-    ContainerdError,
     DeadlineExceeded,
     Internal,
     ResourceExhausted,
@@ -61,20 +60,13 @@ class GrpcServer:
         self.dispatcher = dispatcher
         self.log = log
         self.max_receive_bytes = max_receive_bytes
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Protocol] = set()
 
     async def listen(self, listener: socket.socket) -> None:
-        """Serves on a bound stream socket, which the server owns from now on."""
+        """Serves on a bound unix socket, which the server owns from now on."""
         loop = asyncio.get_running_loop()
-        server = (
-            await loop.create_server(lambda: _Protocol(self), sock=listener)
-            if (
-                listener.family != 1  # AF_UNIX
-            )
-            else await loop.create_unix_server(lambda: _Protocol(self), sock=listener)
-        )
-        self._servers.append(server)
+        self._servers.append(await loop.create_unix_server(lambda: _Protocol(self), sock=listener))
 
     async def close(self) -> None:
         """Stops listening, ends every call and waits for the handlers."""
@@ -95,18 +87,20 @@ class GrpcServer:
         self._connections.discard(connection)
 
 
-class _Protocol(protocol.H2Protocol):  # type: ignore[misc]  # grpclib is untyped here
+class _Protocol(protocol.H2Protocol):
     """One connection."""
 
     def __init__(self, server: GrpcServer) -> None:
+        self.calls = _Handler(server)
         super().__init__(
-            _Handler(server),
+            self.calls,
             Configuration(http2_connection_window_size=_WINDOW_BYTES).__for_server__(),
             _H2_CONFIG,
         )
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         # As grpclib does it, but with settings that are right from the first frame.
         codes = h2.settings.SettingCodes
         connection = h2.connection.H2Connection(config=self.h2_config)
@@ -138,10 +132,10 @@ class _Protocol(protocol.H2Protocol):  # type: ignore[misc]  # grpclib is untype
 
     async def drained(self) -> None:
         """Waits for the handlers of a closed connection."""
-        await self.handler.drained()
+        await self.calls.drained()
 
 
-class _Handler(protocol.AbstractHandler):  # type: ignore[misc]  # grpclib is untyped here
+class _Handler(protocol.AbstractHandler):
     """The calls of one connection."""
 
     def __init__(self, server: GrpcServer) -> None:
@@ -299,6 +293,3 @@ def parse_timeout(value: str) -> float | None:
     if unit not in _TIMEOUT_UNITS or not (number.isascii() and number.isdecimal()) or len(number) > 8:
         return None
     return int(number) * _TIMEOUT_UNITS[unit]
-
-
-__all__ = ["MAX_RECEIVE_BYTES", "ContainerdError", "GrpcServer", "parse_timeout"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pycontainerd.daemon.core.images import Image, ImageStore
 from pycontainerd.daemon.services import wire
-from pycontainerd.lib.api.full import events, images_v1, wkt
+from pycontainerd.lib.api.full import images_v1, wkt
 from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ImagesService:
             raise InvalidArgument("Image.Name required")
         image = from_wire(request.image)
         created = await self._pools.run("metadata", self._store.create, call.scope, image)
-        message = events.ImageCreate(name=created.name, labels=dict(created.labels))
+        message = images_v1.ImageCreate(name=created.name, labels=dict(created.labels))
         self._exchange.publish(call.scope.namespace, "/images/create", wire.event(message))
         return images_v1.CreateImageResponse(image=to_wire(created))
 
@@ -55,14 +55,14 @@ class ImagesService:
         image = from_wire(request.image)
         paths = wire.mask_paths(request)
         updated = await self._pools.run("metadata", self._store.update, call.scope, image, paths)
-        message = events.ImageUpdate(name=updated.name, labels=dict(updated.labels))
+        message = images_v1.ImageUpdate(name=updated.name, labels=dict(updated.labels))
         self._exchange.publish(call.scope.namespace, "/images/update", wire.event(message))
         return images_v1.UpdateImageResponse(image=to_wire(updated))
 
     async def delete(self, call: Call, request: images_v1.DeleteImageRequest) -> wkt.Empty:
         target = wire.core_descriptor(request.target) if request.HasField("target") else None
         await self._pools.run("metadata", self._store.delete, call.scope, request.name, target)
-        message = events.ImageDelete(name=request.name)
+        message = images_v1.ImageDelete(name=request.name)
         self._exchange.publish(call.scope.namespace, "/images/delete", wire.event(message))
         if request.sync:
             await self._collect()

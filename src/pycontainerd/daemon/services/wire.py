@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core.images import Descriptor
 from pycontainerd.daemon.core.snapshots import Mount
 from pycontainerd.daemon.core.typed import TypedValue
 from pycontainerd.lib.api import anys
-from pycontainerd.lib.api.full import events, types, wkt
+from pycontainerd.lib.api.full import events, images_v1, types, wkt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EMPTY = wkt.Empty()
+EMPTY: Final = wkt.Empty()
+# Image events live in the images package, an accident that clients rely on.
+_EVENT_PACKAGES: Final = {"containerd.events": events, "containerd.services.images.v1": images_v1}
 
 
 def timestamp(nanos: int) -> wkt.Timestamp:
@@ -87,9 +89,9 @@ def read_event_field(value: TypedValue, path: Sequence[str]) -> str | None:
 
     Spec: containerd's fieldpath generator
     """
-    name = value.type_url.rpartition("/")[2].removeprefix("containerd.events.")
-    cls = getattr(events, name, None)
-    if cls is None or "." in name:
+    package, _, name = value.type_url.rpartition("/")[2].rpartition(".")
+    cls = getattr(_EVENT_PACKAGES.get(package), name, None)
+    if cls is None:
         return None
     current: Any = cls.FromString(value.value)
     for index, part in enumerate(path):
@@ -97,7 +99,7 @@ def read_event_field(value: TypedValue, path: Sequence[str]) -> str | None:
         if fields is None or part not in fields:
             return None
         current = getattr(current, part)
-        if part in ("labels",):
+        if part == "labels":
             return dict(current).get(".".join(path[index + 1 :]))
     if isinstance(current, bool):
         return "true" if current else "false"

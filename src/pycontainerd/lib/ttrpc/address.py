@@ -5,9 +5,11 @@ Man: unix(7)
 
 from __future__ import annotations
 
-from typing import Final
-
 from pycontainerd.lib.errdefs import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 SUN_PATH_MAX: Final = 107  # bytes of sun_path less its NUL
 

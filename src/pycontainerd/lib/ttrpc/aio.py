@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
 
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.ttrpc.address import socket_path
@@ -26,8 +25,10 @@ from pycontainerd.lib.ttrpc.connection import (
     ServerConnection,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from typing import Final
 
     from pycontainerd.lib.ttrpc.connection import ClientEvent
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import _socket
 import select
 from time import monotonic
-from typing import TYPE_CHECKING, Final
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.ttrpc.address import socket_path
 from pycontainerd.lib.ttrpc.connection import ClientConnection, DataEvent, ResponseEvent
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Final
 
     from pycontainerd.lib.ttrpc.connection import ClientEvent
 

@@ -12,13 +12,13 @@ Spec: ttrpc PROTOCOL.md
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.ttrpc import frame, wire
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Final
 
 MAX_STREAM_ID: Final = 0xFFFFFFFF
 

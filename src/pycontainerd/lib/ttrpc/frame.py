@@ -14,9 +14,12 @@ Spec: ttrpc PROTOCOL.md, "Message Frame"
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
 
 from pycontainerd.lib.errdefs import ResourceExhausted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 MAX_PAYLOAD: Final = 4 << 20  # bytes
 REQUEST: Final = 1

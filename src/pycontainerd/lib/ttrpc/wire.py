@@ -11,12 +11,12 @@ Spec: ttrpc request.proto, google.rpc.Status
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from pycontainerd.lib.errdefs import InvalidArgument
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Final
 
 _INT64_MASK: Final = (1 << 64) - 1
 

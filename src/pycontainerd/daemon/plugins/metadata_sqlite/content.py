@@ -59,7 +59,6 @@ class SqliteContentStore:
                 scope.namespace,
                 info.digest,
             )
-            tx.mark_dirty("")  # a removed label may have been the last reference
             return updated
 
         return self._database.write(change)

@@ -70,8 +70,6 @@ class SqliteImageStore:
             images.require_valid(wanted)
             wanted = replace(wanted, labels=label.stored(wanted.labels), updated_nanos=now_nanos())
             tx.execute(_INSERT, scope.namespace, *_to_row(wanted))
-            # The old target may have lost its last reference.
-            tx.mark_dirty("")
             return wanted
 
         return self._database.write(change)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _COLUMNS: Final = "key, backend_key, parent, labels, created, updated"
 _SELECT: Final = f"SELECT {_COLUMNS} FROM snapshots WHERE namespace=? AND snapshotter=?"  # noqa: S608
 _REF_LABEL: Final = "containerd.io/snapshot.ref"
-_serial: Final = itertools.count(1)
+_serial: Final = itertools.count(now_nanos())
 
 
 class SqliteSnapshots:
@@ -71,7 +71,6 @@ class SqliteSnapshots:
                 self.name,
                 info.name,
             )
-            tx.mark_dirty("")  # a removed label may have been the last reference
             inner = Info(row[1], labels=label.inherited(local.labels))
             backend = self._backend.update(inner, paths)
             return _merged(backend, (info.name, row[1], row[2], dump_map(local.labels), row[4], now))
@@ -242,7 +241,7 @@ class SqliteSnapshots:
 
     def _new_backend_key(self, scope: Scope, key: str) -> str:
         """Unique without a write: namespaces may use the same key at the same time."""
-        return f"{scope.namespace}/{now_nanos()}-{next(_serial)}/{key}"
+        return f"{scope.namespace}/{next(_serial)}/{key}"
 
     def _measure(self, scope: Scope, key: str) -> Usage | None:
         """The usage of a snapshot about to be committed; None leaves the complaint to the commit itself."""

@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python3
+SOURCES := src tests scripts
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: ## .venv with every program in .venv/bin
+	scripts/setup run
+	.venv/bin/pip install -q --no-deps --force-reinstall .
+
+demo: ## ./demo: a container from a pulled image, end to end
+	./demo
+
+test: ## ./test: every test, as root
+	./test
+
+test-unit: ## unit tests only; no root, no network
+	scripts/setup test
+	$(PYTHON) -m pytest tests/unit -q
+
+test-vm: ## cgroup v2, AppArmor and all capabilities, in a VM
+	scripts/vm tests/integration -m cgroup_v2
+
+check: ## format, lint, types, import contracts, spelling, size gate, generated files
+	scripts/setup check
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/codespell src tests scripts docs *.md
+	$(PYTHON) scripts/size_gate.py
+	$(PYTHON) scripts/protos.py check
+
+bench: ## ours and the installed peers in turn in one run, with ratios
+	scripts/setup test
+	scripts/peers all
+	scripts/isolated $(PYTHON) -m tests.bench
+
+protos: ## regenerate lib/api from its .proto files
+	scripts/setup check
+	$(PYTHON) scripts/protos.py code
+
+aliases: ## links of the classic and upstream names to our programs: make aliases DIR=/some/bin
+	@test -n "$(DIR)" || { echo "usage: make aliases DIR=/some/bin" >&2; exit 2; }
+	scripts/aliases "$(DIR)"
+
+.PHONY: help install demo test test-unit test-vm check bench protos aliases

@@ -1,0 +1,378 @@
+"""All tasks of the daemon: starts their shims, finds them again after a restart, cleans up after dead ones.
+
+    create: bundle -> shim start -> connect -> Create
+    delete: Delete -> Shutdown -> close -> bundle removed
+    a connection that closes by itself: shim `delete` -> /tasks/exit and /tasks/delete, once -> bundle removed
+
+Spec: containerd runtime v2 shim manager; docs/runtime-v2.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pycontainerd.daemon.core import files
+from pycontainerd.daemon.core.scope import Scope, now_nanos
+from pycontainerd.daemon.core.tasks import CreateOptions, Exit, Status
+from pycontainerd.daemon.plugins.runtime_v2 import binary, starter
+from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
+from pycontainerd.daemon.plugins.runtime_v2.shim import Shim
+from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
+from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
+from pycontainerd.lib import trace
+from pycontainerd.lib.api.full import task_v2
+from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExceeded, NotFound, Unknown
+from pycontainerd.lib.ttrpc.aio import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from pycontainerd.daemon.core.blocking import Pools
+    from pycontainerd.daemon.core.containers import ContainerStore
+    from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
+    from pycontainerd.lib.log import Logger
+
+_UNKNOWN_EXIT_STATUS: Final = 255
+_LISTENER_PATIENCE_S: Final = 10.0
+# For how long after an exit the stock shim goes on trying to report it (five times, 1 to 5 seconds apart).
+_SHIM_RETRIES_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where tasks live and what their shims are told. Times are seconds."""
+
+    state: str
+    root: str
+    address: str
+    ttrpc_address: str
+    publish_binary: str
+    debug: bool = False
+    env: Sequence[str] = ()
+    runtime_paths: Mapping[str, str] = field(default_factory=dict)
+    load_timeout_s: float = 5
+    cleanup_timeout_s: float = 5
+    shutdown_timeout_s: float = 3
+
+
+class ShimManager:
+    """Implements core.tasks.TaskManager."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        start: ShimStarter,
+        containers: ContainerStore,
+        pools: Pools,
+        log: Logger,
+        exits: ExitReports,
+    ) -> None:
+        self._settings = settings
+        self._starter = start
+        self._containers = containers
+        self._pools = pools
+        self._log = log
+        self._exits = exits
+        self._lost: list[tuple[Bundle, Exit]] = []
+        self._shims: dict[tuple[str, str], Shim] = {}
+        self._creating: set[tuple[str, str]] = set()
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._closing = False
+        for path in (settings.root, settings.state):
+            files.make_dir(path, 0o711)
+
+    def get(self, namespace: str, id: str) -> Shim:
+        shim = self._shims.get((namespace, id))
+        if shim is None:
+            raise NotFound(f"task {id} not found")
+        return shim
+
+    def list(self, namespace: str) -> Sequence[Shim]:
+        return [shim for (ns, _), shim in sorted(self._shims.items()) if namespace in ("", ns)]
+
+    async def create(self, scope: Scope, id: str, options: CreateOptions) -> Shim:
+        key = (scope.namespace, id)
+        if key in self._shims or key in self._creating:
+            raise AlreadyExists(f"task {id}: already exists")
+        self._creating.add(key)
+        try:
+            shim = await self._start_shim(scope.namespace, id, options)
+            self._shims[key] = shim
+            self._watch(shim)
+        finally:
+            self._creating.discard(key)
+        try:
+            await shim.create(options)
+        except BaseException as e:
+            await asyncio.shield(self._abandon(shim))
+            if isinstance(e, ContainerdError):
+                raise type(e)(f"failed to create shim task: {e}", hint=e.hint) from e
+            raise
+        return shim
+
+    async def delete(self, scope: Scope, id: str) -> Exit:
+        shim = self.get(scope.namespace, id)
+        failure: ContainerdError | None = None
+        result: Exit | None = None
+        try:
+            result = await shim.delete_process("")
+        except ContainerdError as e:
+            lost = isinstance(e, NotFound) or shim.client.closed.is_set()
+            if not lost:
+                raise type(e)(f"failed to delete task: {e}", hint=e.hint) from e
+            failure = e
+        else:
+            shim.deleted = True
+        # A client that goes away now must not leave half a task.
+        await asyncio.shield(self._let_go(shim))
+        if result is None:
+            assert failure is not None
+            raise type(failure)(f"failed to delete task: {failure}") from failure
+        return result
+
+    async def load(self) -> None:
+        """Finds the shims that outlived the last daemon; cleans up what is left of those that didn't."""
+        state = self._settings.state
+        bundles = [
+            Bundle(state, self._settings.root, namespace, id)
+            for namespace in _visible_folders(state)
+            for id in _visible_folders(f"{state}/{namespace}")
+        ]
+        await asyncio.gather(*(self._load_one(bundle) for bundle in bundles))
+        await self._pools.run("shims", self._remove_stale_work, {(b.namespace, b.id) for b in bundles})
+
+    async def report_missed(self, first_listener: Awaitable[None]) -> None:
+        """Tells clients, once they listen again, of ends that no shim will report any more."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(first_listener, _LISTENER_PATIENCE_S)
+        lost, self._lost = self._lost, []
+        for bundle, end in lost:
+            self._exits.report_lost(bundle.namespace, bundle.id, end)
+        stopped = [s for s in self._shims.values() if not self._exits.was_reported(s.namespace, s.id)]
+        await asyncio.gather(*(self._report_if_silent(shim) for shim in stopped))
+
+    async def _report_if_silent(self, shim: Shim) -> None:
+        """Reports a stopped task's exit unless its shim still does so itself."""
+        try:
+            state = await shim.state()
+        except ContainerdError:
+            return  # its connection closed: the watcher reports it
+        if state.status != Status.STOPPED:
+            return
+        exited = state.exited_nanos or now_nanos()
+        await asyncio.sleep(max(0.0, _SHIM_RETRIES_S - (now_nanos() - exited) / 1e9))
+        if self._is_current(shim) and not self._exits.was_reported(shim.namespace, shim.id):
+            self._exits.report_exit(shim.namespace, shim.id, Exit(state.pid, state.exit_status, exited))
+
+    async def close(self) -> None:
+        """Lets go of all shims, which live on."""
+        self._closing = True
+        for watcher in tuple(self._watchers):
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for shim in self._shims.values():
+            shim.close()
+        await self._starter.close()
+
+    async def _start_shim(self, namespace: str, id: str, options: CreateOptions) -> Shim:
+        settings = self._settings
+        bundle = Bundle(settings.state, settings.root, namespace, id)
+        try:
+            with trace.span("bundle.create", id=id):
+                await self._pools.run("shims", bundle.create, options.spec)
+        except ContainerdError as e:
+            raise type(e)(f"failed to start shim: {e}") from e
+        try:
+            command = self._command(bundle, binary.resolve(options.runtime, settings.runtime_paths))
+            return await self._start_in(bundle, command, options)
+        except BaseException as e:
+            await asyncio.shield(self._pools.run("shims", bundle.delete))
+            if isinstance(e, ContainerdError):
+                raise type(e)(f"failed to start shim: {e}", hint=e.hint) from e
+            raise
+
+    async def _start_in(self, bundle: Bundle, command: ShimCommand, options: CreateOptions) -> Shim:
+        shim_log = ShimLog(f"{bundle.path}/log")
+        try:
+            # Written before the shim exists: a daemon that dies now finds whom to ask to clean up.
+            bundle.write("shim-binary-path", command.binary.encode())
+            try:
+                bootstrap = await self._starter.start(command, options.options)
+            except ContainerdError as e:
+                raise type(e)(f"start failed: {e}", hint=e.hint) from e
+            bundle.write("bootstrap.json", bootstrap.dump())
+            client = await Client.connect(bootstrap.address)
+        except BaseException:
+            shim_log.close()
+            raise
+        return Shim(bundle, command, client, bootstrap.version, shim_log)
+
+    def _command(self, bundle: Bundle, path: str) -> ShimCommand:
+        settings = self._settings
+        return ShimCommand(
+            binary=path,
+            namespace=bundle.namespace,
+            id=bundle.id,
+            bundle=bundle.path,
+            address=settings.address,
+            ttrpc_address=settings.ttrpc_address,
+            publish_binary=settings.publish_binary,
+            debug=settings.debug,
+            env=settings.env,
+        )
+
+    def _watch(self, shim: Shim) -> None:
+        watcher = asyncio.ensure_future(self._clean_up_when_dead(shim))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def _clean_up_when_dead(self, shim: Shim) -> None:
+        """Waits for the connection to close; unless the task was deleted, does what its shim no longer can."""
+        await shim.client.closed.wait()
+        if shim.deleted or self._closing:
+            return
+        self._log.info("shim disconnected", id=shim.id)
+        end = await self._clean_up_dead(shim.bundle, shim.command)
+        if self._is_current(shim):
+            self._exits.report_lost(shim.namespace, shim.id, end)
+        self._forget(shim)
+        shim.close()
+
+    async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand) -> Exit:
+        """Runs the shim's `delete` and removes the bundle; how the task ended, as far as can be known."""
+        self._log.warning("cleaning up after shim disconnected", id=bundle.id, namespace=bundle.namespace)
+        result = Exit(0, _UNKNOWN_EXIT_STATUS, now_nanos())
+        try:
+            self._log.info("cleaning up dead shim")
+            output, warnings = await self._pools.run(
+                "shims", starter.run_delete, command, self._settings.cleanup_timeout_s
+            )
+            if warnings:
+                self._log.warning(f"cleanup warnings {warnings}")
+            response = task_v2.DeleteResponse.FromString(output)
+            exited = response.exited_at.seconds * 1_000_000_000 + response.exited_at.nanos
+            result = Exit(response.pid, response.exit_status, exited or now_nanos())
+        except (ContainerdError, OSError, ValueError) as e:
+            self._log.warning(
+                "failed to clean up after shim disconnected",
+                id=bundle.id,
+                namespace=bundle.namespace,
+                error=str(e),
+            )
+        await self._delete_bundle(bundle)
+        return result
+
+    async def _abandon(self, shim: Shim) -> None:
+        """Takes back a shim whose Create failed; nobody was told of the task."""
+        self._forget(shim)
+        shim.deleted = True
+        with suppress(ContainerdError):
+            async with asyncio.timeout(self._settings.cleanup_timeout_s):
+                await shim.delete_process("")
+        await self._let_go(shim)
+
+    async def _let_go(self, shim: Shim) -> None:
+        """Shim shut down, connection closed, bundle removed, record gone."""
+        try:
+            await shim.shutdown(self._settings.shutdown_timeout_s)
+        except (ContainerdError, TimeoutError) as e:
+            self._log.error("failed to shutdown shim task", id=shim.id, error=str(e))
+        shim.deleted = True
+        shim.close()
+        await self._delete_bundle(shim.bundle)
+        self._forget(shim)
+
+    async def _delete_bundle(self, bundle: Bundle) -> None:
+        try:
+            await self._pools.run("shims", bundle.delete)
+        except (ContainerdError, OSError) as e:
+            self._log.error("failed to delete bundle", id=bundle.id, error=str(e))
+
+    def _is_current(self, shim: Shim) -> bool:
+        return self._shims.get((shim.namespace, shim.id)) is shim
+
+    def _forget(self, shim: Shim) -> None:
+        if self._is_current(shim):
+            del self._shims[shim.namespace, shim.id]
+
+    async def _load_one(self, bundle: Bundle) -> None:
+        if bundle.is_empty():
+            await self._delete_bundle(bundle)
+            return
+        path = bundle.read("shim-binary-path")
+        try:
+            if not path:
+                scope = Scope(bundle.namespace)
+                container = await self._pools.run("metadata", self._containers.get, scope, bundle.id)
+                path = container.runtime_name
+            command = self._command(bundle, binary.resolve(path, self._settings.runtime_paths))
+        except ContainerdError as e:
+            self._log.error(f"loading container {bundle.id}", error=str(e))
+            await self._delete_bundle(bundle)
+            return
+        try:
+            shim = await self._reconnect(bundle, command)
+        except (ContainerdError, OSError) as e:
+            self._log.warning("shim did not answer after restart", id=bundle.id, error=str(e))
+            end = await self._clean_up_dead(bundle, command)
+            if await self._is_container(bundle):
+                self._lost.append((bundle, end))
+            return
+        self._shims[bundle.namespace, bundle.id] = shim
+        self._watch(shim)
+        self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
+
+    async def _is_container(self, bundle: Bundle) -> bool:
+        """Whether clients know a container by that id, and so wait for its end."""
+        try:
+            await self._pools.run("metadata", self._containers.get, Scope(bundle.namespace), bundle.id)
+        except NotFound:
+            return False
+        return True
+
+    async def _reconnect(self, bundle: Bundle, command: ShimCommand) -> Shim:
+        """A connection to a running shim; raises when there is none, or it has no task."""
+        bootstrap = _read_bootstrap(bundle)
+        shim_log = ShimLog(f"{bundle.path}/log")
+        try:
+            client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
+        except BaseException:
+            shim_log.close()
+            raise
+        shim = Shim(bundle, command, client, bootstrap.version, shim_log)
+        try:
+            state = await shim.state(timeout_s=self._settings.load_timeout_s)
+            if state.status == Status.UNKNOWN:
+                raise DeadlineExceeded("shim has no task")
+        except BaseException:
+            shim.close()
+            raise
+        return shim
+
+    def _remove_stale_work(self, known: set[tuple[str, str]]) -> None:
+        """Work folders whose bundle went with a reboot."""
+        root = self._settings.root
+        for namespace in _visible_folders(root):
+            for id in _visible_folders(f"{root}/{namespace}"):
+                if (namespace, id) not in known:
+                    files.remove_tree(f"{root}/{namespace}/{id}")
+
+
+def _read_bootstrap(bundle: Bundle) -> Bootstrap:
+    """What the shim answered when it was started: bootstrap.json, or the address file of 1.x shims."""
+    text = bundle.read("bootstrap.json") or bundle.read("address")
+    if not text:
+        raise Unknown(f"no shim address in {bundle.path}")
+    return starter.parse_bootstrap(text.encode())
+
+
+def _visible_folders(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] != ".")
+    except FileNotFoundError:
+        return []

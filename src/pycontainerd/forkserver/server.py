@@ -1,0 +1,216 @@
+"""The forkserver's loop: requests in, children out, one answer each.
+
+A shim is forked twice, so that it has no parent that must reap it, and reports over a pipe once it listens; a pipe
+that ends without a report is a failure. Shims outlive this process, which ends when its control socket does.
+
+Spec: pycontainerd.lib.spawn
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+
+from pycontainerd.forkserver import child
+from pycontainerd.lib import errdefs, spawn
+from pycontainerd.lib.linux import process
+from pycontainerd.lib.linux.fd import close_all_but
+from pycontainerd.lib.oci import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
+
+    Request = dict[str, Any]
+
+_MAX_REPORT: Final = 64 << 10
+
+
+class _Birth:
+    """A shim that has been forked: under way, alive, or dead (then it is forgotten)."""
+
+    __slots__ = ("output", "pid", "pidfd", "report")
+
+    def __init__(self) -> None:
+        self.report = bytearray()
+        self.pid = 0
+        self.pidfd = -1
+        self.output = b""
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        if self.pidfd < 0:
+            return False
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return not poller.poll(0)
+
+
+class ForkServer:
+    """Owns the control socket."""
+
+    def __init__(self, control: _socket.socket) -> None:
+        self._control = control
+        self._build = spawn.build_id()
+        self._births: dict[str, _Birth] = {}
+        self._reports: dict[int, str] = {}  # read end of a report pipe -> id
+        self._poller = select.poll()
+        self._poller.register(control.fileno(), select.POLLIN)
+
+    def run(self) -> int:
+        """Until the client hangs up."""
+        while True:
+            for fd, _ in self._poller.poll():
+                if fd != self._control.fileno():
+                    self._read_report(fd)
+                elif not self._take_request():
+                    return 0
+
+    def _take_request(self) -> bool:
+        data, ancillary, _, _ = self._control.recvmsg(
+            spawn.MAX_MESSAGE + 1, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
+            return False
+        stdio = spawn.fds_of(ancillary)
+        request_id = ""
+        try:
+            request = document.loads(data)
+            request_id = str(request["id"])
+            self._handle(request_id, request, stdio)
+        except (errdefs.ContainerdError, OSError, ValueError, KeyError, TypeError) as e:
+            self._fail(request_id, e)
+        finally:
+            for fd in stdio:
+                os.close(fd)
+        return True
+
+    def _handle(self, request_id: str, request: Request, stdio: Sequence[int]) -> None:
+        if request["build"] != self._build:
+            raise errdefs.FailedPrecondition(spawn.STALE)
+        birth = self._births.get(request_id)
+        if birth is not None and birth.output and birth.is_alive():
+            self._answer(request_id, birth)
+            return
+        if birth is not None and not birth.output:
+            return  # on its way: its one answer serves both requests
+        self._forget(request_id)
+        self._fork(request_id, request, stdio)
+
+    def _fork(self, request_id: str, request: Request, stdio: Sequence[int]) -> None:
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        try:
+            middle_pid = process.clone3(lambda: _middle(request, stdio, write_fd))
+        except OSError:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        os.waitpid(middle_pid, 0)  # it only forks and leaves
+        self._births[request_id] = _Birth()
+        self._reports[read_fd] = request_id
+        self._poller.register(read_fd, select.POLLIN)
+
+    def _read_report(self, read_fd: int) -> None:
+        """The child's report is complete when it closes the pipe."""
+        request_id = self._reports[read_fd]
+        birth = self._births[request_id]
+        data = os.read(read_fd, 4096)
+        if data and len(birth.report) < _MAX_REPORT:
+            birth.report += data
+            return
+        self._poller.unregister(read_fd)
+        os.close(read_fd)
+        del self._reports[read_fd]
+        self._conclude(request_id, birth)
+
+    def _conclude(self, request_id: str, birth: _Birth) -> None:
+        try:
+            if not birth.report:
+                raise errdefs.Unknown("shim died before it listened")
+            report = document.loads(bytes(birth.report))
+            error = report.get("error")
+            if error is not None:
+                raise errdefs.from_status(int(error["code"]), str(error["message"]))
+            birth.pid, birth.output = int(report["pid"]), bytes.fromhex(report["output"])
+            birth.pidfd = os.pidfd_open(birth.pid) if birth.pid else -1
+        except (errdefs.ContainerdError, OSError, ValueError, KeyError) as e:
+            self._forget(request_id)
+            self._fail(request_id, e)
+            return
+        self._answer(request_id, birth)
+        if not birth.pid:
+            self._forget(request_id)
+
+    def _answer(self, request_id: str, birth: _Birth) -> None:
+        packet = document.dumps({"id": request_id, "pid": birth.pid, "output": birth.output.hex()}).encode()
+        rights = []
+        if birth.pidfd >= 0:
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, birth.pidfd.to_bytes(4, "little"))]
+        self._control.sendmsg([packet], rights, _socket.MSG_NOSIGNAL)
+
+    def _fail(self, request_id: str, error: BaseException) -> None:
+        code, message = errdefs.to_status(error)
+        packet = document.dumps({"id": request_id, "error": {"code": code, "message": message}}).encode()
+        self._control.send(packet, _socket.MSG_NOSIGNAL)
+
+    def _forget(self, request_id: str) -> None:
+        birth = self._births.pop(request_id, None)
+        if birth is not None and birth.pidfd >= 0:
+            os.close(birth.pidfd)
+
+
+def _middle(request: Request, stdio: Sequence[int], report_fd: int) -> None:
+    """A session of its own for the shim, and nobody between it and init."""
+    os.setsid()
+    process.clone3(lambda: _shim(request, stdio, report_fd))
+    os._exit(0)
+
+
+def _shim(request: Request, stdio: Sequence[int], report_fd: int) -> None:
+    _take_descriptors(stdio, report_fd)
+    reported = False
+
+    def report(pid: int, output: bytes) -> None:
+        nonlocal reported
+        reported = True
+        _write_report(_REPORT_FD, {"pid": pid, "output": output.hex()})
+
+    try:
+        os.setpgid(0, 0)
+        code = child.become_shim(request, stdio, report)
+    except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
+        status, message = errdefs.to_status(e)
+        if not reported:
+            _write_report(_REPORT_FD, {"error": {"code": status, "message": message}})
+        code = 1
+    os._exit(code)
+
+
+_REPORT_FD: Final = 4
+
+
+def _take_descriptors(stdio: Sequence[int], report_fd: int) -> None:
+    """0, 1, 2 as asked for, 3 kept free for the listener, 4 the report; nothing else."""
+    parked = [_park(fd) for fd in (*stdio, report_fd)]
+    *streams, report = parked
+    if not streams:
+        null_fd = os.open(os.devnull, os.O_RDWR)
+        streams = [_park(null_fd)] * 3
+    for number, fd in enumerate(streams):
+        os.dup2(fd, number)
+    os.dup2(report, _REPORT_FD, inheritable=False)
+    close_all_but((0, 1, 2, _REPORT_FD))
+
+
+def _park(fd: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
+
+
+def _write_report(fd: int, fields: dict[str, Any]) -> None:
+    os.write(fd, document.dumps(fields).encode())
+    os.close(fd)

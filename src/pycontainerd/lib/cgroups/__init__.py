@@ -1,0 +1,117 @@
+"""Control groups: one manager per container, on version 1, version 2 or a mix of both.
+
+Spec: linux Documentation/admin-guide/cgroup-v1, cgroup-v2.rst; runtime-spec config-linux.md#control-groups
+"""
+
+from __future__ import annotations
+
+from pycontainerd.lib.cgroups.hierarchy import own_paths, read_mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Manager(Protocol):
+        """The cgroups of one container. Paths are host paths; errors are OSError unless said otherwise."""
+
+        paths: dict[str, str]
+
+        def create(self) -> None:
+            """Makes the folders; existing ones are fine. Idempotent."""
+
+        def exists(self) -> bool:
+            """Whether the cgroup of the devices or unified hierarchy is there."""
+
+        def attach(self, pid: int) -> None:
+            """Moves a process in."""
+
+        def open_fd(self) -> int:
+            """A version 2 folder for clone3's CLONE_INTO_CGROUP, the caller's; -1 where there is none."""
+
+        def open_entries(self) -> list[int]:
+            """Files that a new single-threaded process writes b"0" to, to enter what open_fd() doesn't cover.
+
+            The descriptors are the caller's. Moving oneself takes no lock of the whole machine: attach() on ten
+            version 1 hierarchies takes 11 ms, this takes 0.3.
+            """
+
+        def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
+            """Writes limits (`linux.resources`); fields that are absent stay as they are.
+
+            With update=False the device rules are written too, an absent list meaning the defaults.
+            """
+
+        def freeze(self) -> None:
+            """Returns when every process has stopped running."""
+
+        def thaw(self) -> None:
+            """Lets them run again."""
+
+        def is_frozen(self) -> bool:
+            """Whether freeze() is in force."""
+
+        def pids(self, *, recursive: bool = True) -> list[int]:
+            """Processes in it, host pids."""
+
+        def kill(self) -> None:
+            """SIGKILL to every process in it; doesn't wait."""
+
+        def destroy(self) -> None:
+            """Removes the folders and sub-folders, waiting up to a second for dying processes; gone is fine."""
+
+        def stats(self) -> dict[str, Any]:
+            """The `data` of runc's stats event."""
+
+        def view(self) -> tuple[list[tuple[str, str, str]], str]:
+            """For cgroup mounts: v1 (name, options, path) of each hierarchy, or the v2 path."""
+
+
+def manager_for(cgroups_path: str, id: str, *, systemd: bool = False, rootless: bool = False) -> Manager:
+    """The manager for a new container: an absolute path counts from the hierarchy's root, a relative one from our own cgroup."""
+    if systemd:
+        from pycontainerd.lib.errdefs import Unimplemented
+
+        raise Unimplemented("the systemd cgroup driver is not supported")
+    mounts = read_mounts()
+    own = own_paths()
+    if not mounts.v1:
+        from pycontainerd.lib.cgroups.v2 import UnifiedManager
+
+        return UnifiedManager(
+            mounts.unified + _below(cgroups_path, id, own.get("", "/"), ""), rootless=rootless
+        )
+    from pycontainerd.lib.cgroups.v1 import LegacyManager
+
+    paths = {
+        name: mount.point + _below(cgroups_path, id, own.get(name, "/"), mount.root)
+        for name, mount in sorted(mounts.v1.items())
+    }
+    if mounts.unified:
+        paths = {"": mounts.unified + _below(cgroups_path, id, own.get("", "/"), ""), **paths}
+    return LegacyManager(paths, rootless=rootless)
+
+
+def manager_from_paths(paths: dict[str, str], *, rootless: bool = False) -> Manager:
+    """The manager of a container that exists, from its state's cgroup_paths."""
+    if set(paths) <= {""}:
+        from pycontainerd.lib.cgroups.v2 import UnifiedManager
+
+        return UnifiedManager(paths.get("", ""), rootless=rootless)
+    from pycontainerd.lib.cgroups.v1 import LegacyManager
+
+    return LegacyManager(paths, rootless=rootless)
+
+
+def _below(cgroups_path: str, id: str, own: str, mount_root: str) -> str:
+    if cgroups_path.startswith("/"):
+        path = cgroups_path
+    else:
+        if mount_root not in ("", "/") and own.startswith(mount_root):
+            own = own[len(mount_root) :]
+        path = own + "/" + (cgroups_path or id)
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        from pycontainerd.lib.errdefs import InvalidArgument
+
+        raise InvalidArgument(f"cgroup path {path!r} must not contain ..")
+    return "/" + "/".join(parts)

@@ -1,0 +1,64 @@
+"""What create and run share: options from flags, the console socket."""
+
+from __future__ import annotations
+
+import os
+
+from pycontainerd.lib.errdefs import InvalidArgument
+from pycontainerd.lib.linux.libc import go_error
+from pycontainerd.runtime.libcontainer.options import CreateOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainerd.runtime.cli.main import Context
+    from pycontainerd.runtime.cli.parse import Values
+
+
+def options_from(context: Context, values: Values) -> CreateOptions:
+    """The library's options for a command line; changes into the bundle, as runc does."""
+    bundle = values.text("bundle")
+    pid_file = values.text("pid-file")
+    if pid_file:
+        pid_file = os.path.abspath(pid_file)
+    if bundle:
+        try:
+            os.chdir(bundle)
+        except OSError as error:
+            raise InvalidArgument(f"chdir {bundle}: {go_error(error.errno or 0)}") from error
+    return CreateOptions(
+        values.args[0],
+        os.getcwd(),
+        os.path.abspath(context.root),
+        pid_file=pid_file,
+        no_pivot=values.on("no-pivot"),
+        no_new_keyring=values.on("no-new-keyring"),
+        preserve_fds=values.number("preserve-fds") + listen_fds(),
+        systemd_cgroup=context.globals.on("systemd-cgroup"),
+        log=context.log,
+    )
+
+
+def listen_fds() -> int:
+    """How many descriptors socket activation passed to this process."""
+    text = os.environ.get("LISTEN_FDS", "")
+    if (
+        not text.isascii()
+        or not text.isdigit()
+        or os.environ.get("LISTEN_PID", "") not in ("", str(os.getpid()))
+    ):
+        return 0
+    return int(text)
+
+
+def connect_console(path: str) -> int:
+    """A connection to the console socket, the caller's; -1 without a path."""
+    if not path:
+        return -1
+    from _socket import socket
+
+    connection = socket(1, 1 | 0o2000000, 0)  # AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC
+    try:
+        connection.connect(path)
+    except OSError as error:
+        raise InvalidArgument(f"dial unix {path}: connect: {go_error(error.errno or 0)}") from error
+    return connection.detach()

@@ -1,0 +1,467 @@
+"""Containers: create, load, and what can be done with one.
+
+    create -> created -> start -> running <-> paused
+                 |                   |
+                 +------> stopped <--+        delete
+
+Errors are errdefs errors whose text is what runc prints after its command's own prefix.
+
+Spec: runtime-spec runtime.md#lifecycle
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from pycontainerd.lib import trace
+from pycontainerd.lib.cgroups import manager_for, manager_from_paths
+from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, Unknown
+from pycontainerd.lib.linux import process as proc
+from pycontainerd.lib.linux import procfs
+from pycontainerd.lib.linux.capabilities import last_cap, permitted
+from pycontainerd.lib.linux.libc import go_error
+from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, seccomp, state, sync, user
+from pycontainerd.runtime.libcontainer.config import Config, load_spec
+from pycontainerd.runtime.libcontainer.init.identity import Identity
+from pycontainerd.runtime.libcontainer.init.program import InitError
+from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init
+from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
+from pycontainerd.runtime.libcontainer.rootfs import mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pycontainerd.lib.cgroups import Manager
+
+__all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
+
+RESOURCES_ERROR = "error setting cgroup config for procHooks process: "
+KILL_WAIT_S = 10.0
+
+
+def create(options: CreateOptions) -> Container:
+    """Makes a container whose init waits on exec.fifo; on an error nothing of it is left."""
+    state.require_id(options.id)
+    with trace.span("config"):
+        bundle = os.path.normpath(os.path.join(os.getcwd(), options.bundle or "."))
+        spec = load_spec(bundle) if options.spec is None else options.spec
+        config = Config(spec, id=options.id, bundle=bundle, systemd_cgroup=options.systemd_cgroup)
+    config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
+    _check_terminal(config, options)
+    if options.log is not None and config.process.unknown_capabilities:
+        names = " ".join(config.process.unknown_capabilities)
+        options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
+    cgroups = manager_for(
+        config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=os.geteuid() != 0
+    )
+    directory = _make_directory(options.root, options.id)
+    made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
+    made.rootless = os.geteuid() != 0
+    container = Container(options.root, made, cgroups)
+    try:
+        # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
+        state.store(directory, made)
+        _make_init(container, config, options)
+    except BaseException as error:
+        container.abandon()
+        if isinstance(error, InitError):
+            raise Unknown(init_error_text(str(error))) from error
+        raise
+    return container
+
+
+def init_error_text(text: str) -> str:
+    """What init said, under runc's headings."""
+    head = "unable to start container process: "
+    return head + text if text.startswith('exec: "') else f"{head}error during container init: {text}"
+
+
+def _check_terminal(config: Config, options: CreateOptions) -> None:
+    if config.process.terminal and options.console_socket_fd < 0:
+        raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
+    if not config.process.terminal and options.console_socket_fd >= 0:
+        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+    for fd in range(3, 3 + options.preserve_fds):
+        try:
+            os.set_inheritable(fd, True)
+        except OSError:
+            raise InvalidArgument(
+                f"please check that preserved-fd {fd - 2} (of {options.preserve_fds}) is present"
+            ) from None
+
+
+def _make_directory(root: str, id: str) -> str:
+    os.makedirs(root, 0o700, exist_ok=True)
+    directory = f"{root}/{id}"
+    try:
+        os.mkdir(directory, 0o711)
+    except FileExistsError:
+        raise AlreadyExists("container with given ID already exists") from None
+    os.chmod(directory, 0o711)
+    return directory
+
+
+def _make_init(container: Container, config: Config, options: CreateOptions) -> None:
+    """The parent's story of a create, with sync.py's diagram."""
+    process = config.process
+    rootless = os.geteuid() != 0
+    joins = parent.Joins(config)
+    with trace.span("cgroup.create"):
+        container.cgroups.create()
+    ends = sync.make_pair()
+    opened: list[int] = []
+    try:
+        plan = _plan_init(container, config, options, joins, opened)
+        plan.parent_sync_fd, plan.sync_fd = ends
+        plan.rootless = rootless
+        child = parent.start(
+            joins, lambda: run_init(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
+        )
+    finally:
+        for fd in opened:
+            os.close(fd)
+    try:
+        if config.creates("user"):
+            parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
+        parent.limit(child.pid, process)
+        child.go()
+        child.expect(sync.HOOKS)
+        _set_resources(container, config)
+        document = container.hook_state("creating", child.pid)
+        for kind in ("prestart", "createRuntime"):
+            hooks.run_all(config.hooks.get(kind, []), document)
+        child.go()
+        child.expect(sync.READY)
+        container.record.init_pid = child.pid
+        container.record.init_start = proc.start_time(child.pid)
+        state.store(container.directory, container.record)
+        if options.pid_file:
+            write_pid_file(options.pid_file, child.pid)
+        child.go()
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        os.close(child.sync_fd)
+
+
+def _set_resources(container: Container, config: Config) -> None:
+    with trace.span("cgroup.set"):
+        try:
+            container.cgroups.set(config.resources)
+        except InvalidArgument as error:
+            raise InitError(f"{RESOURCES_ERROR}{error}") from error
+        except OSError as error:
+            text = f"{error.filename}: {go_error(error.errno or 0)}"
+            raise InitError(f"{RESOURCES_ERROR}{text}") from error
+
+
+def _plan_init(
+    container: Container, config: Config, options: CreateOptions, joins: parent.Joins, opened: list[int]
+) -> InitPlan:
+    process = config.process
+    filter_ = seccomp.prepare(config.seccomp, container.root, container.hook_state("creating", 0))
+    identity = Identity(
+        process,
+        process.capabilities or {},
+        no_new_privileges=process.no_new_privileges,
+        filter=filter_,
+        last_cap=last_cap(),
+        available=-1 if "user" in config.namespaces else permitted(),
+        additional_gids=process.additional_gids or image_groups(config.rootfs, process.uid),
+        setgroups_allowed=os.geteuid() == 0 or not config.creates("user"),
+    )
+    hierarchies: list[tuple[str, str, str]] = []
+    unified = ""
+    if any(entry.fstype in ("cgroup", "cgroup2") for entry in config.mounts):
+        hierarchies, unified = container.cgroups.view()
+    plan = InitPlan(config, identity, mounts.CgroupView(hierarchies, unified))
+    plan.join_fds, plan.unshare_flags = joins.child_fds, joins.unshare_flags
+    plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
+    plan.console_socket_fd = options.console_socket_fd
+    plan.proc_fd = procfs.open_proc()
+    opened.append(plan.proc_fd)
+    plan.fifo_fd = _make_fifo(container.directory, config)
+    opened.append(plan.fifo_fd)
+    if config.creates("user") and os.geteuid() == 0:
+        # Opened with our rights: the root of the user namespace may not be able to reach them.
+        for at, entry in enumerate(config.mounts):
+            if entry.is_bind:
+                plan.source_fds[at] = mounts.open_source(entry)
+                opened.append(plan.source_fds[at])
+    return plan
+
+
+def image_groups(rootfs: str, uid: int) -> list[int]:
+    """The groups that the image's own files give a user."""
+    root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return user.find_groups(root_fd, uid)
+    finally:
+        os.close(root_fd)
+
+
+def _make_fifo(directory: str, config: Config) -> int:
+    path = f"{directory}/{state.FIFO_FILE}"
+    old_umask = os.umask(0)
+    try:
+        os.mkfifo(path, 0o622)
+    finally:
+        os.umask(old_umask)
+    if "user" in config.namespaces and os.geteuid() == 0:
+        os.chown(path, config.host_uid(0), config.host_gid(0))
+    return os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """The pid without a newline, by rename, as go-runc reads it."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}")
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_SYNC | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+
+
+def load(root: str, id: str) -> Container:
+    """A container that exists; NotFound otherwise."""
+    record = state.load(root, id)
+    return Container(root, record, manager_from_paths(record.cgroup_paths, rootless=record.rootless))
+
+
+class Container:
+    """One container: its record on disk and its cgroups."""
+
+    __slots__ = ("cgroups", "directory", "record", "root")
+
+    def __init__(self, root: str, record: state.State, cgroups: Manager) -> None:
+        self.root = root
+        self.record = record
+        self.cgroups = cgroups
+        self.directory = f"{root}/{record.id}"
+
+    @property
+    def id(self) -> str:
+        """The container ID."""
+        return self.record.id
+
+    @property
+    def pid(self) -> int:
+        """Host pid of init; 0 when create didn't get that far."""
+        return self.record.init_pid
+
+    @property
+    def fifo(self) -> str:
+        """The exec FIFO's path."""
+        return f"{self.directory}/{state.FIFO_FILE}"
+
+    def hook_state(self, status: str, pid: int) -> bytes:
+        """What a hook reads on stdin."""
+        return hooks.state_json(
+            id=self.id,
+            status=status,
+            pid=pid,
+            bundle=self.record.label("bundle"),
+            annotations=self.record.annotations(),
+            oci_version=self.record.config.get("version", ""),
+        )
+
+    def status(self) -> str:
+        """created, running, paused or stopped, from what /proc and the files say now."""
+        if not self.is_alive():
+            return "stopped"
+        if self.cgroups.is_frozen():
+            return "paused"
+        return "created" if os.path.lexists(self.fifo) else "running"
+
+    def is_alive(self) -> bool:
+        """Whether init is the process that was made, and no zombie."""
+        if not self.pid:
+            return False
+        try:
+            letter, start = proc.stat(self.pid)
+        except ProcessLookupError:
+            return False
+        return letter not in ("Z", "X") and start == self.record.init_start
+
+    def state(self) -> dict[str, Any]:
+        """The document of `runc state`."""
+        status = self.status()
+        document = {
+            "ociVersion": self.record.config.get("version", ""),
+            "id": self.id,
+            "pid": 0 if status == "stopped" else self.pid,
+            "status": status,
+            "bundle": self.record.label("bundle"),
+            "rootfs": self.record.config.get("rootfs", ""),
+            "created": self.record.created,
+        }
+        annotations = self.record.annotations()
+        if annotations:
+            document["annotations"] = annotations
+        document["owner"] = ""
+        return document
+
+    def start(self) -> None:
+        """Lets init go on to execve; FailedPrecondition unless the container is created."""
+        status = self.status()
+        if status == "stopped":
+            raise FailedPrecondition("cannot start a container that has stopped")
+        if status != "created":
+            raise FailedPrecondition("cannot start an already running container")
+        with trace.span("exec.fifo"):
+            self._open_fifo()
+        poststart = runc_config.hooks_of(self.record.config, "poststart")
+        if poststart:
+            try:
+                hooks.run_all(poststart, self.hook_state("running", self.pid))
+            except InitError as error:
+                os.kill(self.pid, 9)
+                raise Unknown(str(error)) from error
+
+    def _open_fifo(self) -> None:
+        # Not blocking: init may be dead, and then no writer ever comes.
+        fifo_fd = os.open(self.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                poll = select.poll()
+                poll.register(fifo_fd, select.POLLIN)
+                poll.register(pidfd, select.POLLIN)
+                poll.poll()
+            finally:
+                os.close(pidfd)
+            if not os.read(fifo_fd, 16):
+                if self.is_alive():
+                    raise FailedPrecondition("cannot start an already running container")
+                raise FailedPrecondition("cannot start a container that has stopped")
+        finally:
+            os.close(fifo_fd)
+        os.unlink(self.fifo)
+
+    def kill(self, signal: int, all: bool = False) -> None:
+        """Signals init, or everything in the container; FailedPrecondition when it isn't running."""
+        status = self.status()
+        if all:
+            if status == "stopped" and not self.cgroups.exists():
+                return
+            self._signal_all(signal)
+            return
+        if status == "stopped":
+            raise FailedPrecondition("container not running")
+        try:
+            os.kill(self.pid, signal)
+        except ProcessLookupError:
+            raise FailedPrecondition("os: process already finished") from None
+        if status == "paused" and signal == 9:
+            self.cgroups.thaw()  # a frozen process dies only once it may run
+        if signal == 9 and not self._has_own("NEWPID"):
+            self._signal_all(9)
+
+    def _has_own(self, kind: str) -> bool:
+        return any(item.get("type") == kind for item in self.record.config.get("namespaces") or [])
+
+    def _signal_all(self, signal: int) -> None:
+        if signal == 9:
+            self.cgroups.kill()
+            return
+        for pid in self.cgroups.pids():
+            try:
+                os.kill(pid, signal)
+            except ProcessLookupError:
+                continue
+
+    def pause(self) -> None:
+        """Freezes it; FailedPrecondition unless running or created."""
+        if self.status() not in ("running", "created"):
+            raise FailedPrecondition(f"container not running: {self.status()}")
+        self.cgroups.freeze()
+
+    def resume(self) -> None:
+        """Thaws it; FailedPrecondition unless paused."""
+        if self.status() != "paused":
+            raise FailedPrecondition("container not paused")
+        self.cgroups.thaw()
+
+    def update(self, resources: dict[str, Any]) -> None:
+        """Writes new limits and keeps them in the state."""
+        if self.status() == "stopped":
+            raise FailedPrecondition("container not running")
+        self.cgroups.set(resources, update=True)
+        runc_config.store_resources(self.record.config, resources)
+        state.store(self.directory, self.record)
+
+    def processes(self) -> list[int]:
+        """Host pids of everything in it."""
+        return self.cgroups.pids()
+
+    def stats(self) -> dict[str, Any]:
+        """The `data` of runc's stats event."""
+        return self.cgroups.stats()
+
+    def exec(self, options: ExecOptions) -> int:
+        """Starts one more process in it; its pid."""
+        from pycontainerd.runtime.libcontainer.exec import execute
+
+        return execute(self, options)
+
+    def delete(self, force: bool = False) -> None:
+        """Removes it; a container that isn't stopped only with force (SIGKILL first)."""
+        status = self.status()
+        if status != "stopped":
+            if not force and status != "created":
+                raise FailedPrecondition(f"cannot delete container {self.id} that is not stopped: {status}\n")
+            self._kill_and_wait(status)
+        self.destroy()
+
+    def _kill_and_wait(self, status: str) -> None:
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            self.kill(9)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(int(KILL_WAIT_S * 1000))
+        except FailedPrecondition:
+            pass  # it ended by itself
+        finally:
+            os.close(pidfd)
+        deadline = time.monotonic() + 1
+        while self.is_alive():
+            if time.monotonic() > deadline:
+                raise Unknown(f"container init still running ({status})")
+            time.sleep(0.005)
+
+    def destroy(self) -> None:
+        """Removes what a stopped container left: processes, cgroups, files; then poststop hooks."""
+        with trace.span("cgroup.destroy"):
+            if self.cgroups.exists() and self.cgroups.pids():
+                self.cgroups.kill()
+            self.cgroups.destroy()
+        self._remove_directory()
+        document = self.hook_state("stopped", 0)
+        for at, hook in enumerate(runc_config.hooks_of(self.record.config, "poststop")):
+            try:
+                hooks.prepare(at, hook, document)()
+            except InitError as error:
+                os.write(2, f"error running poststop hook: {error}\n".encode())
+
+    def abandon(self) -> None:
+        """What create undoes after an error; its own error is the one that matters."""
+        try:
+            self.destroy()
+        except OSError as error:
+            os.write(2, f"unable to remove container {self.id}: {error}\n".encode())
+
+    def _remove_directory(self) -> None:
+        from pycontainerd.lib.linux.tree import remove_tree
+
+        root_fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_tree(root_fd, self.id)
+        finally:
+            os.close(root_fd)

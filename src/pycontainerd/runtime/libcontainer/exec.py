@@ -1,0 +1,186 @@
+"""Another process in a container that is there: the parent's side.
+
+Spec:    runtime-spec config.md#process (process.json)
+Man:     setns(2), pidfd_open(2)
+Runs in: parent
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainerd.lib.cgroups import manager_from_paths
+from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument, Unknown
+from pycontainerd.lib.linux import procfs
+from pycontainerd.lib.linux.capabilities import last_cap, permitted
+from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWUSER, LINUX_NAMESPACES
+from pycontainerd.lib.oci import runtime as oci
+from pycontainerd.runtime.libcontainer import parent, runc_config, seccomp, sync, user
+from pycontainerd.runtime.libcontainer.config import Process
+from pycontainerd.runtime.libcontainer.init.identity import Identity
+from pycontainerd.runtime.libcontainer.init.joined import JoinPlan, run_joined
+from pycontainerd.runtime.libcontainer.init.program import InitError
+from pycontainerd.runtime.libcontainer.init.standard import needs_home, open_terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainerd.lib.cgroups import Manager
+    from pycontainerd.runtime.libcontainer.container import Container
+    from pycontainerd.runtime.libcontainer.options import ExecOptions
+
+
+class _Joins(parent.Joins):
+    """What parent.start closes and enters for an exec: only the pid namespace, which takes effect by a clone."""
+
+    __slots__ = ()
+
+    def __init__(self, pid_namespace_fd: int) -> None:
+        self.flags = self.unshare_flags = 0
+        self.time_offsets = {}
+        self.child_fds = []
+        self.parent_fds = [(pid_namespace_fd, "pid")] if pid_namespace_fd >= 0 else []
+
+
+def execute(container: Container, options: ExecOptions) -> int:
+    """Starts the process and returns its host pid once it is about to execve."""
+    status = container.status()
+    if status == "stopped":
+        raise FailedPrecondition("cannot exec in a stopped container")
+    if status == "paused" and not options.ignore_paused:
+        raise FailedPrecondition("cannot exec in a paused container (use --ignore-paused to override)")
+    process = Process(oci.checked(options.process, oci.PROCESS, "process"))
+    if process.terminal and options.console_socket_fd < 0:
+        raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
+    if not process.terminal and options.console_socket_fd >= 0:
+        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+    opened: list[int] = []
+    try:
+        return _start(container, options, process, opened)
+    except InitError as error:
+        raise Unknown(f"unable to start container process: {error}") from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _start(container: Container, options: ExecOptions, process: Process, opened: list[int]) -> int:
+    pid = container.pid
+    pidfd = os.pidfd_open(pid)
+    opened.append(pidfd)
+    if not container.is_alive():  # asked after the pidfd was opened: the pid can't have been reused
+        raise FailedPrecondition("cannot exec in a stopped container")
+    proc_fd = procfs.open_proc()
+    opened.append(proc_fd)
+    root_fd = os.open(f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
+    opened.append(root_fd)
+    flags = _differing_namespaces(pid)
+    plan = JoinPlan(
+        _identity(container, process, root_fd, flags),
+        pidfd=pidfd,
+        namespace_flags=flags & ~CLONE_NEWPID,
+        proc_fd=proc_fd,
+    )
+    plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
+    plan.keyring = "" if container.record.config.get("no_new_keyring") else container.id
+    if needs_home(process.env):
+        plan.home = user.find_home(root_fd, process.uid)
+    if process.terminal:
+        plan.slave_fd = open_terminal(root_fd, options.console_socket_fd, process.console_size)
+        opened.append(plan.slave_fd)
+    pid_namespace_fd = -1
+    if flags & CLONE_NEWPID:
+        pid_namespace_fd = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    ends = sync.make_pair()
+    plan.parent_sync_fd, plan.sync_fd = ends
+    child = parent.start(
+        _Joins(pid_namespace_fd),
+        lambda: run_joined(plan),
+        ends,
+        sibling=options.clone_parent,
+        cgroups=_cgroups(container, options.cgroups),
+    )
+    try:
+        _inherit_oom_score(container, process)
+        parent.limit(child.pid, process)
+        child.go()
+        child.expect(sync.READY)
+        if options.pid_file:
+            from pycontainerd.runtime.libcontainer.container import write_pid_file
+
+            write_pid_file(options.pid_file, child.pid)
+        child.go()
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        os.close(child.sync_fd)
+    return child.pid
+
+
+def _inherit_oom_score(container: Container, process: Process) -> None:
+    if process.oom_score_adj is None:
+        process.oom_score_adj = container.record.config.get("oom_score_adj")
+
+
+def _differing_namespaces(pid: int) -> int:
+    """Flags of init's namespaces that aren't ours: joining one's own user namespace is an error."""
+    flags = 0
+    for flag, name in LINUX_NAMESPACES.values():
+        try:
+            theirs, ours = os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")
+        except FileNotFoundError:
+            continue  # a kernel without this kind
+        if theirs.st_ino != ours.st_ino:
+            flags |= flag
+    return flags
+
+
+def _identity(container: Container, process: Process, root_fd: int, flags: int) -> Identity:
+    stored = container.record.config
+    capabilities = process.capabilities
+    if capabilities is None:
+        capabilities = runc_config.capabilities_of(stored)
+    if not process.apparmor_profile:
+        process.apparmor_profile = stored.get("apparmor_profile", "")
+    filter_ = seccomp.prepare(
+        runc_config.seccomp_of(stored), container.root, container.hook_state("running", container.pid)
+    )
+    return Identity(
+        process,
+        capabilities,
+        no_new_privileges=process.no_new_privileges,
+        filter=filter_,
+        last_cap=last_cap(),
+        available=-1 if flags & CLONE_NEWUSER else permitted(),
+        additional_gids=process.additional_gids or user.find_groups(root_fd, process.uid),
+        setgroups_allowed=_setgroups_allowed(container.pid),
+    )
+
+
+def _setgroups_allowed(pid: int) -> bool:
+    fd = os.open(f"/proc/{pid}/setgroups", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 16).startswith(b"allow")
+    finally:
+        os.close(fd)
+
+
+def _cgroups(container: Container, wanted: list[str]) -> Manager:
+    """The container's cgroups, or the existing sub-cgroups named `[controller[,controller]:]path`."""
+    if not wanted:
+        return container.cgroups
+    paths = dict(container.record.cgroup_paths)
+    for item in wanted:
+        controllers, colon, sub = item.rpartition(":")
+        sub = sub.strip("/")
+        if ".." in sub.split("/"):
+            raise InvalidArgument(f"bad sub cgroup path: {item}")
+        names = controllers.split(",") if colon else list(paths)
+        for name in names:
+            if name not in paths:
+                raise InvalidArgument(f"unknown controller {name} in --cgroup {item}")
+            paths[name] = f"{container.record.cgroup_paths[name]}/{sub}" if sub else paths[name]
+    for folder in paths.values():
+        if not os.path.isdir(folder):
+            raise InvalidArgument(f"sub-cgroup {folder} does not exist")
+    return manager_from_paths(paths)

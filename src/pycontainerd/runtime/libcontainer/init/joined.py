@@ -1,0 +1,119 @@
+"""One more process in a running container: from its clone into the namespaces to execve(2).
+
+Runs in: exec's child
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainerd.lib.linux import prctl
+from pycontainerd.lib.linux.namespaces import CLONE_NEWUSER, setns
+from pycontainerd.runtime.libcontainer import sync
+from pycontainerd.runtime.libcontainer.init import identity as ident
+from pycontainerd.runtime.libcontainer.init import program
+from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
+from pycontainerd.runtime.libcontainer.init.standard import (
+    FIRST_EXTRA_FD,
+    give_stdio,
+    join_keyring,
+    open_apparmor,
+    take_terminal,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainerd.runtime.libcontainer.init.identity import Identity
+    from pycontainerd.runtime.libcontainer.init.program import Operation
+
+
+class JoinPlan:
+    """Everything the child is told; descriptors are the parent's numbers."""
+
+    __slots__ = (
+        "home",
+        "identity",
+        "keyring",
+        "namespace_flags",
+        "parent_sync_fd",
+        "pidfd",
+        "preserve_fds",
+        "proc_fd",
+        "slave_fd",
+        "stdio",
+        "sync_fd",
+    )
+
+    def __init__(self, identity: Identity, *, pidfd: int, namespace_flags: int, proc_fd: int) -> None:
+        self.identity = identity
+        self.pidfd = pidfd
+        self.namespace_flags = namespace_flags
+        self.proc_fd = proc_fd
+        self.sync_fd = self.parent_sync_fd = self.slave_fd = -1
+        self.preserve_fds = 0
+        self.stdio: tuple[int, int, int] = (0, 1, 2)
+        self.keyring = ""
+        self.home = "/"
+
+
+def run_joined(plan: JoinPlan) -> None:
+    """The child of clone3: ends in execve or an exit."""
+    state = State(plan.sync_fd)
+    try:
+        # Before setns: from then on the container's processes can see this one (CVE-2016-9962).
+        prctl.set_dumpable(False)
+        os.close(plan.parent_sync_fd)
+        kind, _payload = sync.receive(state.sync_fd)
+        if kind != sync.GO:
+            raise Interrupted
+        program.run(_prepare(plan), state)
+    except Interrupted:
+        pass
+    except InitError as error:
+        program.fail(state, str(error))
+    except OSError as error:
+        program.fail(state, f"error executing setns process: {(error.strerror or '').lower()}")
+    os._exit(1)
+
+
+def _prepare(plan: JoinPlan) -> list[Operation]:
+    process = plan.identity.process
+    env = ident.environment(process, plan.home)
+    os.setsid()
+    if plan.keyring:
+        join_keyring(plan.keyring)
+    for number, fd in enumerate(plan.stdio if plan.slave_fd < 0 else ()):
+        if fd != number:
+            os.dup2(fd, number)
+    plan.identity.apparmor_fd = open_apparmor(plan.identity, plan.proc_fd)
+    steps: list[Operation] = [("setns", (plan.pidfd, plan.namespace_flags), "setns")]
+    if plan.namespace_flags & CLONE_NEWUSER:
+        # Root of the joined user namespace, in whose ids all that follows is meant.
+        steps += [("setgid", (0,), "setresgid"), ("setuid", (0,), "setresuid")]
+        steps.append(("prctl", (prctl.PR_SET_DUMPABLE, 0, 0), "unable to clear dumpable"))
+    if plan.slave_fd >= 0:
+        steps.append(
+            ("take_terminal", (plan.slave_fd, process.uid), "unable to set the controlling terminal")
+        )
+    else:
+        steps.append(("give_stdio", (process.uid,), "unable to change the owner of stdio"))
+    steps.append(("umask", (0o022 if process.umask is None else process.umask,), "umask"))
+    steps += ident.become(plan.identity, env)
+    steps += [("ready", (b"",), "sync"), ("await_go", (), "sync")]
+    steps += ident.finish(plan.identity, env, FIRST_EXTRA_FD + plan.preserve_fds)
+    return steps
+
+
+def _setns(state: State, pidfd: int, flags: int) -> None:
+    setns(pidfd, flags)
+
+
+def _take_terminal(state: State, slave_fd: int, uid: int) -> None:
+    take_terminal(slave_fd, uid)
+
+
+def _give_stdio(state: State, uid: int) -> None:
+    give_stdio(uid)
+
+
+program.OPERATIONS.update(setns=_setns, take_terminal=_take_terminal, give_stdio=_give_stdio)

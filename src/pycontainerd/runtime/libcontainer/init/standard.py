@@ -1,0 +1,384 @@
+"""PID 1 of a new container, from its first namespace to execve(2).
+
+Spec:    runtime-spec runtime.md#lifecycle
+Runs in: init (child side)
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainerd.lib.linux import mount as m
+from pycontainerd.lib.linux import path as fspath
+from pycontainerd.lib.linux import prctl, procfs, pty
+from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
+from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
+from pycontainerd.runtime.libcontainer import hooks, sync, user
+from pycontainerd.runtime.libcontainer.init import identity as ident
+from pycontainerd.runtime.libcontainer.init import program
+from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
+from pycontainerd.runtime.libcontainer.rootfs import device, mask, mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainerd.runtime.libcontainer.config import Config
+    from pycontainerd.runtime.libcontainer.init.identity import Identity
+    from pycontainerd.runtime.libcontainer.init.program import Operation
+    from pycontainerd.runtime.libcontainer.rootfs.mounts import CgroupView
+
+SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+IFF_UP, IFF_RUNNING = 0x1, 0x40
+FIRST_EXTRA_FD = 3
+
+
+class InitPlan:
+    """Everything init is told. Descriptors are the parent's numbers: the child has the same ones."""
+
+    __slots__ = (
+        "cgroup_view",
+        "config",
+        "console_socket_fd",
+        "fifo_fd",
+        "identity",
+        "join_fds",
+        "late_readonly",
+        "parent_sync_fd",
+        "preserve_fds",
+        "proc_fd",
+        "rootless",
+        "source_fds",
+        "state_json",
+        "stdio",
+        "sync_fd",
+        "unshare_flags",
+    )
+
+    def __init__(self, config: Config, identity: Identity, view: CgroupView) -> None:
+        self.config = config
+        self.identity = identity
+        self.cgroup_view = view
+        self.sync_fd = self.parent_sync_fd = self.fifo_fd = self.proc_fd = self.console_socket_fd = -1
+        self.preserve_fds = 0
+        self.stdio: tuple[int, int, int] = (0, 1, 2)
+        self.source_fds: dict[int, int] = {}
+        self.join_fds: list[tuple[int, int]] = []
+        self.unshare_flags = 0
+        self.late_readonly: list[int] = []
+        self.state_json = b"{}"
+        self.rootless = False
+
+
+def run_init(plan: InitPlan) -> None:
+    """The child of clone3: ends in execve or an exit."""
+    state = State(plan.sync_fd)
+    try:
+        if not plan.rootless:
+            prctl.set_dumpable(False)
+        os.close(plan.parent_sync_fd)
+        _await_go(state)
+        program.run(_set_up(plan, state), state)
+    except Interrupted:
+        pass
+    except InitError as error:
+        program.fail(state, str(error))
+    except OSError as error:
+        name = f" {os.fsdecode(error.filename)}" if error.filename is not None else ""
+        program.fail(state, f"{(error.strerror or '').lower()}{name}")
+    os._exit(1)
+
+
+def _await_go(state: State) -> None:
+    kind, _payload = sync.receive(state.sync_fd)
+    if kind != sync.GO:
+        raise Interrupted
+
+
+def _set_up(plan: InitPlan, state: State) -> list[Operation]:
+    """All that runs on the host's side of pivot_root; returns what runs on the other."""
+    config = plan.config
+    enter_namespaces(plan)
+    os.umask(0)
+    root_fd = prepare_rootfs(plan)
+    sync.send(state.sync_fd, sync.HOOKS)
+    _await_go(state)  # prestart and createRuntime hooks ran: they still saw the host's mounts
+    hooks.run_all(config.hooks.get("createContainer", []), plan.state_json)
+    _make_cwd(root_fd, config.process.cwd)
+    home = user.find_home(root_fd, config.process.uid) if needs_home(config.process.env) else "/"
+    attach_stdio(plan, root_fd)
+    finalize_rootfs(plan, root_fd)
+    _set_names(config)
+    _write_sysctls(config, plan.proc_fd)
+    plan.identity.apparmor_fd = open_apparmor(plan.identity, plan.proc_fd)
+    return _prepare(plan, root_fd, home)
+
+
+def needs_home(env: list[str]) -> bool:
+    """Whether the config leaves HOME to us."""
+    return not any(item.startswith("HOME=") and len(item) > 5 for item in env)
+
+
+def enter_namespaces(plan: InitPlan) -> None:
+    """The namespaces that clone3 couldn't make or that are joined by path, and what belongs to them."""
+    config = plan.config
+    for fd, flag in plan.join_fds:
+        setns(fd, flag)
+        os.close(fd)
+    if plan.unshare_flags:
+        unshare(plan.unshare_flags)
+    if "user" in config.namespaces:
+        program.run([("setgid", (0,), "setresgid"), ("setuid", (0,), "setresuid")], State(-1))
+    prctl.set_dumpable(False)
+    os.setsid()
+    if config.creates("cgroup"):
+        # Only now that we are in our cgroups: they are what the namespace takes as its root.
+        unshare(CLONE_NEWCGROUP)
+    if not config.no_new_keyring:
+        join_keyring(config.id)
+    if config.creates("network"):
+        _bring_up_loopback()
+    if config.personality:
+        from pycontainerd.lib.linux.personality import set_domain
+
+        set_domain(config.personality)
+
+
+def join_keyring(id: str) -> None:
+    """A session keyring of the container's own; a kernel without keyrings has none to protect."""
+    from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
+
+    try:
+        serial = join_session_keyring(f"_ses.{id}")
+        set_permissions(serial, 0x3F1F0000)  # possessor everything, owner all but setattr; others nothing
+    except OSError as error:
+        if error.errno not in (38, 13, 122):  # ENOSYS, EACCES, EDQUOT: as runc, go on with the inherited one
+            raise InitError(f"unable to join session keyring: {go_error(error.errno or 0)}") from None
+
+
+def _bring_up_loopback() -> None:
+    import fcntl
+    from _socket import socket
+
+    request = b"lo".ljust(16, b"\0") + (IFF_UP | IFF_RUNNING).to_bytes(2, "little") + b"\0" * 22
+    probe = socket(2, 2 | 0o2000000, 0)
+    try:
+        fcntl.ioctl(probe.fileno(), SIOCSIFFLAGS, request)
+    finally:
+        probe.close()
+
+
+def prepare_rootfs(plan: InitPlan) -> int:
+    """The rootfs as a mount of its own with everything mounted in it; an O_PATH descriptor of its root."""
+    config = plan.config
+    propagation = config.rootfs_propagation or m.MS_SLAVE | m.MS_REC
+    m.mount(None, b"/", None, flags=propagation)
+    if propagation & m.MS_SHARED:
+        _make_parent_private(config.rootfs)
+    target_fd = os.open(config.rootfs, fspath.O_PATH | os.O_DIRECTORY)
+    root_fd = m.open_tree(AT_FDCWD, config.rootfs, recursive=True)
+    m.move_mount(root_fd, target_fd)
+    os.close(target_fd)
+    # A read-only tmpfs becomes so after the hooks: mount points in it must still be made.
+    plan.late_readonly = mounts.mount_all(config, root_fd, plan.cgroup_view, plan.source_fds)
+    if device.needs_devices(config):
+        device.make_devices(config, root_fd)
+    return root_fd
+
+
+def _make_parent_private(rootfs: str) -> None:
+    """pivot_root refuses a new root whose parent mount is shared."""
+    best, optional = "", ""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            point = fields[4]
+            if (rootfs == point or rootfs.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+                best, optional = point, fields[6]
+    if optional.startswith("shared:"):
+        m.mount(None, best, None, flags=m.MS_PRIVATE)
+
+
+def _make_cwd(root_fd: int, cwd: str) -> None:
+    try:
+        os.close(fspath.make_dirs_in_root(root_fd, cwd))
+    except OSError as error:
+        if error.errno == 40:  # a magic link such as /proc/self/fd/7: the check after chdir judges it
+            return
+        raise InitError(f"mkdir {cwd}: {go_error(error.errno or 0)}") from None
+
+
+def attach_stdio(plan: InitPlan, root_fd: int) -> None:
+    """Descriptors 0, 1 and 2: a new terminal of the container's devpts, or what the caller gave."""
+    process = plan.config.process
+    if process.terminal:
+        slave_fd = open_terminal(root_fd, plan.console_socket_fd, process.console_size)
+        device.bind_console(root_fd, slave_fd)
+        take_terminal(slave_fd, process.uid)
+        return
+    for number, fd in enumerate(plan.stdio):
+        if fd != number:
+            os.dup2(fd, number)
+    give_stdio(process.uid)
+
+
+def open_terminal(root_fd: int, console_socket_fd: int, size: tuple[int, int] | None) -> int:
+    """Makes a terminal in the container's devpts and sends its master to the console socket; the slave is returned."""
+    from _socket import socket
+
+    try:
+        ptmx_fd = fspath.open_in_root(root_fd, b"dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
+    except OSError as error:
+        raise InitError(f"open /dev/pts/ptmx: {go_error(error.errno or 0)}") from None
+    if procfs.filesystem_magic(ptmx_fd) != pty.DEVPTS_SUPER_MAGIC:
+        raise InitError("/dev/pts/ptmx of the container is not on a devpts")
+    slave_fd, _name = pty.open_pair(ptmx_fd)
+    if size is not None:
+        pty.set_size(ptmx_fd, *size)
+    connection = socket(fileno=console_socket_fd)
+    connection.sendmsg([b"/dev/ptmx"], [(1, 1, ptmx_fd.to_bytes(4, "little"))])
+    connection.detach()
+    os.close(ptmx_fd)
+    return slave_fd
+
+
+def take_terminal(slave_fd: int, uid: int) -> None:
+    """Makes the terminal the controlling one and descriptors 0, 1 and 2, owned by the user."""
+    pty.set_controlling(slave_fd)
+    for number in range(3):
+        os.dup2(slave_fd, number)
+    if slave_fd > 2:
+        os.close(slave_fd)
+    if uid:
+        os.fchown(0, uid, -1)
+
+
+def give_stdio(uid: int) -> None:
+    """Pipes and terminals go to the user, who may want to reopen /dev/stdout; host files never do."""
+    if not uid:
+        return
+    for number in range(3):
+        found = os.fstat(number)
+        kind = found.st_mode & 0o170000
+        if found.st_uid == uid or kind not in (0o010000, 0o020000):
+            continue
+        if kind == 0o020000 and found.st_rdev == os.makedev(1, 3):
+            continue  # the host's /dev/null stays root's
+        try:
+            os.fchown(number, uid, -1)
+        except OSError as error:
+            if error.errno not in (
+                1,
+                22,
+                30,
+            ):  # EPERM, EINVAL, EROFS: an id outside the map, a read-only file
+                raise
+
+
+def finalize_rootfs(plan: InitPlan, root_fd: int) -> None:
+    """Read-only parts and masks, after the last hook that may change the rootfs."""
+    config = plan.config
+    for fd in plan.late_readonly:
+        m.mount_setattr(fd, attr_set=m.MOUNT_ATTR_RDONLY)
+        os.close(fd)
+    mask.make_readonly(root_fd, config.readonly_paths)
+    mask.mask(root_fd, config.masked_paths)
+    if config.root_readonly:
+        m.mount_setattr(root_fd, attr_set=m.MOUNT_ATTR_RDONLY)
+
+
+def _set_names(config: Config) -> None:
+    if config.hostname:
+        from pycontainerd.lib.linux.hostname import sethostname
+
+        sethostname(config.hostname)
+    if config.domainname:
+        from pycontainerd.lib.linux.hostname import setdomainname
+
+        setdomainname(config.domainname)
+
+
+def _write_sysctls(config: Config, proc_fd: int) -> None:
+    for key, value in config.sysctl.items():
+        # `net.ipv4.conf.eth0/1.forwarding`: with a dot first, slashes and dots change places.
+        dotted = "." in key.split("/")[0]
+        path = key.translate({46: 47, 47: 46}) if dotted else key
+        try:
+            fd = procfs.open_beneath(proc_fd, f"sys/{path}", os.O_WRONLY)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise InitError(f"open /proc/sys/{path}: {go_error(error.errno or 0)}") from None
+
+
+def open_apparmor(identity: Identity, proc_fd: int) -> int:
+    """The file that takes the profile of the next execve, opened while /proc is known to be one; -1 without a profile."""
+    profile = identity.process.apparmor_profile
+    if not profile:
+        return -1
+    what = "unable to apply apparmor profile: apparmor failed to apply profile"
+    own = os.readlink(b"self", dir_fd=proc_fd).decode()
+    for name in (f"{own}/attr/apparmor/exec", f"{own}/attr/exec"):
+        try:
+            return procfs.open_beneath(proc_fd, name, os.O_WRONLY)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise InitError(f"{what}: open /proc/self/attr/exec: {go_error(error.errno or 0)}") from None
+    raise InitError(f"{what}: open /proc/self/attr/exec: no such file or directory")
+
+
+def _private_proc() -> int:
+    try:
+        return procfs.private_proc()
+    except OSError as error:
+        if error.errno not in (1, 22):  # EPERM in some user namespaces, EINVAL before Linux 5.8
+            raise
+        return -1
+
+
+def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
+    """The prepared list of a new container."""
+    config = plan.config
+    env = ident.environment(config.process, home)
+    old_root_fd = os.open("/", fspath.O_PATH | os.O_DIRECTORY)
+    own_proc_fd = _private_proc()
+    # The magic link of our own descriptor; in the container's /proc only where a private one is refused.
+    fifo = f"self/fd/{plan.fifo_fd}" if own_proc_fd >= 0 else f"/proc/self/fd/{plan.fifo_fd}"
+    steps: list[Operation] = []
+    if config.no_pivot:
+        steps.append(
+            ("move_root", (root_fd, _full_mounts(config.rootfs)), "error jailing process inside rootfs")
+        )
+    else:
+        steps.append(
+            ("pivot_root", (root_fd, old_root_fd), "error jailing process inside rootfs: pivot_root")
+        )
+    if config.rootfs_propagation:
+        steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
+    umask = config.process.umask
+    steps.append(("umask", (0o022 if umask is None else umask,), "umask"))
+    steps += ident.become(plan.identity, env)
+    steps += [
+        ("ready", (b"",), "sync"),
+        ("await_go", (), "sync"),
+        ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),
+    ]
+    for at, hook in enumerate(config.hooks.get("startContainer", [])):
+        run = hooks.prepare(at, hook, plan.state_json, close_from=FIRST_EXTRA_FD)
+        steps.append(("hook", (run,), "hook"))
+    steps += ident.finish(plan.identity, env, FIRST_EXTRA_FD + plan.preserve_fds)
+    return steps
+
+
+def _full_mounts(rootfs: str) -> tuple[bytes, ...]:
+    """Whole procfs and sysfs mounts outside the rootfs, deepest first."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            head, _, tail = line.partition(" - ")
+            fields = head.split()
+            inside = fields[4] == rootfs or fields[4].startswith(rootfs + "/")
+            if tail.split()[0] in ("proc", "sysfs") and fields[3] == "/" and not inside:
+                found.append(os.fsencode(fields[4]))
+    return tuple(reversed(found))

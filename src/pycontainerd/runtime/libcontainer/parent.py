@@ -1,0 +1,253 @@
+"""The parent's side of a new process: clone it, place it, limit it, and see it through to ready.
+
+Spec:    runtime-spec runtime.md#lifecycle
+Man:     clone3, setns(2), user_namespaces(7), prlimit(2)
+Runs in: parent
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainerd.lib import trace
+from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented, Unknown
+from pycontainerd.lib.linux import process as proc
+from pycontainerd.lib.linux.libc import go_error
+from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWTIME, LINUX_NAMESPACES, setns, unshare
+from pycontainerd.runtime.libcontainer import sync
+from pycontainerd.runtime.libcontainer.init.program import InitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pycontainerd.lib.cgroups import Manager
+    from pycontainerd.runtime.libcontainer.config import Config, IDMapping, Process
+
+
+class JoinedNamespaces:
+    """Namespaces entered around a clone, so that the child starts in them, and left again."""
+
+    __slots__ = ("_saved", "_targets")
+
+    def __init__(self, targets: list[tuple[int, str]]) -> None:
+        self._targets = targets
+        self._saved: list[tuple[int, str]] = []
+
+    def __enter__(self) -> None:
+        try:
+            for fd, kind in self._targets:
+                flag, name = LINUX_NAMESPACES[kind]
+                own_fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                self._saved.append((own_fd, kind))
+                setns(fd, flag)
+        except OSError:
+            self._restore()
+            raise
+
+    def __exit__(self, *_exc: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._saved:
+            own_fd, kind = self._saved.pop()
+            setns(own_fd, LINUX_NAMESPACES[kind][0])
+            os.close(own_fd)
+
+
+class Joins:
+    """How a container's namespaces come about: flags for clone3, what the parent enters, what the child enters."""
+
+    __slots__ = ("child_fds", "flags", "parent_fds", "time_offsets", "unshare_flags")
+
+    def __init__(self, config: Config) -> None:
+        self.flags = 0
+        self.unshare_flags = 0
+        self.parent_fds: list[tuple[int, str]] = []
+        self.child_fds: list[tuple[int, int]] = []
+        self.time_offsets = config.time_offsets
+        for kind, (flag, _name) in LINUX_NAMESPACES.items():
+            path = config.namespaces.get(kind)
+            if path is None or (kind == "cgroup" and path == ""):
+                continue  # a new cgroup namespace is made by init, once it is in its cgroup
+            if path == "":
+                self.flags |= flag
+                continue
+            fd = _open_namespace(kind, path)
+            if kind in ("user", "mount"):
+                self.child_fds.append((fd, flag))
+            else:
+                self.parent_fds.append((fd, kind))
+        if config.namespaces.get("user"):
+            if self.flags & CLONE_NEWPID:
+                raise Unimplemented("a new pid namespace inside a joined user namespace is not supported")
+            # Made after the join, so that the joined user namespace owns them.
+            self.unshare_flags, self.flags = self.flags, 0
+
+    def close(self) -> None:
+        """Closes what was opened; the child has copies."""
+        for fd, _kind in (*self.parent_fds, *self.child_fds):
+            os.close(fd)
+        self.parent_fds, self.child_fds = [], []
+
+
+def _open_namespace(kind: str, path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidArgument(
+            f"failed to create new parent process: namespace path: lstat {path}: {go_error(error.errno or 0)}"
+        ) from error
+
+
+def clone(joins: Joins, child: Callable[[], None], *, parent: bool, cgroup_fd: int) -> int:
+    """Clones init into its namespaces; the pid is in this process's pid namespace."""
+    flags = joins.flags
+    with JoinedNamespaces(joins.parent_fds):
+        if not flags & CLONE_NEWTIME:
+            return proc.clone3(child, flags=flags, parent=parent, cgroup_fd=cgroup_fd)
+        # Offsets can be written only while nobody lives in the namespace: make it first, for children only.
+        own_fd = os.open("/proc/self/ns/time", os.O_RDONLY | os.O_CLOEXEC)
+        unshare(CLONE_NEWTIME)
+        try:
+            write_time_offsets(joins.time_offsets)
+            return proc.clone3(child, flags=flags & ~CLONE_NEWTIME, parent=parent, cgroup_fd=cgroup_fd)
+        finally:
+            setns(own_fd, CLONE_NEWTIME)
+            os.close(own_fd)
+
+
+def write_time_offsets(offsets: dict[str, dict[str, int]]) -> None:
+    """The clocks of the time namespace that children of this process will get."""
+    lines = [
+        f"{clock} {value.get('secs', 0)} {value.get('nanosecs', 0)}\n" for clock, value in offsets.items()
+    ]
+    if lines:
+        _write("/proc/self/timens_offsets", "".join(lines))
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def write_id_maps(pid: int, uid_mappings: list[IDMapping], gid_mappings: list[IDMapping]) -> None:
+    """The id maps of a process that has just made its user namespace."""
+    if os.geteuid() != 0:
+        # Without CAP_SETGID in the parent namespace the kernel wants setgroups(2) given up first.
+        _write(f"/proc/{pid}/setgroups", "deny")
+    for name, helper, mappings in (
+        ("uid_map", "/usr/bin/newuidmap", uid_mappings),
+        ("gid_map", "/usr/bin/newgidmap", gid_mappings),
+    ):
+        lines = [f"{item.container_id} {item.host_id} {item.size}" for item in mappings]
+        try:
+            _write(f"/proc/{pid}/{name}", "\n".join(lines) + "\n")
+        except PermissionError:
+            if os.geteuid() == 0 or not os.path.exists(helper):
+                raise
+            argv = [helper, str(pid), *(word for line in lines for word in line.split())]
+            child = os.posix_spawn(helper, argv, {})
+            if os.waitpid(child, 0)[1] != 0:
+                raise
+
+
+def limit(pid: int, process: Process) -> None:
+    """Resource limits and the OOM score, set from outside while init waits."""
+    if process.rlimits:
+        from pycontainerd.lib.linux.rlimits import prlimit
+
+        for resource, soft, hard in process.rlimits:
+            try:
+                prlimit(pid, resource, soft=soft, hard=hard)
+            except (OSError, ValueError) as error:
+                raise Unknown(f"error setting rlimits for ready process: {error}") from error
+    if process.oom_score_adj is not None:
+        try:
+            _write(f"/proc/{pid}/oom_score_adj", str(process.oom_score_adj))
+        except PermissionError:
+            if os.geteuid() == 0:
+                raise
+
+
+class Child:
+    """The child being set up: its pid and our end of the wire. Anything but a finished set-up kills it."""
+
+    __slots__ = ("pid", "sibling", "sync_fd")
+
+    def __init__(self, pid: int, sync_fd: int, *, sibling: bool) -> None:
+        self.pid = pid
+        self.sync_fd = sync_fd
+        self.sibling = sibling
+
+    def go(self) -> None:
+        """Lets it take its next step."""
+        try:
+            sync.send(self.sync_fd, sync.GO)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it died: the next receive says why, or that it was killed
+
+    def expect(self, kind: bytes) -> bytes:
+        """Waits for its next message; the child's own error is raised as one of ours."""
+        with trace.span("init", until=kind.decode()):
+            found, payload = sync.receive(self.sync_fd)
+        if found == kind:
+            return payload
+        if found == sync.ERROR:
+            raise InitError(payload.decode("utf-8", "replace"))
+        raise InitError("init process died before it was ready" if not found else "protocol error")
+
+    def kill(self) -> None:
+        """Ends and, unless it is somebody else's child, reaps it."""
+        try:
+            os.kill(self.pid, 9)
+        except ProcessLookupError:
+            pass
+        if not self.sibling:
+            try:
+                os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                pass
+
+
+def start(
+    joins: Joins,
+    run: Callable[[], None],
+    ends: tuple[int, int],
+    *,
+    sibling: bool,
+    cgroups: Manager,
+) -> Child:
+    """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child."""
+    ours, theirs = ends
+    cgroup_fd, entries = -1, []
+    try:
+        cgroup_fd = cgroups.open_fd()
+        entries = cgroups.open_entries()
+        with trace.span("clone3", flags=joins.flags):
+            pid = clone(joins, lambda: _enter(entries, theirs, run), parent=sibling, cgroup_fd=cgroup_fd)
+    except OSError as error:
+        os.close(ours)
+        what = f"{error.filename}: " if error.filename else ""
+        raise Unknown(f"unable to start container process: {what}{error.strerror}") from error
+    finally:
+        joins.close()
+        for fd in (theirs, cgroup_fd, *entries):
+            if fd >= 0:
+                os.close(fd)
+    return Child(pid, ours, sibling=sibling)
+
+
+def _enter(entries: list[int], sync_fd: int, run: Callable[[], None]) -> None:
+    """In the child: into its cgroups, before anything that counts."""
+    try:
+        for fd in entries:
+            os.write(fd, b"0")
+            os.close(fd)
+    except OSError as error:
+        sync.send(sync_fd, sync.ERROR, f"unable to apply cgroup configuration: {error.strerror}".encode())
+        os._exit(1)
+    run()

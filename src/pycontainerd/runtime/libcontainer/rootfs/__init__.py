@@ -1,0 +1,1 @@
+"""The root filesystem of a container."""

@@ -1,0 +1,54 @@
+"""The wire between the process that makes a container and the init it made.
+
+One AF_UNIX SOCK_SEQPACKET pair; a message is one byte of kind and a payload.
+
+    parent                               init
+      |  clone3                            |
+      |  id maps, limits                    |
+      |                                    |   writes itself into the cgroups
+      |------------- GO ------------------>|   enter namespaces, mount
+      |<------------ HOOKS ----------------|   mounts are made
+      |  prestart, createRuntime hooks     |
+      |------------- GO ------------------>|   createContainer hooks, pivot_root, identity, PATH search
+      |<------------ READY + spans --------|   only the exec FIFO and execve are left
+      |  state.json with the pid, pid file |
+      |------------- GO ------------------>|   opens exec.fifo: blocked until start
+      |<------------ ERROR + text ---------|   instead of any of init's messages; init is gone then
+
+The end of the stream is an order to init (the parent died: exit) and an error to the parent (init was killed). A process
+for exec has no HOOKS step.
+"""
+
+from __future__ import annotations
+
+import os
+
+GO = b"G"
+HOOKS = b"H"
+READY = b"R"
+ERROR = b"E"
+MESSAGES = (GO, HOOKS, READY, ERROR)
+
+MAX_MESSAGE = 64 << 10
+
+
+def make_pair() -> tuple[int, int]:
+    """(parent end, init end), both close-on-exec and the caller's."""
+    from _socket import socketpair
+
+    ours, theirs = socketpair(1, 5 | 0o2000000, 0)  # AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC
+    return ours.detach(), theirs.detach()
+
+
+def send(fd: int, kind: bytes, payload: bytes = b"") -> None:
+    """One message; a payload too long for one is cut."""
+    os.write(fd, kind + payload[: MAX_MESSAGE - 1])
+
+
+def receive(fd: int) -> tuple[bytes, bytes]:
+    """(kind, payload); two empty strings at the end of the stream."""
+    try:
+        data = os.read(fd, MAX_MESSAGE)
+    except ConnectionResetError:
+        return b"", b""
+    return data[:1], data[1:]

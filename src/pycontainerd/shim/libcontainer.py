@@ -1,0 +1,211 @@
+"""Runs containers by this project's libcontainer: the one seam of the shim that knows the runtime.
+
+    loop --clone3--> worker: create, exec, start, delete, ...  --JSON on a pipe--> loop
+                       `--clone3(CLONE_PARENT)--> init, a child of the shim
+
+What can wait (hooks, mounts, cgroups) waits in the worker, which lives for one call and dies with the shim.
+
+Spec: DESIGN "Which process is what kind of program" (ARCHITECTURE.md)
+Man:  clone(2) CLONE_PARENT
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+from time import monotonic_ns
+
+from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib.linux import prctl, process
+from pycontainerd.lib.linux.fd import close_all_but
+from pycontainerd.lib.log import Logger
+from pycontainerd.lib.oci import document
+from pycontainerd.shim.runc import Output, RuntimeFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final
+
+    from pycontainerd.shim.loop import Loop
+    from pycontainerd.shim.options import Options
+    from pycontainerd.shim.reaper import Reaper
+
+_SIGKILL: Final = 9
+
+
+def preload() -> None:
+    """Imports all that a worker will need, so that it is shared and no upgrade can take it away."""
+    from pycontainerd.runtime.libcontainer import container, exec  # noqa: A004, F401 - the library's own name
+
+
+class Libcontainer:
+    """The Runtime of process/init.py, in process. `root` is the state folder of the namespace."""
+
+    def __init__(self, loop: Loop, reaper: Reaper, bundle: str, root: str, options: Options) -> None:
+        preload()
+        self._loop = loop
+        self._reaper = reaper
+        self._bundle = bundle
+        self._root = root
+        self._options = options
+
+    async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
+        """Makes the container; its init, a child of the shim, waits for `start`."""
+        from pycontainerd.runtime.libcontainer.container import CreateOptions, create
+
+        def work(log: Logger) -> int:
+            console_fd = _connect(console_socket)
+            options = CreateOptions(
+                id,
+                self._bundle,
+                self._root,
+                console_socket_fd=console_fd,
+                pid_file=f"{self._bundle}/init.pid",
+                no_pivot=self._options.no_pivot_root,
+                no_new_keyring=self._options.no_new_keyring,
+                stdio=_streams(stdio),
+                clone_parent=True,
+                systemd_cgroup=self._options.systemd_cgroup,
+                log=log,
+            )
+            return create(options).pid
+
+        return int(await self._run("create", work, "runc create failed: ", stdio))
+
+    async def start(self, id: str) -> None:
+        """Lets init run its program."""
+        await self._run("start", lambda log: self._load(id).start())
+
+    async def exec(
+        self,
+        id: str,
+        exec_id: str,
+        process_document: bytes,
+        stdio: Sequence[int],
+        console_socket: str,
+    ) -> int:
+        """Runs another process from its JSON description."""
+        from pycontainerd.runtime.libcontainer.options import ExecOptions
+
+        def work(log: Logger) -> int:
+            options = ExecOptions(
+                process=document.loads(process_document),
+                console_socket_fd=_connect(console_socket),
+                pid_file=f"{self._bundle}/{exec_id}.pid",
+                stdio=_streams(stdio),
+                clone_parent=True,
+            )
+            return self._load(id).exec(options)
+
+        return int(await self._run("exec", work, "exec failed: ", stdio))
+
+    async def kill(self, id: str, signal: int, everyone: bool) -> None:
+        """Signals init, or everything in the container's cgroup."""
+        await self._run("kill", lambda log: self._load(id).kill(signal, everyone))
+
+    async def delete(self, id: str, *, force: bool = False) -> None:
+        """Removes cgroups and state."""
+        await self._run("delete", lambda log: self._load(id).delete(force))
+
+    async def pause(self, id: str) -> None:
+        """Freezes every process."""
+        await self._run("pause", lambda log: self._load(id).pause())
+
+    async def resume(self, id: str) -> None:
+        """Thaws them."""
+        await self._run("resume", lambda log: self._load(id).resume())
+
+    async def update(self, id: str, resources: bytes) -> None:
+        """Sets new limits from a LinuxResources document."""
+        await self._run("update", lambda log: self._load(id).update(document.loads(resources)))
+
+    async def processes(self, id: str) -> list[int]:
+        """Host pids of everything in the container."""
+        return [int(pid) for pid in await self._run("ps", lambda log: self._load(id).processes())]
+
+    def _load(self, id: str) -> Any:
+        from pycontainerd.runtime.libcontainer.container import load
+
+        return load(self._root, id)
+
+    async def _run(
+        self, name: str, work: Callable[[Logger], Any], prefix: str = "", stdio: Sequence[int] = ()
+    ) -> Any:
+        """Does `work` in a worker; gives what it returns. Raises RuntimeFailed with the words runc would log."""
+        began = monotonic_ns()
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        try:
+            log_path = f"{self._bundle}/log.json"
+            pid = process.clone3(lambda: _worker(work, write_fd, stdio, log_path, prefix))
+        except OSError as e:
+            os.close(read_fd)
+            raise RuntimeFailed(f"libcontainer {name}: {e}", f"libcontainer {name}: {e}") from e
+        finally:
+            os.close(write_fd)
+        # To the worker's end, not the pipe's: init may hold the other end until it executes its program.
+        output = Output(self._loop, read_fd)
+        status = (await self._reaper.wait(pid)).status
+        data = output.finish()
+        trace.record("libcontainer " + name, began, monotonic_ns() - began, status=status)
+        if not data:
+            text = f"libcontainer {name} worker ended with status {status}"
+            raise RuntimeFailed(text, text)
+        result = document.loads(data)
+        if "error" in result:
+            raise RuntimeFailed(result["error"], result["error"])
+        return result["value"]
+
+
+def _worker(
+    work: Callable[[Logger], Any], write_fd: int, stdio: Sequence[int], log_path: str, prefix: str
+) -> None:
+    """Runs in the worker: answers and leaves."""
+    prctl.set_pdeathsig(_SIGKILL)
+    # Nothing of the shim's goes along: init lives until `start` with what this process has open.
+    close_all_but((0, 1, 2, write_fd, *stdio))
+    trace.after_fork()
+    log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    log = Logger(log_fd, "info", "json")
+    try:
+        answer = {"value": work(log)}
+    except (errdefs.ContainerdError, OSError, ValueError) as e:
+        message = prefix + str(e)
+        log.error(message)
+        answer = {"error": message}
+    _write(write_fd, document.dumps(answer).encode("utf-8", "surrogateescape"))
+    os._exit(0)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _connect(console_socket: str) -> int:
+    """A connection to the console socket, which ends with the worker; -1 when there is no terminal."""
+    if not console_socket:
+        return -1
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    sock.connect(console_socket)
+    return sock.detach()
+
+
+def _streams(stdio: Sequence[int]) -> tuple[int, int, int]:
+    if not stdio:
+        null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        return null_fd, null_fd, null_fd
+    stdin, stdout, stderr = stdio
+    return stdin, stdout, stderr
+
+
+def delete_now(root: str, id: str) -> None:
+    """Removes a container by force, waiting for it; one that isn't there is fine."""
+    from pycontainerd.runtime.libcontainer.container import load
+
+    try:
+        container = load(root, id)
+    except errdefs.NotFound:
+        return
+    container.delete(force=True)

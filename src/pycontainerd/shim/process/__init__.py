@@ -1,0 +1,1 @@
+"""Processes of a container: init, execs, and the states they may be in."""

@@ -1,0 +1,181 @@
+"""The ttrpc server on the shim's loop: connections, the same-user check, and the table of methods.
+
+Task v2 and v3 have the same messages, so one table answers for both.
+
+Spec: ttrpc PROTOCOL.md
+Man:  unix(7) SO_PEERCRED
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+
+from pycontainerd.lib import errdefs
+from pycontainerd.lib.api.light import task_v2, task_v3
+from pycontainerd.lib.ttrpc.connection import RequestEvent, ServerConnection
+from pycontainerd.shim.future import spawn
+from pycontainerd.shim.loop import ERROR, READ, WRITE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from pycontainerd.lib.log import Logger
+    from pycontainerd.lib.ttrpc.wire import Request
+    from pycontainerd.shim.future import Future
+    from pycontainerd.shim.loop import Loop
+    from pycontainerd.shim.service import Service
+
+_READ_SIZE: Final = 64 << 10
+_MAX_OUTPUT: Final = 16 << 20  # bytes a client may leave unread before it is hung up on
+
+
+class Server:
+    """Accepts on a listener it owns."""
+
+    def __init__(self, loop: Loop, log: Logger, listener: _socket.socket, service: Service) -> None:
+        self._loop = loop
+        self._log = log
+        self._listener = listener
+        self._service = service
+        self._connections: set[_Connection] = set()
+        self.last_activity_count = 0
+        listener.setblocking(False)
+        loop.watch(listener.fileno(), READ, self._accept)
+
+    def close(self) -> None:
+        """Stops accepting and hangs up on everybody."""
+        self._loop.unwatch(self._listener.fileno())
+        self._listener.close()
+        for connection in tuple(self._connections):
+            connection.close()
+
+    def answer(self, request: Request) -> Future[bytes]:
+        """Runs a method."""
+        self.last_activity_count += 1
+        return spawn(self._call(request))
+
+    def forget(self, connection: _Connection) -> None:
+        """It has gone."""
+        self._connections.discard(connection)
+
+    async def _call(self, request: Request) -> bytes:
+        methods = METHODS.get(request.service)
+        if methods is None:
+            raise errdefs.Unimplemented(f"service {request.service}")
+        request_class = methods.get(request.method)
+        if request_class is None:
+            raise errdefs.Unimplemented(f"method {request.method}")
+        message = request_class.FromString(request.payload)
+        try:
+            answer = await getattr(self._service, request.method)(message)
+        except errdefs.ContainerdError:
+            raise
+        except Exception as e:
+            self._log.error("bug in task service", method=request.method, error=repr(e), trace=_where(e))
+            raise
+        return answer.SerializeToString()  # type: ignore[no-any-return]
+
+    def _accept(self, events: int) -> None:
+        try:
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - socket.accept without the enum-heavy socket module
+        except OSError:
+            return  # the client has given up meanwhile, or fds are short: the loop goes on
+        peer = _socket.socket(fileno=fd)
+        raw = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, uid, gid = struct.unpack("3i", raw)
+        if (uid, gid) != (os.geteuid(), os.getegid()):
+            self._log.error("ttrpc: refusing connection: peer is not the same user", uid=uid, gid=gid)
+            peer.close()
+            return
+        self._connections.add(_Connection(self, self._loop, peer))
+
+
+class _Connection:
+    def __init__(self, server: Server, loop: Loop, peer: _socket.socket) -> None:
+        self._server = server
+        self._loop = loop
+        self._peer = peer
+        self._connection = ServerConnection()
+        self._output = memoryview(b"")
+        peer.setblocking(False)
+        loop.watch(peer.fileno(), READ, self._on_ready)
+
+    def close(self) -> None:
+        """Hangs up; twice is once."""
+        if self._peer.fileno() >= 0:
+            self._loop.unwatch(self._peer.fileno())
+            self._peer.close()
+            self._server.forget(self)
+
+    def _on_ready(self, events: int) -> None:
+        if events & (READ | ERROR):
+            try:
+                data = self._peer.recv(_READ_SIZE)
+            except BlockingIOError:
+                data = None
+            except OSError:
+                data = b""
+            if data == b"":
+                self.close()
+                return
+            for event in self._connection.receive(data or b""):
+                if isinstance(event, RequestEvent):
+                    self._begin(event)
+        self._flush()
+
+    def _begin(self, event: RequestEvent) -> None:
+        stream_id = event.stream_id
+        answer = self._server.answer(event.request)
+        answer.when_done(lambda done: self._end(stream_id, done))
+
+    def _end(self, stream_id: int, answer: Future[bytes]) -> None:
+        try:
+            self._connection.respond(stream_id, answer.result())
+        except Exception as e:  # noqa: BLE001 - the one translator of this edge: every error becomes a status
+            self._connection.fail(stream_id, e)
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._peer.fileno() >= 0:
+            if not self._output:
+                self._output = memoryview(self._connection.take_output())
+            if not self._output:
+                self._loop.rewatch(self._peer.fileno(), READ)
+                return
+            try:
+                sent = self._peer.send(self._output, _socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._loop.rewatch(self._peer.fileno(), READ | WRITE)
+                return
+            except OSError:
+                self.close()
+                return
+            self._output = self._output[sent:]
+
+
+def _table() -> dict[str, dict[str, Any]]:
+    return {
+        service.name: {method.name: method.request for method in service.methods}
+        for service in (task_v2.TASK, task_v3.TASK)
+    }
+
+
+def _where(error: BaseException) -> str:
+    """File and line of each frame, without the traceback module."""
+    places: list[str] = []
+    frame = error.__traceback__
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{frame.tb_lineno} {code.co_name}")
+        frame = frame.tb_next
+    return " < ".join(reversed(places))
+
+
+METHODS: Final = _table()
+
+if TYPE_CHECKING:
+    _Handler = Callable[[Any], Any]

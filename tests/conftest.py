@@ -1,0 +1,63 @@
+"""Fixtures for every test: needs, leaks, and the list of skips."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from support import leaks, requires
+
+ROOTED = ("integration", "interop")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("requires"):
+            for need in mark.args:
+                reason = requires.missing(need)
+                if reason:
+                    item.add_marker(pytest.mark.skip(reason=reason))
+        if any(f"/tests/{part}/" in str(item.path) for part in ROOTED) and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest):
+    """After each test of the kernel: no new mount, cgroup, link, netns or child process."""
+    if not any(f"/tests/{part}/" in str(request.path) for part in ROOTED):
+        yield
+        return
+    before = leaks.Snapshot()
+    yield
+    deadline = time.monotonic() + 5
+    while extra := leaks.Snapshot().added_since(before):
+        if time.monotonic() > deadline:
+            pytest.fail(f"left behind: {extra}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _machine_unchanged():
+    """After the whole run: nothing of ours is left on the machine."""
+    before, processes = leaks.Snapshot(), set(leaks.our_processes(("pycontainerd", "pyrunc")))
+    yield
+    after = leaks.Snapshot().added_since(before)
+    left = {
+        p: line for p, line in leaks.our_processes(("containerd-shim-pyrunc",)).items() if p not in processes
+    }
+    assert not after, f"the test run left behind: {after}"
+    assert not left, f"the test run left processes: {left}"
+
+
+@pytest.fixture
+def short_tmp():
+    """A temporary folder with a path short enough for sockets (108 bytes)."""
+    import shutil
+    import tempfile
+
+    path = Path(tempfile.mkdtemp(prefix="pc", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)  # noqa: TID251 - a folder of the test's own

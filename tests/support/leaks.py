@@ -1,0 +1,89 @@
+"""What a test could leave behind on the machine, as a comparable value."""
+
+from __future__ import annotations
+
+import os
+
+_CGROUP_ROOT = "/sys/fs/cgroup"
+DAEMONS: set[int] = set()  # started by fixtures that outlive a test and may restart them in it
+
+
+def mounts() -> set[str]:
+    """Mount points of this mount namespace, but for the protected interpreter's, which is made once and stays."""
+    with open("/proc/self/mountinfo") as file:
+        points = {line.split()[4] for line in file}
+    return {point for point in points if not point.startswith("/run/pycontainerd/interpreter/")}
+
+
+def cgroups() -> set[str]:
+    """Every cgroup directory; none where other work on the machine makes cgroups meanwhile."""
+    if os.environ.get("PYCONTAINERD_SHARED_MACHINE"):
+        return set()
+    return {path for path, _, _ in os.walk(_CGROUP_ROOT)}
+
+
+def open_fds() -> dict[int, str]:
+    """This process's descriptors and what they are."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the listing's own
+    return found
+
+
+def children() -> set[int]:
+    """Processes, living or zombie, whose parent is this one."""
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            found |= {int(pid) for pid in file.read().split()}
+    return found - DAEMONS
+
+
+def our_processes(marks: tuple[str, ...]) -> dict[int, str]:
+    """Processes of the machine whose command line has one of the marks."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                line = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue
+        if any(mark in line for mark in marks):
+            found[int(name)] = line
+    return found
+
+
+def links() -> set[str]:
+    """Network interfaces of this network namespace."""
+    return set(os.listdir("/sys/class/net"))
+
+
+def netns() -> set[str]:
+    """Named network namespaces."""
+    try:
+        return set(os.listdir("/run/netns"))
+    except FileNotFoundError:
+        return set()
+
+
+class Snapshot:
+    """The state that must be the same after a test as before it."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, set[str]] = {
+            "mounts": mounts(),
+            "cgroups": cgroups(),
+            "links": links(),
+            "netns": netns(),
+            "children": {str(pid) for pid in children()},
+        }
+
+    def added_since(self, before: Snapshot) -> dict[str, set[str]]:
+        """What is here now and was not before, by kind; empty when nothing is."""
+        extra = {kind: now - before.parts[kind] for kind, now in self.parts.items()}
+        return {kind: names for kind, names in extra.items() if names}

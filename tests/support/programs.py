@@ -1,0 +1,52 @@
+"""Where the programs are: ours in bin/, the real ones in .peers or on the system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+BIN = TOP / "bin"
+PEERS = TOP / ".peers/root"
+_PEER_DIRS = [PEERS / d for d in ("usr/bin", "usr/sbin", "bin", "sbin", "usr/lib/cni")]
+
+
+def ours(program: str) -> str:
+    """The launcher of one of our programs."""
+    return str(BIN / program)
+
+
+def peer(program: str) -> str:
+    """A real program; skips the test, saying so, where it isn't unpacked."""
+    for directory in _PEER_DIRS:
+        if (directory / program).exists():
+            return str(directory / program)
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not here: run scripts/peers")
+    return found
+
+
+def peer_environment(**more: str) -> dict[str, str]:
+    """An environment in which the real programs find each other and their libraries."""
+    machine = os.uname().machine
+    return {
+        "PATH": ":".join(
+            [*map(str, _PEER_DIRS), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+        ),
+        "LD_LIBRARY_PATH": str(PEERS / f"usr/lib/{machine}-linux-gnu"),
+        "HOME": "/root",
+        **more,
+    }
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
