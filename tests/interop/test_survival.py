@@ -7,34 +7,35 @@ import signal
 import subprocess
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCRIPT = "i=0; while [ ! -e /tmp/end ]; do i=$((i+1)); echo line $i; sleep 0.1; done; exit 23"
 
 
+class Output:
+    """What a container has printed into its log file so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __len__(self) -> int:
+        return self.path.read_text().count("line ") if self.path.exists() else 0
+
+
 @pytest.fixture
-def running(our_stack, busybox):
-    """An attached `ctr run` of a printing container: (stack, lines so far)."""
+def running(our_stack, busybox, tmp_path):
+    """A detached container that prints: (stack, its output). A client would end with the daemon; a log file stays."""
     our_stack.ctr("image", "pull", "--plain-http", busybox)
-    client = subprocess.Popen(
-        our_stack.command("ctr", "run", busybox, "printer", "sh", "-c", SCRIPT),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=our_stack.environment,
-    )
-    lines: list[str] = []
-    assert client.stdout is not None
-    reader = threading.Thread(target=lambda: lines.extend(client.stdout), daemon=True)
-    reader.start()
-    wait_until(lambda: len(lines) > 3)
-    yield our_stack, lines
-    client.kill()
-    client.wait()
-    reader.join(timeout=5)
-    client.stderr.close()
-    client.stdout.close()
+    log = tmp_path / "out.log"
+    our_stack.ctr("run", "-d", "--log-uri", f"file://{log}", busybox, "printer", "sh", "-c", SCRIPT)
+    output = Output(log)
+    wait_until(lambda: len(output) > 3)
+    yield our_stack, output
     our_stack.ctr("tasks", "rm", "-f", "printer", check=False)
     our_stack.ctr("containers", "rm", "printer", check=False)
 
@@ -80,7 +81,6 @@ def test_container_outlives_a_killed_daemon_and_its_exit_is_reported_once(runnin
     before = len(lines)
     os.kill(task, 0)
     stack.start()
-    # The client's FIFOs belong to client and shim: output never stopped.
     wait_until(lambda: len(lines) > before + 3)
     assert "RUNNING" in stack.ctr("tasks", "ls").stdout
     done = stack.ctr(
@@ -89,7 +89,7 @@ def test_container_outlives_a_killed_daemon_and_its_exit_is_reported_once(runnin
     assert (done.stdout, done.returncode) == ("again\n", 5)
     events = Events(stack)
     stack.ctr("tasks", "exec", "--exec-id", "end", "printer", "touch", "/tmp/end")
-    wait_until(lambda: events.count('"/tasks/exit') or events.count("/tasks/exit"))
+    wait_until(lambda: any('"id":"printer"' in line for line in events.lines if "/tasks/exit" in line))
     time.sleep(0.5)
     exits = [line for line in events.lines if "/tasks/exit" in line and '"id":"printer"' in line]
     events.close()
@@ -112,7 +112,9 @@ def test_exit_while_the_daemon_is_down_is_known_after_restart(running):
 
 def test_a_killed_shim_is_cleaned_up_and_the_task_stops_with_137(running):
     stack, _ = running
-    shim = next(pid for pid, line in stack.shims().items() if "-id printer " in line)
+    # One that another test's daemon was killed under may still be waiting to send its events.
+    wait_until(lambda: len(stack.shims()) == 1, timeout_s=20)
+    (shim,) = stack.shims()
     events = Events(stack)
     os.kill(shim, signal.SIGKILL)
     wait_until(lambda: "printer" not in stack.ctr("tasks", "ls", "-q").stdout.split())

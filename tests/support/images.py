@@ -25,7 +25,48 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".peers" / "root"
-APPLETS = ["sh", "ash", "cat", "echo", "ls", "ps", "sleep", "true", "false", "id", "env", "mount", "umount", "grep", "head", "hostname", "kill", "stat", "stty", "sed", "tail", "wc", "mkdir", "mknod", "rm", "touch", "tr", "printf", "seq", "trap", "test", "date", "dd", "df", "ip", "nc", "timeout", "pwd", "who", "tty"]
+APPLETS = [
+    "sh",
+    "ash",
+    "cat",
+    "echo",
+    "ls",
+    "ps",
+    "sleep",
+    "true",
+    "false",
+    "id",
+    "env",
+    "mount",
+    "umount",
+    "grep",
+    "head",
+    "hostname",
+    "kill",
+    "stat",
+    "stty",
+    "sed",
+    "tail",
+    "wc",
+    "mkdir",
+    "mknod",
+    "rm",
+    "touch",
+    "tr",
+    "printf",
+    "seq",
+    "trap",
+    "test",
+    "date",
+    "dd",
+    "df",
+    "ip",
+    "nc",
+    "timeout",
+    "pwd",
+    "who",
+    "tty",
+]
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nweb:x:1000:1000::/home/web:/bin/sh\n"
 GROUP = "root:x:0:\nwww:x:33:\nextra:x:44:web\nweb:x:1000:\nnobody:x:65534:\n"
 
@@ -81,11 +122,17 @@ def top_entries() -> list[Entry]:
     ]
 
 
-def build_layout(folder: Path, config: dict[str, Any] | None = None, *, tag: str = "latest") -> Path:
-    """Writes an OCI layout; returns its folder."""
+def build_layout(
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    *,
+    tag: str = "latest",
+    contents: list[list[Entry]] | None = None,
+) -> Path:
+    """Writes an OCI layout of busybox, or of the given layers; returns its folder."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
-    layers = [layer(busybox_entries()), layer(top_entries())]
+    layers = [layer(entries) for entries in contents or [busybox_entries(), top_entries()]]
     manifests = [_image(blobs, layers, config or {}, architecture) for architecture in ("amd64", "arm64")]
     index = {
         "schemaVersion": 2,

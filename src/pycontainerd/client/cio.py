@@ -118,6 +118,13 @@ def make_fifos(folder: str, process_id: str, *, terminal: bool, stdin: bool = Tr
             if path:
                 os.mkfifo(path, 0o700)
         return Fifos(streams, own)
+    except FileNotFoundError as error:
+        remove_folder(own, streams)
+        raise errdefs.InvalidArgument(
+            f"failed to open stdin fifo: error creating fifo {error.filename or streams.stdin or streams.stdout}: "
+            "no such file or directory",
+            hint="an id holds no slash",
+        ) from error
     except BaseException:
         remove_folder(own, streams)
         raise

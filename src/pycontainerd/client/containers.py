@@ -70,6 +70,7 @@ def create(
 
 def set_labels(client: Client, container_id: str, labels: Mapping[str, str]) -> dict[str, str]:
     """Sets (or, with an empty value, removes) single labels; all labels afterwards."""
+    get(client, container_id)  # says which namespace it isn't in
     reply: containers_v1.UpdateContainerResponse = client.call(
         containers_v1.CONTAINERS,
         "Update",

@@ -146,7 +146,12 @@ class Writer:
 
     def commit(self, labels: Mapping[str, str] | None = None) -> None:
         """Verifies and publishes. AlreadyExists means that somebody else did, FailedPrecondition that it is another blob."""
-        self._exchange(content_v1.WriteAction.COMMIT, offset=self.offset, labels=dict(labels or {}))
+        try:
+            self._exchange(content_v1.WriteAction.COMMIT, offset=self.offset, labels=dict(labels or {}))
+        except errdefs.AlreadyExists:
+            raise
+        except errdefs.ContainerdError as error:
+            raise type(error)(f'failed commit on ref "{self._ref}": commit failed: {error}') from error
 
     def close(self) -> None:
         """Lets the ingest go."""

@@ -41,13 +41,12 @@ def with_user(spec: Spec, user: str, read_file: Callable[[str], bytes]) -> Spec:
     name, colon, group = user.partition(":")
     row = None if colon and _is_number(name) else _find(_rows(read_file, "etc/passwd", 7), name)
     if row is None and not _is_number(name):
-        raise NotFound(f"no users found: {name!r} is not in the image's /etc/passwd".replace("'", '"'))
+        raise NotFound(f'no users found: "{name}" is not in the image\'s /etc/passwd')
     uid = parse_id(row[2] if row else name)
     gid = parse_id(row[3]) if row else 0
     if colon:
         gid = _group_id(group, read_file)
-    current = {key: value for key, value in _user(spec).items() if key != "additionalGids"}
-    return spec_opts.with_process(spec, user={**current, "uid": uid, "gid": gid})
+    return spec_opts.with_process(spec, user={**_user(spec), "uid": uid, "gid": gid, "additionalGids": [gid]})
 
 
 def with_additional_gids(spec: Spec, user: str, read_file: Callable[[str], bytes]) -> Spec:

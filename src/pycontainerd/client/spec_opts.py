@@ -392,7 +392,7 @@ def parse_mount(text: str) -> dict[str, Any]:
         key, equals, value = field.partition("=")
         if not equals:
             raise InvalidArgument(
-                f"invalid mount specification: expected key=val\n{field}".replace("\n", ": ", 1),
+                "invalid mount specification: expected key=val",
                 hint="--mount type=bind,src=/host/path,dst=/container/path,options=rbind:ro",
             )
         if key in {"src", "source"}:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.client import image_spec, spec_opts
 from pycontainerd.ctr import host, text
+from pycontainerd.ctr.text import os_text
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound, Unimplemented
 
 if TYPE_CHECKING:
@@ -81,8 +82,11 @@ def from_file(path: str) -> Spec:
     """--config: the whole document."""
     import json
 
-    with open(path, "rb") as file:
-        data = file.read(spec_file_limit := 16 << 20)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(spec_file_limit := 16 << 20)
+    except OSError as error:
+        raise InvalidArgument(f"cannot load spec config file: {os_text(error)}") from error
     if len(data) == spec_file_limit:
         raise InvalidArgument(f"{path} is larger than {spec_file_limit} bytes")
     try:
@@ -201,14 +205,8 @@ def _seccomp(spec: Spec, path: str) -> Any:
 
 def _with_default_apparmor(spec: Spec, name: str) -> Spec:
     """A loaded profile is used; loading one needs apparmor_parser and containerd's template."""
-    try:
-        with open("/sys/kernel/security/apparmor/profiles", encoding="utf-8") as file:
-            loaded = {line.partition(" ")[0] for line in file}
-    except OSError as error:
-        raise NotFound(
-            f"AppArmor profile {name} can't be loaded: this kernel has no AppArmor: not found",
-            hint="leave --apparmor-default-profile out",
-        ) from error
+    with open("/sys/kernel/security/apparmor/profiles", encoding="utf-8") as file:
+        loaded = {line.partition(" ")[0] for line in file}
     if name not in loaded:
         raise Unimplemented(
             f"AppArmor profile {name} is not loaded, and loading one is not implemented",

@@ -139,7 +139,7 @@ def _delete(call: Call) -> int:
             except NotFound:
                 continue
             except ContainerdError as error:
-                text.complain(f"failed to delete {argument}", error=error)
+                text.complain(f"could not delete {argument}", error=error)
                 failure = failure or error
                 continue
             display.write(f"{argument}\n")

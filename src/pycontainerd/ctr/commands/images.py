@@ -156,7 +156,10 @@ def _list(call: Call) -> int:
     from pycontainerd.ctr import session
 
     with session.connect(call) as client:
-        found = images.walk(client, call.arguments)
+        try:
+            found = images.walk(client, call.arguments)
+        except ContainerdError as error:
+            raise type(error)(f"failed to list images: {error}", hint=error.hint) from error
         if call.flags.on("quiet"):
             display.write("".join(f"{image.name}\n" for image in found))
             return 0

@@ -46,7 +46,9 @@ def _list(call: Call) -> int:
         display.write("".join(f"{plugin.id}\n" for plugin in reply.plugins))
         return 0
     if call.flags.on("detailed"):
-        display.write(display.tabulate("".join(_details(plugin) for plugin in reply.plugins), display.WIDE))
+        display.write(
+            display.tabulate("\t\t\t\n".join(_details(plugin) for plugin in reply.plugins), display.WIDE)
+        )
         return 0
     display.print_rows([_row(plugin) for plugin in reply.plugins], call.flags.text("format"), _table)
     return 0
@@ -87,7 +89,7 @@ def _details(plugin: Any) -> str:
             _CODES[plugin.init_err.code] if plugin.init_err.code < len(_CODES) else str(plugin.init_err.code)
         )
         lines += ["Error:\t", f"\t Code:\t {code}", f"\t Message:\t {plugin.init_err.message}"]
-    return "\n".join([*lines, "\t\t\t", ""])
+    return "\n".join([*lines, ""])
 
 
 COMMANDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.command import Command, HelpWanted
 from pycontainerd.ctr.flags import BOOL, STRING, Flag
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
@@ -42,7 +42,7 @@ def _info(call: Call) -> int:
     from pycontainerd.ctr import session
 
     if not call.argument(0) or len(call.arguments) != 1:
-        raise InvalidArgument("key must be provided: invalid argument")
+        raise HelpWanted
     with session.connect(call) as client:
         info = snapshots.stat(client, session.snapshotter(call), call.argument(0))
     document: dict[str, Any] = {"Kind": _KINDS.get(info.kind, "Unknown"), "Name": info.name}
@@ -106,7 +106,7 @@ def _make(call: Call, verb: str) -> int:
     from pycontainerd.ctr import session
 
     if not 1 <= len(call.arguments) <= 2:
-        raise InvalidArgument("incorrect number of arguments")
+        raise HelpWanted
     # It is nobody's yet: without the label the next collection would take it away.
     labels = {"containerd.io/gc.root": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     make = snapshots.prepare if verb == "prepare" else snapshots.view
@@ -135,7 +135,7 @@ def _mounts(call: Call) -> int:
     from pycontainerd.ctr import session
 
     if len(call.arguments) != 2:
-        raise InvalidArgument("requires both target and key")
+        raise HelpWanted
     with session.connect(call) as client:
         mounts = snapshots.mounts(client, session.snapshotter(call), call.argument(1))
     _show_mounts(call, mounts, call.argument(0))
@@ -149,7 +149,7 @@ def _commit(call: Call) -> int:
     from pycontainerd.ctr import session
 
     if len(call.arguments) != 2:
-        raise InvalidArgument("requires both key and active")
+        raise HelpWanted
     labels = {"containerd.io/gc.root": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     with session.connect(call) as client:
         snapshots.commit(client, session.snapshotter(call), call.argument(0), call.argument(1), labels)
@@ -175,8 +175,6 @@ def _delete(call: Call) -> int:
     from pycontainerd.client import snapshots
     from pycontainerd.ctr import session
 
-    if not call.arguments:
-        raise InvalidArgument("key must be provided")
     with session.connect(call) as client:
         for key in call.arguments:
             try:

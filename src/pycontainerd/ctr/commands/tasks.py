@@ -240,6 +240,11 @@ def _delete(call: Call) -> int:
         for container_id in call.arguments:
             try:
                 task = containers.task_of(client, container_id)
+            except ContainerdError as error:
+                text.complain(f"failed to load task from {container_id}", error=error)
+                failure = failure or error
+                continue
+            try:
                 code = _delete_task(client, task, force=call.flags.on("force"))
             except ContainerdError as error:
                 text.complain(f"unable to delete {container_id}", error=error)
