@@ -58,3 +58,13 @@ class TestForkedShim(ShimSuite):
         under_test.forkserver = forkserver
         yield under_test
         under_test.close()
+
+
+class TestInProcess(ShimSuite):
+    """Ours, exec'ed, with its own libcontainer instead of a runtime program."""
+
+    @pytest.fixture
+    def shim(self, folder, rootfs):
+        under_test = shims.InProcessShim(folder, rootfs)
+        yield under_test
+        under_test.close()

@@ -197,7 +197,7 @@ class ShimSuite:
     def test_exec_is_refused_when_stopped(self, shim: ShimUnderTest) -> None:
         shim.run("/bin/true")
         shim.call("Wait", id=shim.id)
-        with pytest.raises(errdefs.Unknown, match="^cannot exec in a stopped state$"):
+        with pytest.raises(errdefs.Unknown, match=r"^cannot exec in a stopped state$"):
             shim.add_exec("e1", "/bin/true")
 
     def test_stdin_reaches_the_container_and_closes(self, shim: ShimUnderTest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 _CGROUP_ROOT = "/sys/fs/cgroup"
+DAEMONS: set[int] = set()  # started by fixtures that outlive a test and may restart them in it
 
 
 def mounts() -> set[str]:
@@ -38,7 +39,7 @@ def children() -> set[int]:
     for task in os.listdir("/proc/self/task"):
         with open(f"/proc/self/task/{task}/children") as file:
             found |= {int(pid) for pid in file.read().split()}
-    return found
+    return found - DAEMONS
 
 
 def our_processes(marks: tuple[str, ...]) -> dict[int, str]:

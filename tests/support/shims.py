@@ -71,7 +71,7 @@ def process_document(*args: str, terminal: bool = False) -> dict[str, Any]:
 
 
 def spec_document(
-    rootfs: Path, id: str, *args: str, terminal: bool = False, own_pids: bool = True
+    rootfs: Path, container_id: str, *args: str, terminal: bool = False, own_pids: bool = True
 ) -> dict[str, Any]:
     """A small config.json."""
     kinds = ["mount", "ipc", "uts", "network", *(["pid"] if own_pids else [])]
@@ -92,7 +92,7 @@ def spec_document(
         ],
         "linux": {
             "namespaces": [{"type": kind} for kind in kinds],
-            "cgroupsPath": f"/{NAMESPACE}/{id}",
+            "cgroupsPath": f"/{NAMESPACE}/{container_id}",
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
         },
     }
@@ -216,11 +216,11 @@ class ShimUnderTest:
 
     program = programs.ours("containerd-shim-pyrunc-v2")
 
-    def __init__(self, folder: Path, rootfs: Path, id: str = "c1") -> None:
+    def __init__(self, folder: Path, rootfs: Path, container_id: str = "c1") -> None:
         self.folder = folder
         self.rootfs = rootfs
-        self.id = id
-        self.bundle = folder / NAMESPACE / id
+        self.id = container_id
+        self.bundle = folder / NAMESPACE / container_id
         self.bundle.mkdir(parents=True)
         self.events = EventServer(str(folder / "ev"))
         self.grpc_address = str(folder / "c.sock")
@@ -422,7 +422,15 @@ class StockShim(ShimUnderTest):
         return programs.peer("containerd-shim-runc-v2")
 
 
-class ForkedShim(ShimUnderTest):
+class InProcessShim(ShimUnderTest):
+    """Ours, with libcontainer in process."""
+
+    def options(self) -> runc_v1.Options:
+        """No program is named."""
+        return runc_v1.Options(root=str(self.folder / "runc"))
+
+
+class ForkedShim(InProcessShim):
     """Ours, from a forkserver."""
 
     forkserver: spawn.SpawnClient

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from support import leaks
 from support.programs import BIN, ours, peer, peer_environment
 
 START_TIMEOUT_S = 20
@@ -17,14 +18,14 @@ class Stack:
     """One running daemon and the command line that talks to it."""
 
     def __init__(self, root: Path, *, kind: str, shim: str = "", env: dict[str, str] | None = None) -> None:
+        """kind: "ours" or "real"; shim: the program that answers io.containerd.runc.v2, "" for the daemon's own."""
         self.root = root
         self.kind = kind
         self.address = str(root / "c.sock")
         self.log = root / "daemon.log"
         self.environment = peer_environment(**(env or {}))
         self.environment["PATH"] = f"{BIN}:{self.environment['PATH']}"
-        if shim:
-            self.environment["PATH"] = f"{shim}:{self.environment['PATH']}"
+        self.shim = shim
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,12 +37,7 @@ class Stack:
         """Starts the daemon and waits for its socket."""
         self.root.mkdir(parents=True, exist_ok=True)
         config = self.root / "config.toml"
-        config.write_text(
-            'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-            f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{self.root}/opt"\n'
-            if self.kind != "ours"
-            else "version = 2\n"
-        )
+        config.write_text(self._config())
         args = ["--config", config, "--root", self.root / "r", "--state", self.root / "s"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -51,6 +47,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 env=self.environment,
             )
+        leaks.DAEMONS.add(self.process.pid)
         deadline = time.monotonic() + START_TIMEOUT_S
         while self.ctr("version", check=False).returncode != 0:
             assert self.process.poll() is None, f"{self.kind} daemon ended:\n{self.log.read_text()[-3000:]}"
@@ -60,11 +57,26 @@ class Stack:
             time.sleep(0.05)
         return self
 
+    def _config(self) -> str:
+        """The daemon's configuration; the chosen shim is in it (ours) or first on PATH (the real one)."""
+        if self.kind == "ours":
+            paths = f'[plugins."io.containerd.shim.v1.manager".runtime_paths]\n"io.containerd.runc.v2" = "{self.shim}"\n'
+            return "version = 2\n" + (paths if self.shim else "")
+        if self.shim:
+            links = self.root / "bin"
+            links.mkdir(exist_ok=True)
+            if not (links / "containerd-shim-runc-v2").is_symlink():
+                (links / "containerd-shim-runc-v2").symlink_to(self.shim)
+            self.environment["PATH"] = f"{links}:{self.environment['PATH']}"
+        opt = f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{self.root}/opt"\n'
+        return 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n' + opt
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Ends the daemon; its containers stay."""
         assert self.process is not None
         self.process.send_signal(number)
         self.process.wait(timeout=15)
+        leaks.DAEMONS.discard(self.process.pid)
         self.process = None
 
     def pid(self) -> int:

@@ -90,12 +90,3 @@ def _reset_signals() -> None:
     _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_IGN)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-
-
-def keep_only(fds: Sequence[int]) -> None:
-    """Closes every descriptor that isn't named."""
-    low = 0
-    for fd in sorted({*fds, 1 << 20}):
-        if fd > low:
-            os.closerange(low, fd)
-        low = fd + 1

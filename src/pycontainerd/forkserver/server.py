@@ -15,6 +15,7 @@ import select
 from pycontainerd.forkserver import child
 from pycontainerd.lib import errdefs, spawn
 from pycontainerd.lib.linux import process
+from pycontainerd.lib.linux.fd import close_all_but
 from pycontainerd.lib.oci import document
 
 TYPE_CHECKING = False
@@ -201,7 +202,7 @@ def _take_descriptors(stdio: Sequence[int], report_fd: int) -> None:
     for number, fd in enumerate(streams):
         os.dup2(fd, number)
     os.dup2(report, _REPORT_FD, inheritable=False)
-    child.keep_only((0, 1, 2, _REPORT_FD))
+    close_all_but((0, 1, 2, _REPORT_FD))
 
 
 def _park(fd: int) -> int:

@@ -17,11 +17,10 @@ from time import monotonic_ns
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.linux import prctl, process
+from pycontainerd.lib.linux.fd import close_all_but
 from pycontainerd.lib.log import Logger
 from pycontainerd.lib.oci import document
-from pycontainerd.shim.future import Future
-from pycontainerd.shim.loop import READ
-from pycontainerd.shim.runc import RuntimeFailed
+from pycontainerd.shim.runc import Output, RuntimeFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +32,11 @@ if TYPE_CHECKING:
     from pycontainerd.shim.reaper import Reaper
 
 _SIGKILL: Final = 9
-_MAX_ANSWER: Final = 4 << 20
 
 
 def preload() -> None:
     """Imports all that a worker will need, so that it is shared and no upgrade can take it away."""
-    from pycontainerd.runtime.libcontainer import container  # noqa: F401 - the library's own name
+    from pycontainerd.runtime.libcontainer import container, exec  # noqa: A004, F401 - the library's own name
 
 
 class Libcontainer:
@@ -73,7 +71,7 @@ class Libcontainer:
             )
             return create(options).pid
 
-        return int(await self._run("create", work, "runc create failed: "))
+        return int(await self._run("create", work, "runc create failed: ", stdio))
 
     async def start(self, id: str) -> None:
         """Lets init run its program."""
@@ -88,7 +86,7 @@ class Libcontainer:
         console_socket: str,
     ) -> int:
         """Runs another process from its JSON description."""
-        from pycontainerd.runtime.libcontainer.exec import ExecOptions
+        from pycontainerd.runtime.libcontainer.options import ExecOptions
 
         def work(log: Logger) -> int:
             options = ExecOptions(
@@ -100,7 +98,7 @@ class Libcontainer:
             )
             return self._load(id).exec(options)
 
-        return int(await self._run("exec", work, "exec failed: "))
+        return int(await self._run("exec", work, "exec failed: ", stdio))
 
     async def kill(self, id: str, signal: int, everyone: bool) -> None:
         """Signals init, or everything in the container's cgroup."""
@@ -131,22 +129,24 @@ class Libcontainer:
 
         return load(self._root, id)
 
-    async def _run(self, name: str, work: Callable[[Logger], Any], prefix: str = "") -> Any:
+    async def _run(
+        self, name: str, work: Callable[[Logger], Any], prefix: str = "", stdio: Sequence[int] = ()
+    ) -> Any:
         """Does `work` in a worker; gives what it returns. Raises RuntimeFailed with the words runc would log."""
         began = monotonic_ns()
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         try:
             log_path = f"{self._bundle}/log.json"
-            pid = process.clone3(lambda: _worker(work, write_fd, log_path, prefix))
+            pid = process.clone3(lambda: _worker(work, write_fd, stdio, log_path, prefix))
         except OSError as e:
             os.close(read_fd)
             raise RuntimeFailed(f"libcontainer {name}: {e}", f"libcontainer {name}: {e}") from e
         finally:
             os.close(write_fd)
-        answer = _Answer(self._loop, read_fd)
-        exited = self._reaper.wait(pid)
-        data = await answer.done
-        status = (await exited).status
+        # To the worker's end, not the pipe's: init may hold the other end until it executes its program.
+        output = Output(self._loop, read_fd)
+        status = (await self._reaper.wait(pid)).status
+        data = output.finish()
         trace.record("libcontainer " + name, began, monotonic_ns() - began, status=status)
         if not data:
             text = f"libcontainer {name} worker ended with status {status}"
@@ -157,29 +157,13 @@ class Libcontainer:
         return result["value"]
 
 
-class _Answer:
-    """Collects what a worker writes: one line. Its end is no sign, for init may still hold the pipe."""
-
-    def __init__(self, loop: Loop, read_fd: int) -> None:
-        self._loop = loop
-        self._fd = read_fd
-        self._data = bytearray()
-        self.done: Future[bytes] = Future()
-        loop.watch(read_fd, READ, self._read)
-
-    def _read(self, events: int) -> None:
-        data = os.read(self._fd, 65536)
-        self._data += data
-        if data and not data.endswith(b"\n") and len(self._data) < _MAX_ANSWER:
-            return
-        self._loop.unwatch(self._fd)
-        os.close(self._fd)
-        self.done.set(bytes(self._data))
-
-
-def _worker(work: Callable[[Logger], Any], write_fd: int, log_path: str, prefix: str) -> None:
+def _worker(
+    work: Callable[[Logger], Any], write_fd: int, stdio: Sequence[int], log_path: str, prefix: str
+) -> None:
     """Runs in the worker: answers and leaves."""
     prctl.set_pdeathsig(_SIGKILL)
+    # Nothing of the shim's goes along: init lives until `start` with what this process has open.
+    close_all_but((0, 1, 2, write_fd, *stdio))
     trace.after_fork()
     log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     log = Logger(log_fd, "info", "json")
@@ -189,7 +173,7 @@ def _worker(work: Callable[[Logger], Any], write_fd: int, log_path: str, prefix:
         message = prefix + str(e)
         log.error(message)
         answer = {"error": message}
-    _write(write_fd, document.dumps(answer).encode("utf-8", "surrogateescape") + b"\n")
+    _write(write_fd, document.dumps(answer).encode("utf-8", "surrogateescape"))
     os._exit(0)
 
 

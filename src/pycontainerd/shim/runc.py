@@ -48,7 +48,7 @@ class RuntimeFailed(errdefs.Unknown):
         return errdefs.Unknown(f"{prefix}: {self.said or self}")
 
 
-class _Output:
+class Output:
     """What a command prints, up to a megabyte; the rest is read and forgotten."""
 
     def __init__(self, loop: Loop, read_fd: int) -> None:
@@ -176,7 +176,7 @@ class Runc:
         finally:
             for fd in {stdin_fd, *(fds.values() if not stdio else ())} - {-1}:
                 os.close(fd)
-        output = _Output(self._loop, output_fd)
+        output = Output(self._loop, output_fd)
         status = (await self._reaper.wait(pid)).status
         trace.record("runc " + verb[0], began, monotonic_ns() - began, runtime=self._name, status=status)
         text = output.finish()

@@ -64,7 +64,7 @@ class WalkingDiffer:
     ) -> Descriptor:
         """Unpacks a layer onto the mounts. `payloads` are for stream processors, of which there are none."""
         if descriptor.media_type not in APPLICABLE:
-            raise errdefs.Unimplemented(
+            raise errdefs.Unknown(
                 f"failed to get stream processor for {descriptor.media_type}: no processor for media-type"
             )
         with ExitStack() as stack, trace.span("diff.apply", digest=descriptor.digest):

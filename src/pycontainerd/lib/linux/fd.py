@@ -13,6 +13,7 @@ from pycontainerd.lib.linux.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     import socket
     from types import TracebackType
 
@@ -87,3 +88,13 @@ def recv_fds(sock: socket.socket, size: int, count: int) -> tuple[bytes, list[in
                 int.from_bytes(payload[at : at + 4], "little") for at in range(0, len(payload) // 4 * 4, 4)
             ]
     return data, fds
+
+
+def close_all_but(fds: Iterable[int]) -> None:
+    """Closes every descriptor of this process that isn't named."""
+    low = 0
+    for fd in sorted(set(fds)):
+        if fd > low:
+            close_range(low, fd - 1)
+        low = fd + 1
+    close_range(low)
