@@ -25,10 +25,48 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".peers" / "root"
-APPLETS = (
-    "sh ash cat echo ls ps sleep true false id env mount umount grep head hostname kill stat stty sed tail wc "
-    "mkdir mknod rm touch tr printf seq trap test date dd df ip nc timeout pwd who tty"
-).split()
+APPLETS = [
+    "sh",
+    "ash",
+    "cat",
+    "echo",
+    "ls",
+    "ps",
+    "sleep",
+    "true",
+    "false",
+    "id",
+    "env",
+    "mount",
+    "umount",
+    "grep",
+    "head",
+    "hostname",
+    "kill",
+    "stat",
+    "stty",
+    "sed",
+    "tail",
+    "wc",
+    "mkdir",
+    "mknod",
+    "rm",
+    "touch",
+    "tr",
+    "printf",
+    "seq",
+    "trap",
+    "test",
+    "date",
+    "dd",
+    "df",
+    "ip",
+    "nc",
+    "timeout",
+    "pwd",
+    "who",
+    "tty",
+]
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nweb:x:1000:1000::/home/web:/bin/sh\n"
 GROUP = "root:x:0:\nwww:x:33:\nextra:x:44:web\nweb:x:1000:\nnobody:x:65534:\n"
 
@@ -64,7 +102,9 @@ def layer(entries: list[Entry]) -> tuple[bytes, str]:
 
 def busybox_entries() -> list[Entry]:
     """/bin with busybox and its applets, /etc with users, and the usual empty directories."""
-    entries: list[Entry] = [(name, "dir", None, 0o755) for name in ("bin", "etc", "proc", "sys", "dev", "root", "home")]
+    entries: list[Entry] = [
+        (name, "dir", None, 0o755) for name in ("bin", "etc", "proc", "sys", "dev", "root", "home")
+    ]
     entries.append(("tmp", "dir", None, 0o1777))
     entries.append(("bin/busybox", "file", (PEERS / "bin/busybox").read_bytes(), 0o755))
     entries += [(f"bin/{applet}", "link", "busybox", 0o777) for applet in APPLETS]
@@ -75,16 +115,30 @@ def busybox_entries() -> list[Entry]:
 
 def top_entries() -> list[Entry]:
     """A second layer: one new file and one whiteout."""
-    return [("etc", "dir", None, 0o755), ("etc/motd", "file", b"hello\n", 0o644), ("home", "dir", None, 0o755)]
+    return [
+        ("etc", "dir", None, 0o755),
+        ("etc/motd", "file", b"hello\n", 0o644),
+        ("home", "dir", None, 0o755),
+    ]
 
 
-def build_layout(folder: Path, config: dict[str, Any] | None = None, *, tag: str = "latest") -> Path:
-    """Writes an OCI layout; returns its folder."""
+def build_layout(
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    *,
+    tag: str = "latest",
+    contents: list[list[Entry]] | None = None,
+) -> Path:
+    """Writes an OCI layout of busybox, or of the given layers; returns its folder."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
-    layers = [layer(busybox_entries()), layer(top_entries())]
+    layers = [layer(entries) for entries in contents or [busybox_entries(), top_entries()]]
     manifests = [_image(blobs, layers, config or {}, architecture) for architecture in ("amd64", "arm64")]
-    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": manifests,
+    }
     top = _blob(blobs, json.dumps(index).encode(), "application/vnd.oci.image.index.v1+json")
     top["annotations"] = {"org.opencontainers.image.ref.name": tag}
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
@@ -92,7 +146,9 @@ def build_layout(folder: Path, config: dict[str, Any] | None = None, *, tag: str
     return folder
 
 
-def _image(blobs: Path, layers: list[tuple[bytes, str]], config: dict[str, Any], architecture: str) -> dict[str, Any]:
+def _image(
+    blobs: Path, layers: list[tuple[bytes, str]], config: dict[str, Any], architecture: str
+) -> dict[str, Any]:
     document = {
         "created": "2024-01-02T03:04:05Z",
         "architecture": architecture,

@@ -51,7 +51,9 @@ class Streams:
 
     __slots__ = ("stderr", "stdin", "stdout", "terminal")
 
-    def __init__(self, stdin: str = "", stdout: str = "", stderr: str = "", *, terminal: bool = False) -> None:
+    def __init__(
+        self, stdin: str = "", stdout: str = "", stderr: str = "", *, terminal: bool = False
+    ) -> None:
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
@@ -116,6 +118,13 @@ def make_fifos(folder: str, process_id: str, *, terminal: bool, stdin: bool = Tr
             if path:
                 os.mkfifo(path, 0o700)
         return Fifos(streams, own)
+    except FileNotFoundError as error:
+        remove_folder(own, streams)
+        raise errdefs.InvalidArgument(
+            f"failed to open stdin fifo: error creating fifo {error.filename or streams.stdin or streams.stdout}: "
+            "no such file or directory",
+            hint="an id holds no slash",
+        ) from error
     except BaseException:
         remove_folder(own, streams)
         raise
@@ -257,9 +266,7 @@ class Copier:
         self._source_fd = stdin_fd if fifos.stdin_fd >= 0 else -1
         self._outgoing = b""
         self._poller = select.poll()
-        self._sinks = {
-            fd: sink for fd, sink in ((fifos.stdout_fd, 1), (fifos.stderr_fd, 2)) if fd >= 0
-        }
+        self._sinks = {fd: sink for fd, sink in ((fifos.stdout_fd, 1), (fifos.stderr_fd, 2)) if fd >= 0}
 
     def run(self, exited: Reply) -> None:
         """Returns when `exited` is answered and both outputs are at their end."""

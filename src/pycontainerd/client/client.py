@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from pycontainerd.client import transport as transports
 from pycontainerd.lib import trace
+from pycontainerd.lib.errdefs import Canceled, ContainerdError, DeadlineExceeded
 
 if TYPE_CHECKING:
     from pycontainerd.lib.api.codec import Message, Method, Service
+
+
+def as_go_says(error: ContainerdError) -> ContainerdError:
+    """The error as containerd's own client words it: what the server said, and the name of its class once."""
+    message, reason = str(error), error.reason
+    if type(error) in {Canceled, DeadlineExceeded} or message == reason or message.endswith(f": {reason}"):
+        return error
+    error.args = (f"{message}: {reason}" if message else reason,)
+    return error
 
 
 class Reply:
@@ -30,7 +40,11 @@ class Reply:
 
     def result(self) -> Any:
         """The answer; raises the server's error."""
-        return self._method.response.FromString(self._pending.result())
+        try:
+            payload = self._pending.result()
+        except ContainerdError as error:
+            raise as_go_says(error) from error.__cause__
+        return self._method.response.FromString(payload)
 
 
 class MessageStream:
@@ -46,6 +60,10 @@ class MessageStream:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the call up."""
         self._stream.close()
 
     def __iter__(self) -> MessageStream:
@@ -67,7 +85,10 @@ class MessageStream:
 
     def receive(self) -> Any:
         """The next message, None at the end; raises the server's error."""
-        payload = self._stream.receive()
+        try:
+            payload = self._stream.receive()
+        except ContainerdError as error:
+            raise as_go_says(error) from error.__cause__
         return None if payload is None else self._method.response.FromString(payload)
 
 
@@ -117,13 +138,16 @@ class Client:
         """One call, waited for; raises the server's error as the errdefs class of its code."""
         found = service.method(method)
         with trace.span("rpc", service=service.name, method=method):
-            payload = self._transport.call(
-                service.name,
-                method,
-                request.SerializeToString(),
-                self._metadata(),
-                timeout_s or self._timeout_s,
-            )
+            try:
+                payload = self._transport.call(
+                    service.name,
+                    method,
+                    request.SerializeToString(),
+                    self._metadata(),
+                    timeout_s or self._timeout_s,
+                )
+            except ContainerdError as error:
+                raise as_go_says(error) from error.__cause__
         return found.response.FromString(payload)
 
     def start(self, service: Service, method: str, request: Message) -> Reply:

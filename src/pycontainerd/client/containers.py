@@ -70,6 +70,7 @@ def create(
 
 def set_labels(client: Client, container_id: str, labels: Mapping[str, str]) -> dict[str, str]:
     """Sets (or, with an empty value, removes) single labels; all labels afterwards."""
+    get(client, container_id)  # says which namespace it isn't in
     reply: containers_v1.UpdateContainerResponse = client.call(
         containers_v1.CONTAINERS,
         "Update",
@@ -90,9 +91,7 @@ def delete(client: Client, container_id: str, *, keep_snapshot: bool = False) ->
             snapshots.remove(client, record.snapshotter or snapshots.DEFAULT, record.snapshot_key)
         except errdefs.NotFound:
             keep_snapshot = True  # removed already
-    client.call(
-        containers_v1.CONTAINERS, "Delete", containers_v1.DeleteContainerRequest(id=container_id)
-    )
+    client.call(containers_v1.CONTAINERS, "Delete", containers_v1.DeleteContainerRequest(id=container_id))
 
 
 def spec_of(record: containers_v1.Container) -> dict[str, Any]:

@@ -146,7 +146,12 @@ class Writer:
 
     def commit(self, labels: Mapping[str, str] | None = None) -> None:
         """Verifies and publishes. AlreadyExists means that somebody else did, FailedPrecondition that it is another blob."""
-        self._exchange(content_v1.WriteAction.COMMIT, offset=self.offset, labels=dict(labels or {}))
+        try:
+            self._exchange(content_v1.WriteAction.COMMIT, offset=self.offset, labels=dict(labels or {}))
+        except errdefs.AlreadyExists:
+            raise
+        except errdefs.ContainerdError as error:
+            raise type(error)(f'failed commit on ref "{self._ref}": commit failed: {error}') from error
 
     def close(self) -> None:
         """Lets the ingest go."""
@@ -163,11 +168,11 @@ def open_writer(client: Client, ref: str, *, total: int = 0, expected: str = "")
         try:
             return Writer(stream, ref, total, expected)
         except errdefs.Unavailable as error:
-            stream.__exit__()
+            stream.close()
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
         except BaseException:
-            stream.__exit__()
+            stream.close()
             raise
         time.sleep(delay_s)
         delay_s = min(delay_s * 2, 0.5)

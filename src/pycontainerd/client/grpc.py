@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from grpclib.client import Channel
 from grpclib.const import Cardinality
 from grpclib.encoding.base import CodecBase
-from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.metadata import decode_grpc_message
+from grpclib.stream import recv_message
 
 from pycontainerd.lib import errdefs, trace
 
@@ -74,19 +76,42 @@ class GrpcStream:
         self._finished = False
 
     async def _run(self, name: str, cardinality: Cardinality, metadata: dict[str, str]) -> None:
+        settled = False
         try:
             async with self._client.channel.request(
                 name, cardinality, bytes, bytes, metadata=metadata
             ) as stream:
+                await stream.send_request()
                 sender = asyncio.ensure_future(self._send_all(stream))
                 try:
                     while (message := await stream.recv_message()) is not None:
                         await self._inbox.put(message)
+                except StreamTerminatedError as error:
+                    await self._settle_reset(stream, error)
+                    settled = True
                 finally:
                     sender.cancel()
-            await self._inbox.put(None)
-        except (GRPCError, StreamTerminatedError, OSError) as error:
+            if not settled:
+                await self._inbox.put(None)
+        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
+            if not settled:
+                await self._inbox.put(translate(error))
+
+    async def _settle_reset(self, stream: Any, error: StreamTerminatedError) -> None:
+        """Go's server resets a stream that it ended before we did, right after its answer: the answer counts.
+
+        grpclib takes the reset for a failure; what came before it is still in its buffer and trailers.
+        """
+        inner = stream._stream  # noqa: SLF001 - grpclib shows it nowhere else
+        headers = dict(inner.trailers or inner.headers or ())
+        if "grpc-status" not in headers:
             await self._inbox.put(translate(error))
+            return
+        while (message := await recv_message(inner, _BytesCodec(), bytes)) is not None:
+            await self._inbox.put(message)
+        status = int(headers["grpc-status"])
+        text = decode_grpc_message(headers.get("grpc-message", ""))
+        await self._inbox.put(errdefs.from_status(status, text) if status else None)
 
     async def _send_all(self, stream: Any) -> None:
         while True:
@@ -265,7 +290,7 @@ class GrpcClient:
                 await stream.send_message(payload, end=True)
                 reply: bytes | None = await stream.recv_message()
                 await stream.recv_trailing_metadata()
-        except (GRPCError, StreamTerminatedError, OSError) as error:
+        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
             raise translate(error) from error
         if reply is None:
             raise errdefs.Internal(f"{service}.{method} answered without a message")

@@ -25,7 +25,6 @@ MAX_USER_FILE: Final = 10 << 20
 MAX_ID: Final = (1 << 32) - 2  # 2^32-1 means "leave it" to the kernel
 
 
-
 def with_image_config(spec: Spec, config: ImageConfig) -> Spec:
     """Args, env and cwd of the image; variables that the Spec has already win. The user is `with_user`'s."""
     env = spec_opts.merge_env(config.env or [spec_opts.DEFAULT_PATH], spec.get("process", {}).get("env", ()))
@@ -42,13 +41,12 @@ def with_user(spec: Spec, user: str, read_file: Callable[[str], bytes]) -> Spec:
     name, colon, group = user.partition(":")
     row = None if colon and _is_number(name) else _find(_rows(read_file, "etc/passwd", 7), name)
     if row is None and not _is_number(name):
-        raise NotFound(f"no users found: {name!r} is not in the image's /etc/passwd".replace("'", '"'))
+        raise NotFound(f'no users found: "{name}" is not in the image\'s /etc/passwd')
     uid = parse_id(row[2] if row else name)
     gid = parse_id(row[3]) if row else 0
     if colon:
         gid = _group_id(group, read_file)
-    current = {key: value for key, value in _user(spec).items() if key != "additionalGids"}
-    return spec_opts.with_process(spec, user={**current, "uid": uid, "gid": gid})
+    return spec_opts.with_process(spec, user={**_user(spec), "uid": uid, "gid": gid, "additionalGids": [gid]})
 
 
 def with_additional_gids(spec: Spec, user: str, read_file: Callable[[str], bytes]) -> Spec:
@@ -139,7 +137,9 @@ class ImageFiles:
                 raise NotFound(f"{path} of the image is not a regular file")
             data = file.read(MAX_USER_FILE + 1)
         if len(data) > MAX_USER_FILE:
-            raise InvalidArgument(f"{path} of the image is larger than {MAX_USER_FILE} bytes: invalid argument")
+            raise InvalidArgument(
+                f"{path} of the image is larger than {MAX_USER_FILE} bytes: invalid argument"
+            )
         return data
 
 
@@ -179,6 +179,13 @@ def _mount_options(options: Sequence[str]) -> tuple[int, str]:
             flags |= known[option]
         else:
             data.append(option)
-    # A writable overlay would claim the work folder that the task is about to use.
-    data = [option for option in data if not option.startswith(("workdir=", "upperdir="))]
-    return flags, ",".join(data)
+    return flags, ",".join(_read_only_overlay(data))
+
+
+def _read_only_overlay(options: Sequence[str]) -> list[str]:
+    """The upper directory as the topmost lower one: a writable overlay would claim the task's own work folder."""
+    upper = [option.removeprefix("upperdir=") for option in options if option.startswith("upperdir=")]
+    kept = [option for option in options if not option.startswith(("workdir=", "upperdir="))]
+    if not upper:
+        return kept
+    return [f"lowerdir={upper[0]}:{o.removeprefix('lowerdir=')}" if o.startswith("lowerdir=") else o for o in kept]

@@ -110,16 +110,19 @@ def manifest_for(
     client: Client, target: oci.Descriptor, matcher: platforms.Matcher
 ) -> tuple[oci.Descriptor, oci.Manifest]:
     """The best manifest that matches and is present; NotFound when there is none."""
+    missing: errdefs.NotFound | None = None
     for descriptor in manifests_for(client, target, matcher):
         try:
             data = content.read_blob(client, descriptor.digest)
-        except errdefs.NotFound:
+        except errdefs.NotFound as error:
+            error.hint = "the image was pulled without this platform: pull it again with --platform"
+            missing = missing or error
             continue
         manifest = oci.parse_manifest(data, descriptor.media_type)
         if descriptor.platform is None and not matcher.matches(config_of(client, manifest).platform):
             continue
         return descriptor, manifest
-    raise errdefs.NotFound(
+    raise missing or errdefs.NotFound(
         f"no match for platform in manifest {target.digest}: not found",
         hint="pull it for this platform with --platform, or see what it has with `image ls`",
     )

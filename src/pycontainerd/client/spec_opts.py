@@ -59,7 +59,12 @@ _QUIET: Final = ["nosuid", "noexec", "nodev"]
 MOUNTS: Final = (
     ("/proc", "proc", "proc", _QUIET),
     ("/dev", "tmpfs", "tmpfs", _TMPFS),
-    ("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    (
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    ),
     ("/dev/shm", "tmpfs", "shm", [*_QUIET, "mode=1777", "size=65536k"]),
     ("/dev/mqueue", "mqueue", "mqueue", _QUIET),
     ("/sys", "sysfs", "sysfs", [*_QUIET, "ro"]),
@@ -266,7 +271,8 @@ def with_annotations(spec: Spec, annotations: Mapping[str, str]) -> Spec:
     """Adds annotations."""
     out = copy.deepcopy(spec)
     if annotations:
-        out.setdefault("annotations", {}).update(annotations)
+        merged = {**out.get("annotations", {}), **annotations}
+        out["annotations"] = {key: merged[key] for key in sorted(merged)}
     return out
 
 
@@ -287,8 +293,10 @@ _SHAPES: Final[dict[str, tuple[str, str]]] = {
         "ociVersion",
     ),
     "process": (
-        "terminal consoleSize user args commandLine env cwd capabilities rlimits noNewPrivileges apparmorProfile "
-        "oomScoreAdj selinuxLabel",
+        (
+            "terminal consoleSize user args commandLine env cwd capabilities rlimits noNewPrivileges "
+            "apparmorProfile oomScoreAdj selinuxLabel"
+        ),
         "user cwd",
     ),
     "process.consoleSize": ("height width", "height width"),
@@ -299,8 +307,10 @@ _SHAPES: Final[dict[str, tuple[str, str]]] = {
     "mounts": ("destination type source options uidMappings gidMappings", "destination"),
     "hooks": ("prestart createRuntime createContainer startContainer poststart poststop", ""),
     "linux": (
-        "uidMappings gidMappings sysctl resources cgroupsPath namespaces devices seccomp rootfsPropagation "
-        "maskedPaths readonlyPaths mountLabel intelRdt personality",
+        (
+            "uidMappings gidMappings sysctl resources cgroupsPath namespaces devices seccomp rootfsPropagation "
+            "maskedPaths readonlyPaths mountLabel intelRdt personality"
+        ),
         "",
     ),
     "linux.uidMappings": ("containerID hostID size", "containerID hostID size"),
@@ -382,7 +392,7 @@ def parse_mount(text: str) -> dict[str, Any]:
         key, equals, value = field.partition("=")
         if not equals:
             raise InvalidArgument(
-                f"invalid mount specification: expected key=val\n{field}".replace("\n", ": ", 1),
+                "invalid mount specification: expected key=val",
                 hint="--mount type=bind,src=/host/path,dst=/container/path,options=rbind:ro",
             )
         if key in {"src", "source"}:

@@ -42,7 +42,7 @@ def unpack(client: Client, target: oci.Descriptor, snapshotter: str, matcher: pl
     """
     _, manifest = images.manifest_for(client, target, matcher)
     config = images.config_of(client, manifest)
-    layers = [layer for layer in manifest.layers]
+    layers = manifest.layers
     if len(layers) != len(config.diff_ids):
         raise errdefs.FailedPrecondition(
             f"mismatched image rootfs and manifest layers: {len(config.diff_ids)} diff ids, {len(layers)} layers"
@@ -59,7 +59,7 @@ def unpack(client: Client, target: oci.Descriptor, snapshotter: str, matcher: pl
     return parent
 
 
-def _unpack_layer(  # noqa: PLR0917 - one layer's facts
+def _unpack_layer(
     client: Client,
     snapshotter: str,
     layer: oci.Descriptor,
@@ -81,7 +81,7 @@ def _unpack_layer(  # noqa: PLR0917 - one layer's facts
         )
         if reply.applied.digest != diff_id:
             raise errdefs.FailedPrecondition(
-                f"wrong diff id calculated on extraction \"{reply.applied.digest}\" of layer {layer.digest}, "
+                f'wrong diff id calculated on extraction "{reply.applied.digest}" of layer {layer.digest}, '
                 f"the image's config says {diff_id}",
                 hint="the image is damaged or was built wrongly: pull it again, or tell its maker",
             )

@@ -40,7 +40,8 @@ def terminal_fd() -> int:
         if os.isatty(fd):
             return fd
     raise FailedPrecondition(
-        "provided file is not a console", hint="-t needs a terminal: leave it out when input or output is piped"
+        "provided file is not a console",
+        hint="-t needs a terminal: leave it out when input or output is piped",
     )
 
 
@@ -79,7 +80,7 @@ def follow(
             with contextlib.suppress(errdefs.NotFound, errdefs.FailedPrecondition):  # it ended meanwhile
                 process.resize(*terminal.size())
         fifos = stdio.fifos or cio.Fifos(cio.Streams())
-        source_fd = 0 if stdio.terminal_fd < 0 else stdio.terminal_fd
+        source_fd = max(stdio.terminal_fd, 0)
         copier = cio.Copier(client, process, fifos, signals, terminal=terminal, stdin_fd=source_fd)
         copier.run(exited)
         return tasks.exit_status(exited)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     Handler = Callable[["Call"], int]
 
 
+class HelpWanted(Exception):  # noqa: N818 - what ctr does where arguments are missing: help, and status 0
+    """Shows the command's help instead of running it."""
+
+
 class Command:
     """A leaf of the tree. `run` gets a Call and returns the exit status."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.client import image_spec, spec_opts
 from pycontainerd.ctr import host, text
+from pycontainerd.ctr.text import os_text
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound, Unimplemented
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ def require_consistent(flags: Values) -> None:
         if not name.startswith("CAP_"):
             raise InvalidArgument("capabilities must be specified with 'CAP_' prefix")
     joined_namespaces(flags)
-    if _has(flags, "cpus") and flags.real("cpus") > 0 and (flags.number("cpu-quota") > 0 or flags.number("cpu-period")):
+    if (
+        _has(flags, "cpus")
+        and flags.real("cpus") > 0
+        and (flags.number("cpu-quota") > 0 or flags.number("cpu-period"))
+    ):
         raise InvalidArgument("cpus and quota/period should be used separately")
     if flags.texts("uidmap") if _has(flags, "uidmap") else False:
         id_mappings(flags)
@@ -77,8 +82,11 @@ def from_file(path: str) -> Spec:
     """--config: the whole document."""
     import json
 
-    with open(path, "rb") as file:
-        data = file.read(spec_file_limit := 16 << 20)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(spec_file_limit := 16 << 20)
+    except OSError as error:
+        raise InvalidArgument(f"cannot load spec config file: {os_text(error)}") from error
     if len(data) == spec_file_limit:
         raise InvalidArgument(f"{path} is larger than {spec_file_limit} bytes")
     try:
@@ -118,7 +126,8 @@ def build(
         spec = spec_opts.with_namespace(spec, kind, path)
     if flags.texts("gpus"):
         _require_gpus()
-    return _with_limits(spec, flags)
+    # ctr hands a container's labels to the runtime, too.
+    return spec_opts.with_annotations(_with_limits(spec, flags), text.labels_from(flags.texts("label")))
 
 
 def _with_image(spec: Spec, image: ImageConfig, read_file: Callable[[str], bytes]) -> Spec:
@@ -152,9 +161,7 @@ def _with_privileges(spec: Spec, flags: Values) -> Spec:
         spec = spec_opts.with_linux(spec, maskedPaths=[], readonlyPaths=[])
         spec = spec_opts.with_writable(spec_opts.with_writable(spec, "sysfs"), "cgroup")
         spec = spec_opts.with_all_devices_allowed(spec)
-        spec = spec_opts.with_linux(
-            spec, devices=[*spec["linux"].get("devices", ()), *host.host_devices()]
-        )
+        spec = spec_opts.with_linux(spec, devices=[*spec["linux"].get("devices", ()), *host.host_devices()])
     return spec
 
 
@@ -164,7 +171,9 @@ def _with_network(spec: Spec, flags: Values) -> Spec:
     if not flags.on("net-host"):
         return spec
     spec = spec_opts.without_namespace(spec, "network")
-    binds = [spec_opts.mount(path, "bind", path, ["rbind", "ro"]) for path in ("/etc/hosts", "/etc/resolv.conf")]
+    binds = [
+        spec_opts.mount(path, "bind", path, ["rbind", "ro"]) for path in ("/etc/hosts", "/etc/resolv.conf")
+    ]
     return spec_opts.with_env(spec_opts.with_mounts(spec, binds), [f"HOSTNAME={os.uname().nodename}"])
 
 
@@ -196,14 +205,8 @@ def _seccomp(spec: Spec, path: str) -> Any:
 
 def _with_default_apparmor(spec: Spec, name: str) -> Spec:
     """A loaded profile is used; loading one needs apparmor_parser and containerd's template."""
-    try:
-        with open("/sys/kernel/security/apparmor/profiles", encoding="utf-8") as file:
-            loaded = {line.partition(" ")[0] for line in file}
-    except OSError as error:
-        raise NotFound(
-            f"AppArmor profile {name} can't be loaded: this kernel has no AppArmor: not found",
-            hint="leave --apparmor-default-profile out",
-        ) from error
+    with open("/sys/kernel/security/apparmor/profiles", encoding="utf-8") as file:
+        loaded = {line.partition(" ")[0] for line in file}
     if name not in loaded:
         raise Unimplemented(
             f"AppArmor profile {name} is not loaded, and loading one is not implemented",
@@ -262,6 +265,10 @@ def _with_cpu(spec: Spec, flags: Values) -> Spec:
 def _open_files(entry: str) -> dict[str, Any]:
     soft, colon, hard = entry.partition(":")
     try:
-        return {"type": "RLIMIT_NOFILE", "hard": image_spec.parse_id(hard if colon else soft), "soft": image_spec.parse_id(soft)}
+        return {
+            "type": "RLIMIT_NOFILE",
+            "hard": image_spec.parse_id(hard if colon else soft),
+            "soft": image_spec.parse_id(soft),
+        }
     except InvalidArgument as error:
         raise InvalidArgument(f'invalid --rlimit-nofile "{entry}": want soft:hard') from error

@@ -150,10 +150,8 @@ def parse_int(text: str, *, signed: bool = True) -> int:
         or "__" in digits
     ):
         raise ValueError(text)
-    if digits.isdigit() and digits[0] == "0" and len(digits) > 1:
-        number = int(digits, 8)
-    else:
-        number = int(digits, 0)
+    is_old_octal = digits.isdigit() and digits[0] == "0"
+    number = int(digits, 8 if is_old_octal else 0)
     number = -number if text[0] == "-" else number
     low, high = (-(1 << 63), 1 << 63) if signed else (0, 1 << 64)
     if not low <= number < high:

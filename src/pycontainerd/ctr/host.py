@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
+from pycontainerd.ctr.text import os_text
 from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def device(path: str, container_path: str = "") -> dict[str, Any]:
         "type": kind,
         "major": os.major(found.st_rdev),
         "minor": os.minor(found.st_rdev),
-        "fileMode": stat.S_IMODE(found.st_mode) | (stat.S_IFMT(found.st_mode) & 0),
+        "fileMode": stat.S_IMODE(found.st_mode),
         "uid": found.st_uid,
         "gid": found.st_gid,
     }
@@ -48,7 +49,11 @@ def device(path: str, container_path: str = "") -> dict[str, Any]:
 
 def devices(path: str) -> list[dict[str, Any]]:
     """The device at `path`, or every device in that folder and below."""
-    if not stat.S_ISDIR(os.stat(path).st_mode):
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise InvalidArgument(f"error stating device path: {os_text(error, 'stat')}") from error
+    if not stat.S_ISDIR(mode):
         return [device(path)]
     return [device(found) for found in _walk(path)]
 

@@ -13,8 +13,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pycontainerd.ctr import tree
-from pycontainerd.ctr.command import Call, Command
+from pycontainerd.ctr.command import Call, Command, HelpWanted
 from pycontainerd.ctr.flags import UsageError, Values, parse
+from pycontainerd.ctr.text import os_text
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import ContainerdError
 
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
-        return _report(_os_text(error), "")
+        return _report(os_text(error), "")
     except KeyboardInterrupt:
         return 130
 
@@ -125,8 +126,12 @@ def _run_command(
         plural = "s" if len(missing) > 1 else ""
         raise UsageError(f'Required flag{plural} "{quoted}" not set')
     call = Call(root, group, values, arguments)
-    with trace.span("command", title=title):
-        return command.run(call)
+    try:
+        with trace.span("command", title=title):
+            return command.run(call)
+    except HelpWanted:
+        _command_help(title, command)
+        return 0
 
 
 def _parse_or_explain(
@@ -223,11 +228,3 @@ def _report(error: object, hint: str) -> int:
     if hint and sys.stderr.isatty():
         sys.stderr.write(f"  try: {hint}\n")
     return 1
-
-
-def _os_text(error: OSError) -> str:
-    """An OSError in Go's words: `open /x: no such file or directory`."""
-    if error.strerror is None:
-        return str(error)
-    text = error.strerror[:1].lower() + error.strerror[1:]
-    return f"open {os.fsdecode(error.filename)}: {text}" if error.filename else text

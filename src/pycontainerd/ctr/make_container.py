@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from pycontainerd.lib.oci.image import ImageConfig
 
 # What containerd and its other clients read from labels as orders: never taken from an image (CVE-2026-53488).
-_RESERVED = ("containerd.io/", "io.containerd.", "io.cri-containerd", "com.docker.", "org.systemd.", "run.oci.", "io.podman.")
+_RESERVED = (
+    "containerd.io/",
+    "io.containerd.",
+    "io.cri-containerd",
+    "com.docker.",
+    "org.systemd.",
+    "run.oci.",
+    "io.podman.",
+)
 
 
 def make(call: Call, client: Client) -> tuple[containers_v1.Container, Spec]:
@@ -52,10 +60,13 @@ def make(call: Call, client: Client) -> tuple[containers_v1.Container, Spec]:
 def _from_folder(
     call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]
 ) -> tuple[containers_v1.Container, Spec]:
-    with open_folder(folder) as files:
-        spec = container_spec.build(
-            call.flags, client.namespace, container_id, args, image=None, read_file=files.read, rootfs=folder
-        )
+    def read_file(path: str) -> bytes:
+        with open_folder(folder) as files:
+            return files.read(path)
+
+    spec = container_spec.build(
+        call.flags, client.namespace, container_id, args, image=None, read_file=read_file, rootfs=folder
+    )
     labels = text.labels_from(call.flags.texts("label"))
     return _record(call, client, container_id, spec, labels=labels), spec
 
@@ -83,9 +94,7 @@ def _from_image(
         spec = container_spec.build(
             flags, client.namespace, container_id, args, image=config, read_file=files.read
         )
-        record = _record(
-            call, client, container_id, spec, labels=labels, image=ref, snapshotter=snapshotter
-        )
+        record = _record(call, client, container_id, spec, labels=labels, image=ref, snapshotter=snapshotter)
     return record, spec
 
 
@@ -154,7 +163,9 @@ def runtime_options(call: Call, runtime: str) -> Message | None:
         from pycontainerd.lib.api.light import runc_v1
 
         if flags.on("runc-systemd-cgroup") and not (flags.flag("cgroup") and flags.text("cgroup")):
-            raise InvalidArgument("option --runc-systemd-cgroup requires --cgroup to be set")
+            raise InvalidArgument(
+                'option --runc-systemd-cgroup requires --cgroup to be set, e.g. "machine.slice:foo:deadbeef"'
+            )
         return runc_v1.Options(
             binary_name=flags.text("runc-binary"),
             root=flags.text("runc-root"),

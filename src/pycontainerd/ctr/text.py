@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,11 @@ def warn(message: str, **fields: object) -> None:
     _log("warning", message, fields)
 
 
+def inform(message: str, **fields: object) -> None:
+    """One logrus info line on stderr."""
+    _log("info", message, fields)
+
+
 def complain(message: str, **fields: object) -> None:
     """One logrus error line on stderr."""
     _log("error", message, fields)
@@ -43,3 +49,11 @@ def _log(level: str, message: str, fields: dict[str, object]) -> None:
     head = f'time="{log.format_time(nanos=False)}" level={level} msg={log.quote(message)}'
     sys.stdout.flush()
     sys.stderr.write(head + "".join(f" {key}={log.quote(fields[key])}" for key in sorted(fields)) + "\n")
+
+
+def os_text(error: OSError, verb: str = "open") -> str:
+    """An OSError in Go's words: `open /x: no such file or directory`."""
+    if error.strerror is None:
+        return str(error)
+    text = error.strerror[:1].lower() + error.strerror[1:]
+    return f"{verb} {os.fsdecode(error.filename)}: {text}" if error.filename is not None else text

@@ -18,6 +18,7 @@ from pycontainerd.daemon.core.events import Exchange
 from pycontainerd.daemon.core.plugins import Platform, PluginInfo
 from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
+from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
 from pycontainerd.daemon.plugins.metadata_sqlite.containers import SqliteContainerStore
 from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
@@ -26,13 +27,16 @@ from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
+from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
-from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter
+from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
 from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
 from pycontainerd.daemon.services import wire
 from pycontainerd.daemon.services.containers import ContainersService
 from pycontainerd.daemon.services.content import ContentService
+from pycontainerd.daemon.services.diff import DiffService
 from pycontainerd.daemon.services.events import EventsService, ForwardingService
 from pycontainerd.daemon.services.health import HealthService
 from pycontainerd.daemon.services.images import ImagesService
@@ -45,6 +49,7 @@ from pycontainerd.daemon.services.version import VersionService
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
+    diff_v1,
     events,
     events_ttrpc_v1,
     events_v1,
@@ -57,7 +62,7 @@ from pycontainerd.lib.api.full import (
     tasks_v1,
     version_v1,
 )
-from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, to_status
+from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, InvalidArgument, to_status
 from pycontainerd.version import REVISION, VERSION
 
 if TYPE_CHECKING:
@@ -66,7 +71,6 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.config import Config
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.gc import Node
-    from pycontainerd.daemon.core.tasks import Exit
     from pycontainerd.lib.api.codec import Service
     from pycontainerd.lib.log import Logger
 
@@ -169,6 +173,7 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+DIFFER: Final = "io.containerd.differ.v1.walking"
 
 
 def _content(context: Context) -> LocalContentStore:
@@ -270,25 +275,26 @@ def _server_uuid(context: Context) -> str:
     return str(uuid.UUID(files.read_limited(path, 64).decode()))
 
 
+def _starter(context: Context, wanted: str) -> ShimStarter:
+    """By exec, or from the forkserver, which itself falls back to exec."""
+    if wanted == "exec":
+        return ExecStarter(context.pools)
+    if wanted not in ("auto", "forkserver"):
+        raise InvalidArgument(f"starter must be auto, forkserver or exec: {wanted!r}")
+    return ForkserverStarter(context.pools, context.log)
+
+
 def _tasks(context: Context) -> ShimManager:
     config = context.config
     exchange: Exchange = context.get(EVENTS)
     options = context.settings(settings.SHIM_MANAGER)
 
-    def report_exit(namespace: str, id: str, end: Exit) -> None:
-        exited_at = wire.timestamp(end.exited_nanos)
-        exit = events.TaskExit(
-            container_id=id, id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
-        )
-        exchange.publish(namespace, "/tasks/exit", wire.event(exit))
-        delete = events.TaskDelete(
-            container_id=id, pid=end.pid, exit_status=end.status, exited_at=exited_at
-        )
-        exchange.publish(namespace, "/tasks/delete", wire.event(delete))
-
+    state = f"{config.state}/{TASKS}"
+    exits = ExitReports(state, exchange.publish)
+    exchange.add_gate(exits.admit)
     return ShimManager(
         Settings(
-            state=f"{config.state}/{TASKS}",
+            state=state,
             root=context.root(TASKS),
             address=config.grpc.address,
             ttrpc_address=config.ttrpc_address,
@@ -300,11 +306,11 @@ def _tasks(context: Context) -> ShimManager:
             cleanup_timeout_s=config.timeouts_s["io.containerd.timeout.shim.cleanup"],
             shutdown_timeout_s=config.timeouts_s["io.containerd.timeout.shim.shutdown"],
         ),
-        ExecStarter(context.pools),
+        _starter(context, options["starter"]),
         context.get(CONTAINER_STORE),
         context.pools,
         context.log,
-        report_exit,
+        exits,
     )
 
 
@@ -329,6 +335,12 @@ PLUGINS: Final = (
         NAMESPACE_STORE, lambda c: SqliteNamespaceStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
     ),
     Registration(TASKS, _tasks, ("io.containerd.metadata.v1", "io.containerd.event.v1"), has_platform=True),
+    Registration(
+        DIFFER,
+        lambda c: WalkingDiffer(c.get(NAMESPACED_CONTENT)),
+        ("io.containerd.metadata.v1",),
+        has_platform=True,
+    ),
     Registration("io.containerd.grpc.v1.introspection", _introspection),
     Registration(
         "io.containerd.grpc.v1.containers",
@@ -341,6 +353,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.content",
         lambda c: (content_v1.CONTENT, ContentService(c.get(NAMESPACED_CONTENT), c.pools, c.get(EVENTS))),
     ),
+    Registration("io.containerd.grpc.v1.diff", lambda c: (diff_v1.DIFF, DiffService(c.get(DIFFER), c.pools))),
     Registration("io.containerd.grpc.v1.events", lambda c: (events_v1.EVENTS, EventsService(c.get(EVENTS)))),
     Registration(
         "io.containerd.ttrpc.v1.events",

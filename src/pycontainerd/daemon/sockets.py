@@ -64,6 +64,12 @@ def listen_unix(address: str, config: SocketConfig) -> socket.socket:
     return listener
 
 
+def remove_unix(address: str) -> None:
+    """Unlinks a socket's file, so that nobody connects to a daemon that has left."""
+    with suppress(FileNotFoundError):
+        os.unlink(socket_path(address))
+
+
 def _remove_stale(path: str) -> None:
     """Unlinks a socket nobody answers on; AlreadyExists when somebody does, InvalidArgument for another file."""
     try:

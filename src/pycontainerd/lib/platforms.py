@@ -137,6 +137,11 @@ class Matcher:
         # None: everything matches, in the order of the index.
         self._wanted = None if wanted is None else [normalize(platform) for platform in wanted]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everything matches."""
+        return self._wanted is None
+
     def rank(self, platform: Platform) -> int | None:
         """The place of the first wanted platform that equals this one."""
         if self._wanted is None:

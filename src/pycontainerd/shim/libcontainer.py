@@ -86,7 +86,7 @@ class Libcontainer:
         console_socket: str,
     ) -> int:
         """Runs another process from its JSON description."""
-        from pycontainerd.runtime.libcontainer.exec import ExecOptions
+        from pycontainerd.runtime.libcontainer.options import ExecOptions
 
         def work(log: Logger) -> int:
             options = ExecOptions(

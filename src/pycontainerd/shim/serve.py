@@ -110,7 +110,6 @@ class _Shim:
         self._reaper.reap()  # a SIGCHLD from before the handler was there
         self.loop.run()
         self._server.close()
-        _unlink(self._path)
 
     def _on_exit(self, exited: Exit) -> None:
         self._service.on_exit(exited)
@@ -128,6 +127,8 @@ class _Shim:
         spawn(self._leave())
 
     async def _leave(self) -> None:
+        # The name goes first: a shim started for the same id while events still wait must not find this one.
+        _unlink(self._path)
         # After the answer to Shutdown has been written and the last events have been sent.
         await self.loop.sleep(0)
         await self._publisher.drained(_EVENTS_TIMEOUT_S)

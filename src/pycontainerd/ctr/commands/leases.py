@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.command import Command, HelpWanted
 from pycontainerd.ctr.flags import BOOL, DURATION, STRING, Flag
-from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +61,7 @@ def _delete(call: Call) -> int:
     from pycontainerd.ctr import session
 
     if not call.arguments:
-        raise InvalidArgument("lease id must be provided")
+        raise HelpWanted
     with session.connect(call) as client:
         for place, lease_id in enumerate(call.arguments):
             last = place == len(call.arguments) - 1

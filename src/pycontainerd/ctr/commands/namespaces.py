@@ -89,7 +89,7 @@ def _remove(call: Call) -> int:
                 failure = failure or None  # gone is what was wanted
             except ContainerdError as error:
                 text.complain(f"unable to delete {name}", error=error)
-                failure = failure or error
+                failure = failure or type(error)(f"unable to delete {name}: {error}", hint=error.hint)
                 continue
             display.write(f"{name}\n")
     if failure is not None:

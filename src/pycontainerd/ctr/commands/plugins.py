@@ -13,10 +13,25 @@ if TYPE_CHECKING:
 
     from pycontainerd.ctr.command import Call
 
-_CODES = (
-    "OK Canceled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists PermissionDenied ResourceExhausted "
-    "FailedPrecondition Aborted OutOfRange Unimplemented Internal Unavailable DataLoss Unauthenticated"
-).split()
+_CODES = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+]
 
 
 def _list(call: Call) -> int:
@@ -31,7 +46,9 @@ def _list(call: Call) -> int:
         display.write("".join(f"{plugin.id}\n" for plugin in reply.plugins))
         return 0
     if call.flags.on("detailed"):
-        display.write(display.tabulate("".join(_details(plugin) for plugin in reply.plugins), display.WIDE))
+        display.write(
+            display.tabulate("\t\t\t\n".join(_details(plugin) for plugin in reply.plugins), display.WIDE)
+        )
         return 0
     display.print_rows([_row(plugin) for plugin in reply.plugins], call.flags.text("format"), _table)
     return 0
@@ -45,9 +62,8 @@ def _platforms(plugin: Any) -> str:
 
 def _row(plugin: Any) -> dict[str, Any]:
     message = plugin.init_err.message if plugin.HasField("init_err") else None
-    if message is None:
-        status = "ok"
-    else:
+    status = "ok"
+    if message is not None:
         status = "skip" if message.endswith("skip plugin") else "error"
     return {"type": plugin.type, "id": plugin.id, "platforms": _platforms(plugin), "status": status}
 
@@ -69,9 +85,11 @@ def _details(plugin: Any) -> str:
     if plugin.capabilities:
         lines.append(f"Capabilities:\t {','.join(plugin.capabilities)}")
     if plugin.HasField("init_err"):
-        code = _CODES[plugin.init_err.code] if plugin.init_err.code < len(_CODES) else str(plugin.init_err.code)
+        code = (
+            _CODES[plugin.init_err.code] if plugin.init_err.code < len(_CODES) else str(plugin.init_err.code)
+        )
         lines += ["Error:\t", f"\t Code:\t {code}", f"\t Message:\t {plugin.init_err.message}"]
-    return "\n".join([*lines, "\t\t\t", ""])
+    return "\n".join([*lines, ""])
 
 
 COMMANDS = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pycontainerd.client.tasks import Process
     from pycontainerd.ctr.attachment import Stdio
     from pycontainerd.ctr.command import Call
-    from pycontainerd.lib.api.light import containers_v1
+    from pycontainerd.lib.api.light import containers_v1, types
 
 
 def _run(call: Call) -> int:
@@ -81,13 +81,21 @@ def _run_task(call: Call, client: Client, record: containers_v1.Container, *, te
             return attachment.follow(client, process, stdio).code
         finally:
             if not keep:
-                _end(call, client, record, process)
+                _leave_network(call, client, record, process)
+                end_task(client, process)
     finally:
         stdio.close(keep=keep)
 
 
+def _leave_network(call: Call, client: Client, record: containers_v1.Container, process: Process) -> None:
+    if call.flags.on("cni"):
+        from pycontainerd.ctr import cni
+
+        cni.detach(client.namespace, record.id, process.pid)
+
+
 def create_task(
-    call: Call, client: Client, record: containers_v1.Container, rootfs: list[object], stdio: Stdio
+    call: Call, client: Client, record: containers_v1.Container, rootfs: list[types.Mount], stdio: Stdio
 ) -> Process:
     """The task of a container, created and not started, with --no-pivot merged into the container's own options."""
     from pycontainerd.client import tasks
@@ -103,17 +111,13 @@ def create_task(
             systemd_cgroup=own.systemd_cgroup,
         )
     with trace.span("create task"):
-        return tasks.create(client, record.id, rootfs, stdio.streams, options)  # type: ignore[arg-type]
+        return tasks.create(client, record.id, rootfs, stdio.streams, options)
 
 
-def _end(call: Call, client: Client, record: containers_v1.Container, process: Process) -> None:
+def end_task(client: Client, process: Process) -> None:
     """Deletes the task, whatever happened to it: one that still runs is killed first."""
     import signal
 
-    if call.flags.on("cni"):
-        from pycontainerd.ctr import cni
-
-        cni.detach(client.namespace, record.id, process.pid)
     try:
         process.delete()
     except errdefs.NotFound:

@@ -98,6 +98,16 @@ class Exchange:
         self._log = log
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._gates: list[Callable[[Envelope], bool]] = []
+        self._listened = asyncio.Event()
+
+    def add_gate(self, admits: Callable[[Envelope], bool]) -> None:
+        """Asked about every event before it goes out; False drops it. Added while the daemon starts."""
+        self._gates.append(admits)
+
+    async def first_listener(self) -> None:
+        """Returns once somebody has subscribed."""
+        await self._listened.wait()
 
     @property
     def subscriber_count(self) -> int:
@@ -136,6 +146,7 @@ class Exchange:
         subscription = Subscription(self, matches)
         with self._lock:
             self._subscriptions = (*self._subscriptions, subscription)
+        self._listened.set()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -144,6 +155,9 @@ class Exchange:
             self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)
 
     def _distribute(self, envelope: Envelope, message: str) -> None:
+        if not all(admits(envelope) for admits in self._gates):
+            self._log("event dropped as reported before", ns=envelope.namespace, topic=envelope.topic)
+            return
         # Copy-on-write tuple: distribution holds no lock while filters run.
         field_value = self._adaptor(envelope)
         for subscription in self._subscriptions:

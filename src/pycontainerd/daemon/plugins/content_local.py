@@ -48,7 +48,7 @@ class LocalContentStore:
         self._root = root
         self._locks: dict[str, int] = {}
         self._locks_changed = threading.Condition()
-        files.make_dir(root, 0o711)
+        files.make_dir(root, 0o755)
         files.make_dir(f"{root}/ingest", 0o755)
         files.make_dir(f"{root}/blobs/sha256", 0o755)
         os.chmod(f"{root}/blobs", 0o755)

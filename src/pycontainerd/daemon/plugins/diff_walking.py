@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core.images import Descriptor
@@ -64,7 +64,7 @@ class WalkingDiffer:
     ) -> Descriptor:
         """Unpacks a layer onto the mounts. `payloads` are for stream processors, of which there are none."""
         if descriptor.media_type not in APPLICABLE:
-            raise errdefs.Unimplemented(
+            raise errdefs.Unknown(
                 f"failed to get stream processor for {descriptor.media_type}: no processor for media-type"
             )
         with ExitStack() as stack, trace.span("diff.apply", digest=descriptor.digest):
@@ -101,10 +101,8 @@ class WalkingDiffer:
             all_labels = dict(labels)
             if COMPRESSION[media_type]:
                 all_labels["containerd.io/uncompressed"] = str(answer["diff_id"])
-            try:
+            with suppress(errdefs.AlreadyExists):  # the same change made the same layer before
                 writer.commit(size, digest, all_labels)
-            except errdefs.AlreadyExists:
-                pass  # the same change made the same layer before
         return Descriptor(media_type, digest, size)
 
 

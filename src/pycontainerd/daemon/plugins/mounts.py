@@ -21,7 +21,10 @@ _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 
 def mount(source: str, target: str, fs_type: str, flags: int, data: str) -> None:
     """mount(2); OSError."""
-    if _libc.mount(os.fsencode(source), os.fsencode(target), os.fsencode(fs_type), flags, os.fsencode(data)) != 0:
+    if (
+        _libc.mount(os.fsencode(source), os.fsencode(target), os.fsencode(fs_type), flags, os.fsencode(data))
+        != 0
+    ):
         raise OSError(ctypes.get_errno(), f"mount: {os.strerror(ctypes.get_errno())}", target)
 
 

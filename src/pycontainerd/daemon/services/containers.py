@@ -83,7 +83,7 @@ class ContainersService:
 def to_wire(container: Container) -> containers_v1.Container:
     """A core record as a message."""
     extensions = {k: wkt.Any(type_url=v.type_url, value=v.value) for k, v in container.extensions.items()}
-    message = containers_v1.Container(
+    return containers_v1.Container(
         id=container.id,
         labels=dict(container.labels),
         image=container.image,
@@ -98,7 +98,6 @@ def to_wire(container: Container) -> containers_v1.Container:
         extensions=extensions,
         sandbox=container.sandbox,
     )
-    return message
 
 
 def from_wire(message: containers_v1.Container) -> Container:

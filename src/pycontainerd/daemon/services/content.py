@@ -6,7 +6,7 @@ Spec: containerd.services.content.v1 (the comments of its .proto give the Write 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core.content import ContentStore, Info, Status, Writer
@@ -150,6 +150,7 @@ class _WriteSession:
     writer: Writer
     total_bytes: int
     expected: str
+    answered: dict[str, Any] = field(default_factory=dict)
 
     def handle(self, request: content_v1.WriteContentRequest) -> content_v1.WriteContentResponse:
         status = self.writer.status()
@@ -158,7 +159,9 @@ class _WriteSession:
             self._end_if_exists(request.expected)
         if request.total > 0:
             self.total_bytes = request.total
-        response: dict[str, Any] = {"action": request.action, "offset": status.offset_bytes}
+        # As in containerd, what a STAT has answered stays in the answers that follow.
+        response = self.answered
+        response |= {"action": request.action, "offset": status.offset_bytes}
         if request.action == content_v1.WriteAction.STAT:
             response |= {
                 "started_at": wire.timestamp(status.started_nanos),

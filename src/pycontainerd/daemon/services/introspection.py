@@ -41,7 +41,7 @@ class IntrospectionService:
 
 
 def _to_wire(plugin: PluginInfo) -> introspection_v1.Plugin:
-    message = introspection_v1.Plugin(
+    return introspection_v1.Plugin(
         type=plugin.type,
         id=plugin.id,
         requires=list(plugin.requires),
@@ -52,4 +52,3 @@ def _to_wire(plugin: PluginInfo) -> introspection_v1.Plugin:
         exports=dict(plugin.exports),
         init_err=None if plugin.error is None else rpc.Status(code=plugin.error[0], message=plugin.error[1]),
     )
-    return message

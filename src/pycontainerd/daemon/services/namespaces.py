@@ -54,7 +54,7 @@ class NamespacesService:
         await self._pools.run("metadata", self._store.update, namespace, wire.mask_paths(request))
         message = events.NamespaceUpdate(name=namespace.name, labels=dict(namespace.labels))
         self._publish(_publisher(call), "/namespaces/update", message)
-        return namespaces_v1.UpdateNamespaceResponse()
+        return namespaces_v1.UpdateNamespaceResponse(namespace=namespaces_v1.Namespace())
 
     async def delete(self, call: Call, request: namespaces_v1.DeleteNamespaceRequest) -> wkt.Empty:
         del call

@@ -141,7 +141,9 @@ class TasksService:
 
     async def list_pids(self, call: Call, request: tasks_v1.ListPidsRequest) -> tasks_v1.ListPidsResponse:
         task = await self._task(call, request.container_id)
-        processes = [task_types.ProcessInfo(pid=pid, info=wire.any_of(info)) for pid, info in await task.pids()]
+        processes = [
+            task_types.ProcessInfo(pid=pid, info=wire.any_of(info)) for pid, info in await task.pids()
+        ]
         return tasks_v1.ListPidsResponse(processes=processes)
 
     async def checkpoint(

@@ -17,7 +17,17 @@ DEFAULT_RULES: tuple[dict[str, Any], ...] = (
     {"allow": True, "type": "b", "access": "m"},
     *(
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"}
-        for major, minor in ((1, 3), (1, 8), (1, 7), (5, 0), (1, 5), (1, 9), (136, WILDCARD), (5, 2), (10, 200))
+        for major, minor in (
+            (1, 3),
+            (1, 8),
+            (1, 7),
+            (5, 0),
+            (1, 5),
+            (1, 9),
+            (136, WILDCARD),
+            (5, 2),
+            (10, 200),
+        )
     ),
 )
 

@@ -58,7 +58,24 @@ class LegacyManager:
                     raise
 
     def open_fd(self) -> int:
-        return -1
+        if not self.paths.get("") or self.rootless:
+            return -1
+        return os.open(self.paths[""], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def open_entries(self) -> list[int]:
+        entries: list[int] = []
+        for name, folder in self.paths.items():
+            if name == "" and not self.rootless:
+                continue  # by clone3
+            try:
+                # `tasks`, not cgroup.procs: for a thread that moves itself the kernel skips the lock against fork.
+                entries.append(
+                    os.open(f"{folder}/{'tasks' if name else 'cgroup.procs'}", os.O_WRONLY | os.O_CLOEXEC)
+                )
+            except (PermissionError, FileNotFoundError):
+                if not self.rootless:
+                    raise
+        return entries
 
     def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
         from pycontainerd.lib.cgroups.v1_resources import write_resources

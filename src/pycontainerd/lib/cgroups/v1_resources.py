@@ -100,8 +100,9 @@ def write_resources(paths: dict[str, str], resources: dict[str, Any]) -> None:
         if folder is None:
             raise InvalidArgument(f"cgroup controller {controller} is not available: {name} can't be set")
         if name == "blkio.weight" and not os.path.exists(f"{folder}/{name}"):
-            name = "blkio.bfq.weight"
-        _write_value(folder, name, value)
+            _write_value(folder, "blkio.bfq.weight", value)
+        else:
+            _write_value(folder, name, value)
     memory = resources.get("memory", {})
     if memory:
         if "memory" not in paths:
@@ -137,7 +138,9 @@ def _write_memory(folder: str, memory: dict[str, Any]) -> None:
         _write_value(folder, "memory.oom_control", "1")
     if "swappiness" in memory:
         if memory["swappiness"] > 100:
-            raise InvalidArgument(f"invalid memory swappiness value: {memory['swappiness']} (valid range is 0-100)")
+            raise InvalidArgument(
+                f"invalid memory swappiness value: {memory['swappiness']} (valid range is 0-100)"
+            )
         _write_value(folder, "memory.swappiness", str(memory["swappiness"]))
 
 

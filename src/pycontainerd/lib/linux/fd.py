@@ -5,6 +5,7 @@ Man:     close_range(2), unix(7)
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 from pycontainerd.lib.linux.constants import number
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     import socket
     from types import TracebackType
-
-import ctypes
 
 CLOSE_RANGE_CLOEXEC = 4
 FD_MAX = 0xFFFFFFFF

@@ -40,19 +40,20 @@ def check(result: int, func: Any, args: tuple[Any, ...]) -> int:
 
 def prototype(name: str, *argtypes: Any, restype: Any = ctypes.c_int) -> Any:
     """A libc function with its types; declare each once, at import."""
-    func = libc[name]
+    func: Any = libc[name]
     func.argtypes, func.restype, func.errcheck = argtypes, restype, check
     return func
 
 
 def syscall(number: int, name: str, *argtypes: Any) -> Callable[..., int]:
     """A system call without a libc wrapper: one function object each, so argtypes are never shared."""
-    func = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *argtypes, use_errno=True)(("syscall", libc))
-    func.errcheck = check  # type: ignore[assignment]
-    func.__name__ = name  # type: ignore[attr-defined]
+    func: Any = libc["syscall"]  # indexing makes a new function object each time
+    func.argtypes, func.restype, func.errcheck = (ctypes.c_long, *argtypes), ctypes.c_long, check
+    func.__name__ = name
 
     def call(*args: Any) -> int:
-        return func(number, *args)  # type: ignore[no-any-return]
+        result: int = func(number, *args)
+        return result
 
     return call
 

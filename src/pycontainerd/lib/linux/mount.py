@@ -175,4 +175,3 @@ def mount_setattr(
     attr = MountAttr(attr_set, attr_clr, propagation, userns_fd)
     flags = (0 if path else AT_EMPTY_PATH) | (AT_RECURSIVE if recursive else 0)
     _mount_setattr(dirfd, fs_bytes(path), flags, attr, ctypes.sizeof(attr))
-

@@ -8,17 +8,18 @@ Man:     clone(2), pidfd_open(2), proc_pid_stat(5)
 
 from __future__ import annotations
 
-import _signal as signal
 import ctypes
 import gc
 import os
 
 from pycontainerd.lib.linux.constants import number
-from pycontainerd.lib.linux.libc import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
+else:
+    import _signal as signal  # the signal module costs 3 ms: it makes enums
 
 CLONE_PARENT = 0x8000
 CLONE_CLEAR_SIGHAND = 0x100000000
@@ -49,9 +50,9 @@ class CloneArgs(ctypes.Structure):
 
 
 # PyDLL keeps the GIL across the call: in the child there is no other thread that could ever hand it back.
-_clone3 = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.POINTER(CloneArgs), ctypes.c_size_t)(
-    ("syscall", ctypes.PyDLL(None, use_errno=True))
-)
+_clone3 = ctypes.PyDLL(None, use_errno=True)["syscall"]
+_clone3.restype = ctypes.c_long
+_clone3.argtypes = (ctypes.c_long, ctypes.POINTER(CloneArgs), ctypes.c_size_t)
 _CLONE3 = number("clone3")
 _ALL_SIGNALS = frozenset(range(1, 65)) - {32, 33}  # glibc keeps those two for itself
 
@@ -74,26 +75,15 @@ def clone3(child: Callable[[], None], *, flags: int = 0, parent: bool = False, c
     # Before clone3: a signal that comes while the child still has our handlers would run them there.
     old_mask = signal.pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS)
     try:
-        ctypes.set_errno(0)
         pid = _clone3(_CLONE3, args, ctypes.sizeof(args))
         if pid == 0:
             _run_child(child)
         if pid < 0:
-            _raise_clone_error()
+            code = ctypes.get_errno()
+            raise OSError(code, f"clone3: {os.strerror(code)}")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
     return int(pid)
-
-
-def _raise_clone_error() -> None:
-    number_ = ctypes.get_errno() or _libc_errno()
-    raise OSError(number_, f"clone3: {os.strerror(number_)}")
-
-
-def _libc_errno() -> int:
-    location = ctypes.PyDLL(None)["__errno_location"]
-    location.restype = ctypes.POINTER(ctypes.c_int)
-    return int(location().contents.value)
 
 
 def _run_child(child: Callable[[], None]) -> None:
@@ -101,7 +91,7 @@ def _run_child(child: Callable[[], None]) -> None:
         gc.disable()  # a finaliser must not run twice
         signal.set_wakeup_fd(-1)
         child()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - nothing may run on in a copied process
         text = f"child process: {type(error).__name__}: {error}\n"
         os.write(2, text.encode("utf-8", "replace"))
     finally:
@@ -131,6 +121,3 @@ def stat(pid: int) -> tuple[str, int]:
 def exit_code(status: int) -> int:
     """A wait status as a shell's: 128 + signal when killed."""
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
-
-
-__all__ = ["CloneArgs", "check", "clone3", "exit_code", "start_time", "stat"]

@@ -62,6 +62,4 @@ def private_proc() -> int:
 
 def open_beneath(proc_fd: int, path: str, flags: int) -> int:
     """A file of that procfs and of nothing mounted over it; the caller's."""
-    return openat2(
-        proc_fd, path, flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
-    )
+    return openat2(proc_fd, path, flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)

@@ -9,9 +9,24 @@ import ctypes
 
 from pycontainerd.lib.linux.libc import prototype
 
-_NAMES = (
-    "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
-)
+_NAMES = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+]
 RLIMITS = {f"RLIMIT_{name}": number for number, name in enumerate(_NAMES)}
 
 
@@ -21,9 +36,7 @@ class Rlimit(ctypes.Structure):
     _fields_ = (("soft", ctypes.c_uint64), ("hard", ctypes.c_uint64))
 
 
-_prlimit = prototype(
-    "prlimit64", ctypes.c_int, ctypes.c_int, ctypes.POINTER(Rlimit), ctypes.POINTER(Rlimit)
-)
+_prlimit = prototype("prlimit64", ctypes.c_int, ctypes.c_int, ctypes.POINTER(Rlimit), ctypes.POINTER(Rlimit))
 
 
 def prlimit(pid: int, resource: int, *, soft: int, hard: int) -> None:

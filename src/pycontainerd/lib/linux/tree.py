@@ -37,3 +37,51 @@ def remove_tree(dirfd: int, name: str | bytes) -> None:
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
+
+
+def copy_tree(source_fd: int, target_fd: int) -> None:
+    """Copies what is below one directory into another (tmpcopyup): files, links, modes, owners; no mounts, no devices."""
+    for name in os.listdir(_reopen(source_fd)):
+        found = os.lstat(name, dir_fd=source_fd)
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFDIR:
+            os.mkdir(name, 0o700, dir_fd=target_fd)
+            inner_fd = _open_entry(source_fd, name, os.O_RDONLY | os.O_DIRECTORY)
+            made_fd = _open_entry(target_fd, name, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                copy_tree(inner_fd, made_fd)
+                os.fchown(made_fd, found.st_uid, found.st_gid)
+                os.fchmod(made_fd, stat.S_IMODE(found.st_mode))
+            finally:
+                os.close(inner_fd)
+                os.close(made_fd)
+        elif kind == stat.S_IFREG:
+            _copy_file(source_fd, target_fd, name, found)
+        elif kind == stat.S_IFLNK:
+            os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
+            os.chown(name, found.st_uid, found.st_gid, dir_fd=target_fd, follow_symlinks=False)
+
+
+def _reopen(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"  # an O_PATH descriptor can't be listed itself
+
+
+def _open_entry(dirfd: int, name: str, flags: int) -> int:
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+    return openat2(dirfd, name, flags | os.O_NOFOLLOW, resolve=resolve)
+
+
+def _copy_file(source_fd: int, target_fd: int, name: str, found: os.stat_result) -> None:
+    from_fd = _open_entry(source_fd, name, os.O_RDONLY)
+    to_fd = os.open(
+        name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target_fd
+    )
+    try:
+        while chunk := os.read(from_fd, 1 << 20):
+            while chunk:
+                chunk = chunk[os.write(to_fd, chunk) :]
+        os.fchown(to_fd, found.st_uid, found.st_gid)
+        os.fchmod(to_fd, stat.S_IMODE(found.st_mode))
+    finally:
+        os.close(from_fd)
+        os.close(to_fd)

@@ -42,7 +42,7 @@ class _Context:
     parse_float = float
     parse_int = int
     parse_constant = staticmethod(_constant)
-    memo: Mapping[str, str] = {}  # noqa: RUF012 - the scanner's own attribute, never written by it
+    memo: Mapping[str, str] = {}
 
 
 def _make_scanner() -> Callable[[str, int], tuple[Any, int]]:
@@ -52,8 +52,8 @@ def _make_scanner() -> Callable[[str, int], tuple[Any, int]]:
         import json
 
         decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
-        return decoder.scan_once  # type: ignore[no-any-return]
-    return make_scanner(_Context)  # type: ignore[arg-type, return-value]
+        return decoder.scan_once  # type: ignore[attr-defined,no-any-return]
+    return make_scanner(_Context)  # type: ignore[arg-type]
 
 
 _scan = _make_scanner()

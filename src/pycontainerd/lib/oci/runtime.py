@@ -32,9 +32,7 @@ PROCESS: dict[str, Any] = {
     "commandLine": S,
     "env": [S],
     "cwd": S,
-    "capabilities": {
-        name: [S] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")
-    },
+    "capabilities": {name: [S] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")},
     "rlimits": [{"type": S, "hard": U64, "soft": U64}],
     "noNewPrivileges": B,
     "apparmorProfile": S,
@@ -118,9 +116,7 @@ LINUX: dict[str, Any] = {
     "resources": RESOURCES,
     "cgroupsPath": S,
     "namespaces": [{"type": S, "path": S}],
-    "devices": [
-        {"path": S, "type": S, "major": I64, "minor": I64, "fileMode": U32, "uid": U32, "gid": U32}
-    ],
+    "devices": [{"path": S, "type": S, "major": I64, "minor": I64, "fileMode": U32, "uid": U32, "gid": U32}],
     "netDevices": {"*": {"name": S}},
     "seccomp": SECCOMP,
     "rootfsPropagation": S,

@@ -6,7 +6,7 @@ import os
 
 from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.runtime.libcontainer.container import CreateOptions
+from pycontainerd.runtime.libcontainer.options import CreateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ def options_from(context: Context, values: Values) -> CreateOptions:
 def listen_fds() -> int:
     """How many descriptors socket activation passed to this process."""
     text = os.environ.get("LISTEN_FDS", "")
-    if not text.isascii() or not text.isdigit() or os.environ.get("LISTEN_PID", "") not in ("", str(os.getpid())):
+    if (
+        not text.isascii()
+        or not text.isdigit()
+        or os.environ.get("LISTEN_PID", "") not in ("", str(os.getpid()))
+    ):
         return 0
     return int(text)
 

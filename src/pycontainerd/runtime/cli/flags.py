@@ -47,13 +47,17 @@ GLOBAL = (
     Flag("debug", "", BOOL, "enable debug logging"),
     Flag("log", "", STRING, "set the log file to write runc logs to (default is '/dev/stderr')"),
     Flag("log-format", "", STRING, "set the log format ('text' (default), or 'json')", "text"),
-    Flag("root", "", STRING, "root directory for storage of container state (this should be located in tmpfs)"),
+    Flag(
+        "root", "", STRING, "root directory for storage of container state (this should be located in tmpfs)"
+    ),
     Flag("criu", "", STRING, "path to the criu binary used for checkpoint and restore", "criu"),
     Flag("systemd-cgroup", "", BOOL, "enable systemd cgroup support, cgroupsPath is then slice:prefix:name"),
     Flag("rootless", "", STRING, "ignore cgroup permission errors ('true', 'false', or 'auto')", "auto"),
 )
 
-_BUNDLE = Flag("bundle", "b", STRING, "path to the root of the bundle directory, defaults to the current directory")
+_BUNDLE = Flag(
+    "bundle", "b", STRING, "path to the root of the bundle directory, defaults to the current directory"
+)
 _CONSOLE = Flag("console-socket", "", STRING, "AF_UNIX socket that receives the master end of the terminal")
 _PID_FILE = Flag("pid-file", "", STRING, "specify the file to write the process id to")
 _PRESERVE = Flag(
@@ -180,12 +184,19 @@ COMMANDS = (
         f"[command options] {_ID}",
         _ONE,
         (
-            Flag("resources", "r", STRING, "file with the resources to update as JSON, or '-' for standard input"),
+            Flag(
+                "resources",
+                "r",
+                STRING,
+                "file with the resources to update as JSON, or '-' for standard input",
+            ),
             Flag("blkio-weight", "", INT, "relative block IO weight, 10 to 1000", 0),
             Flag("cpu-period", "", STRING, "CPU CFS period in microseconds; 0 is the system's default"),
             Flag("cpu-quota", "", STRING, "CPU CFS hard limit in microseconds a period"),
             Flag("cpu-share", "", STRING, "CPU shares (relative weight vs. other containers)"),
-            Flag("cpu-rt-period", "", STRING, "CPU realtime period in microseconds; 0 is the system's default"),
+            Flag(
+                "cpu-rt-period", "", STRING, "CPU realtime period in microseconds; 0 is the system's default"
+            ),
             Flag("cpu-rt-runtime", "", STRING, "CPU realtime hard limit in microseconds a period"),
             Flag("cpuset-cpus", "", STRING, "CPU(s) to use"),
             Flag("cpuset-mems", "", STRING, "Memory node(s) to use"),

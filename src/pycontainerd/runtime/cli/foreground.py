@@ -5,7 +5,6 @@ Man:  signalfd(2), pty(7), termios(3)
 
 from __future__ import annotations
 
-import _signal as signal
 import ctypes
 import errno
 import os
@@ -18,8 +17,11 @@ from pycontainerd.lib.linux.libc import go_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from types import TracebackType
     from typing import Any
+else:
+    import _signal as signal  # the signal module costs 3 ms: it makes enums
 
 SIGCHLD, SIGURG, SIGWINCH = 17, 23, 28
 _FORWARDED = frozenset(range(1, 65)) - {9, 19, 32, 33}
@@ -29,7 +31,17 @@ _CHUNK = 32768
 class Foreground:
     """A context around create and wait. Signals are blocked inside and read as data, so none is lost or runs a handler."""
 
-    __slots__ = ("_ends", "_host_fd", "_master_fd", "_mask", "_modes", "_pumps", "_terminal", "console_fd", "stdio")
+    __slots__ = (
+        "_ends",
+        "_host_fd",
+        "_mask",
+        "_master_fd",
+        "_modes",
+        "_pumps",
+        "_terminal",
+        "console_fd",
+        "stdio",
+    )
 
     def __init__(self, terminal: bool) -> None:
         self._terminal = terminal

@@ -17,7 +17,7 @@ def _names(flag: Flag) -> str:
 
 
 def _usage(flag: Flag) -> str:
-    if flag.kind == INT or flag.default and flag.kind != STRING:
+    if flag.kind == INT or (flag.default and flag.kind != STRING):
         return f"{flag.usage} (default: {flag.default})"
     return f'{flag.usage} (default: "{flag.default}")' if flag.default else flag.usage
 
@@ -33,7 +33,8 @@ def app_help(name: str, root: str) -> str:
     width = max(len(command.name) for command in COMMANDS) + 2
     commands = "".join(f"   {command.name:<{width}}{command.usage}\n" for command in COMMANDS)
     flags = tuple(
-        Flag(flag.name, flag.alias, flag.kind, flag.usage, root) if flag.name == "root" else flag for flag in GLOBAL
+        Flag(flag.name, flag.alias, flag.kind, flag.usage, root) if flag.name == "root" else flag
+        for flag in GLOBAL
     )
     options = _options(flags, (("--help, -h", "show help"), ("--version, -v", "print the version")))
     return (

@@ -5,16 +5,18 @@ Exit status: 0; 1 on an error; that of the process for run and exec in the foreg
 
 from __future__ import annotations
 
+import gc
 import os
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import ContainerdError
-from pycontainerd.lib.log import Logger
+from pycontainerd.lib.log import Logger, format_text
 from pycontainerd.runtime.cli.flags import GLOBAL, Command, find
 from pycontainerd.runtime.cli.parse import HelpWanted, UsageError, Values, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 PROTECTED = frozenset(("create", "run", "exec"))
@@ -54,14 +56,28 @@ class Context:
                 raise InvalidArgument(f"open {path}: {(error.strerror or '').lower()}") from error
         if form not in ("text", "json"):
             self.log = Logger(self.log_fd)
+            _shorten(self.log)
             raise InvalidArgument(f"invalid log-format: {form}")
         self.log = Logger(self.log_fd, level, form)
+        _shorten(self.log)
 
     def fail(self, text: str) -> None:
         """The one error line; with a log file, the bare text on stderr too."""
         self.log.error(text)
         if self.log_fd != 2:
             os.write(2, text.encode("utf-8", "replace") + b"\n")
+
+
+def _shorten(log: Logger) -> None:
+    """runc's text lines have no fraction of a second."""
+    if log.format is format_text:
+        log.format = _format_seconds
+
+
+def _format_seconds(level: str, message: str, fields: Mapping[str, object]) -> str:
+    head, _, rest = format_text(level, message, fields).partition(" ")
+    second, _, fraction = head.partition(".")
+    return f"{second}{fraction.lstrip('0123456789')} {rest}" if fraction else f"{head} {rest}"
 
 
 def default_root() -> str:
@@ -85,6 +101,7 @@ def _name(argv: list[str]) -> str:
 
 def main(argv: list[str]) -> int:
     """Runs one command line; argv[0] is the launcher."""
+    gc.disable()  # a short life: nothing here makes enough cycles to matter
     trace.start(os.environ)
     try:
         values = parse(GLOBAL, argv[1:], version=True)

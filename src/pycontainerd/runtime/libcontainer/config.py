@@ -326,8 +326,16 @@ def _devices(raw: list[dict[str, Any]]) -> list[Device]:
 
 
 _SYSCTL_IPC = frozenset(
-    "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax kernel.shmmni "
-    "kernel.shm_rmid_forced".split()
+    [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ]
 )
 
 
@@ -340,7 +348,9 @@ def validate(config: Config, linux: dict[str, Any]) -> None:
         if value and "uts" not in spaces:
             raise InvalidArgument(f"unable to set {name} without a private UTS namespace")
     if "user" not in spaces and (config.uid_mappings or config.gid_mappings):
-        raise InvalidArgument("user namespace mappings specified, but user namespace isn't enabled in the config")
+        raise InvalidArgument(
+            "user namespace mappings specified, but user namespace isn't enabled in the config"
+        )
     if config.creates("user") and not (config.uid_mappings and config.gid_mappings):
         raise InvalidArgument("rootless container requires user namespaces with uid and gid mappings")
     if config.time_offsets and not config.creates("time"):
@@ -348,7 +358,9 @@ def validate(config: Config, linux: dict[str, Any]) -> None:
     for key in config.sysctl:
         _validate_sysctl(key, spaces)
     if linux.get("mountLabel") and not os.path.isdir("/sys/fs/selinux/booleans"):
-        raise InvalidArgument("selinux label is specified in config, but selinux is disabled or not supported")
+        raise InvalidArgument(
+            "selinux label is specified in config, but selinux is disabled or not supported"
+        )
     for name in ("netDevices", "intelRdt", "memoryPolicy"):
         if linux.get(name):
             raise Unimplemented(f"linux.{name} is not supported")
@@ -357,7 +369,7 @@ def validate(config: Config, linux: dict[str, Any]) -> None:
 
 
 def _validate_sysctl(key: str, spaces: dict[str, str]) -> None:
-    name = key.replace("/", ".") if "." not in key.split("/")[0] else key
+    name = key.replace("/", ".") if "." not in key.split("/", maxsplit=1)[0] else key
     if ".." in name.split(".") or ".." in key.split("/"):
         raise InvalidArgument(f'sysctl "{key}" is not a sysctl name')
     if name in _SYSCTL_IPC or name.startswith("fs.mqueue."):

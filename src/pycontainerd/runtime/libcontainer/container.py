@@ -27,6 +27,7 @@ from pycontainerd.runtime.libcontainer.config import Config, load_spec
 from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.program import InitError
 from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init
+from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
 from pycontainerd.runtime.libcontainer.rootfs import mounts
 
 TYPE_CHECKING = False
@@ -34,62 +35,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.lib.cgroups import Manager
-    from pycontainerd.lib.log import Logger
-    from pycontainerd.runtime.libcontainer.exec import ExecOptions as ExecOptions
+
+__all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
 
 RESOURCES_ERROR = "error setting cgroup config for procHooks process: "
 KILL_WAIT_S = 10.0
-
-
-class CreateOptions:
-    """What a container is made with. Descriptors stay the caller's."""
-
-    __slots__ = (
-        "bundle",
-        "clone_parent",
-        "console_socket_fd",
-        "id",
-        "log",
-        "no_new_keyring",
-        "no_pivot",
-        "pid_file",
-        "preserve_fds",
-        "root",
-        "spec",
-        "stdio",
-        "systemd_cgroup",
-    )
-
-    def __init__(
-        self,
-        id: str,
-        bundle: str,
-        root: str,
-        *,
-        console_socket_fd: int = -1,
-        pid_file: str = "",
-        no_pivot: bool = False,
-        no_new_keyring: bool = False,
-        preserve_fds: int = 0,
-        stdio: tuple[int, int, int] = (0, 1, 2),
-        clone_parent: bool = False,
-        systemd_cgroup: bool = False,
-        log: Logger | None = None,
-        spec: dict[str, Any] | None = None,
-    ) -> None:
-        self.id = id
-        self.bundle = bundle
-        self.root = root
-        self.console_socket_fd = console_socket_fd
-        self.pid_file = pid_file
-        self.no_pivot = no_pivot
-        self.no_new_keyring = no_new_keyring
-        self.preserve_fds = preserve_fds
-        self.stdio = stdio
-        self.clone_parent = clone_parent
-        self.systemd_cgroup = systemd_cgroup
-        self.log = log
-        self.spec = spec  # config.json when the caller has read it already
 
 
 def create(options: CreateOptions) -> Container:
@@ -103,7 +53,7 @@ def create(options: CreateOptions) -> Container:
     _check_terminal(config, options)
     if options.log is not None and config.process.unknown_capabilities:
         names = " ".join(config.process.unknown_capabilities)
-        options.log.warning(f"ignoring unknown or unavailable capabilities: [{names}]")
+        options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
     cgroups = manager_for(
         config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=os.geteuid() != 0
     )
@@ -224,7 +174,8 @@ def _plan_init(
         additional_gids=process.additional_gids or image_groups(config.rootfs, process.uid),
         setgroups_allowed=os.geteuid() == 0 or not config.creates("user"),
     )
-    hierarchies, unified = [], ""
+    hierarchies: list[tuple[str, str, str]] = []
+    unified = ""
     if any(entry.fstype in ("cgroup", "cgroup2") for entry in config.mounts):
         hierarchies, unified = container.cgroups.view()
     plan = InitPlan(config, identity, mounts.CgroupView(hierarchies, unified))

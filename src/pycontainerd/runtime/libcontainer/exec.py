@@ -24,46 +24,9 @@ from pycontainerd.runtime.libcontainer.init.standard import needs_home, open_ter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pycontainerd.lib.cgroups import Manager
     from pycontainerd.runtime.libcontainer.container import Container
-
-
-class ExecOptions:
-    """What a process is started with: `process` as in process.json. Descriptors stay the caller's."""
-
-    __slots__ = (
-        "cgroups",
-        "clone_parent",
-        "console_socket_fd",
-        "ignore_paused",
-        "pid_file",
-        "preserve_fds",
-        "process",
-        "stdio",
-    )
-
-    def __init__(
-        self,
-        process: dict[str, Any],
-        *,
-        console_socket_fd: int = -1,
-        pid_file: str = "",
-        stdio: tuple[int, int, int] = (0, 1, 2),
-        clone_parent: bool = False,
-        preserve_fds: int = 0,
-        ignore_paused: bool = False,
-        cgroups: list[str] | None = None,
-    ) -> None:
-        self.process = process
-        self.console_socket_fd = console_socket_fd
-        self.pid_file = pid_file
-        self.stdio = stdio
-        self.clone_parent = clone_parent
-        self.preserve_fds = preserve_fds
-        self.ignore_paused = ignore_paused
-        self.cgroups = cgroups or []
+    from pycontainerd.runtime.libcontainer.options import ExecOptions
 
 
 class _Joins(parent.Joins):

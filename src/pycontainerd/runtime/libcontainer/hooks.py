@@ -6,7 +6,6 @@ Runs in: parent (prestart, createRuntime, poststart, poststop), init (createCont
 
 from __future__ import annotations
 
-import _signal as signal
 import os
 import select
 import time
@@ -18,8 +17,11 @@ from pycontainerd.runtime.libcontainer.init.program import InitError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any
+else:
+    import _signal as signal  # the signal module costs 3 ms: it makes enums
 
 MAX_OUTPUT = 64 << 10
 _DEFAULTED = (13, 25)  # SIGPIPE, SIGXFSZ: Python ignores them, and what it ignores a program inherits

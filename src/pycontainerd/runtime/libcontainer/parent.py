@@ -221,31 +221,33 @@ def start(
     sibling: bool,
     cgroups: Manager,
 ) -> Child:
-    """Clones the child, keeps our end, closes its end, puts it into the cgroups."""
+    """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child."""
     ours, theirs = ends
-    cgroup_fd = cgroups.open_fd()
+    cgroup_fd, entries = -1, []
     try:
+        cgroup_fd = cgroups.open_fd()
+        entries = cgroups.open_entries()
         with trace.span("clone3", flags=joins.flags):
-            pid = clone(joins, run, parent=sibling, cgroup_fd=cgroup_fd)
+            pid = clone(joins, lambda: _enter(entries, theirs, run), parent=sibling, cgroup_fd=cgroup_fd)
     except OSError as error:
         os.close(ours)
-        raise Unknown(f"unable to start container process: {error.strerror}") from error
+        what = f"{error.filename}: " if error.filename else ""
+        raise Unknown(f"unable to start container process: {what}{error.strerror}") from error
     finally:
-        os.close(theirs)
         joins.close()
-        if cgroup_fd >= 0:
-            os.close(cgroup_fd)
-    child = Child(pid, ours, sibling=sibling)
-    if cgroup_fd < 0:
-        with trace.span("cgroup.attach", pid=pid):
-            try:
-                cgroups.attach(pid)
-            except OSError as error:
-                child.kill()
-                raise Unknown(
-                    f"unable to apply cgroup configuration: failed to write {pid}: "
-                    f"open {error.filename}: {go_error(error.errno or 0)}"
-                ) from error
-    return child
+        for fd in (theirs, cgroup_fd, *entries):
+            if fd >= 0:
+                os.close(fd)
+    return Child(pid, ours, sibling=sibling)
 
 
+def _enter(entries: list[int], sync_fd: int, run: Callable[[], None]) -> None:
+    """In the child: into its cgroups, before anything that counts."""
+    try:
+        for fd in entries:
+            os.write(fd, b"0")
+            os.close(fd)
+    except OSError as error:
+        sync.send(sync_fd, sync.ERROR, f"unable to apply cgroup configuration: {error.strerror}".encode())
+        os._exit(1)
+    run()

@@ -210,7 +210,9 @@ def _cgroups(config: Config) -> dict[str, Any]:
         path=config.cgroups_path,
         scope_prefix="",
         devices=[_rule(rule) for rule in rules],
-        **{name: resources.get(group, {}).get(key, default) for name, group, key, default in _RESOURCE_FIELDS},
+        **{
+            name: resources.get(group, {}).get(key, default) for name, group, key, default in _RESOURCE_FIELDS
+        },
         blkio_weight_device=[
             {
                 "major": item.get("major", 0),

@@ -66,7 +66,9 @@ def _connect(found: Filter, path: str, metadata: str, container_state: bytes) ->
     try:
         connection.connect(path)
     except OSError as error:
-        raise InvalidArgument(f"failed to connect with seccomp agent specified in the seccomp profile: {error}") from error
+        raise InvalidArgument(
+            f"failed to connect with seccomp agent specified in the seccomp profile: {error}"
+        ) from error
     state = loads(container_state)
     found.listener = connection
     found.flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER

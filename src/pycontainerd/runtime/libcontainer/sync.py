@@ -4,7 +4,8 @@ One AF_UNIX SOCK_SEQPACKET pair; a message is one byte of kind and a payload.
 
     parent                               init
       |  clone3                            |
-      |  pid into cgroups, id maps, limits |
+      |  id maps, limits                    |
+      |                                    |   writes itself into the cgroups
       |------------- GO ------------------>|   enter namespaces, mount
       |<------------ HOOKS ----------------|   mounts are made
       |  prestart, createRuntime hooks     |

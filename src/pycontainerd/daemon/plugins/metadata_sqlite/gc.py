@@ -138,6 +138,14 @@ class _Graph:
         for (namespace, name), (_, labels) in self._images.items():
             if not gc.has_expired(labels, now):
                 yield Node(Resource.IMAGE, namespace, name)
+        yield from self._labelled_roots(now)
+        for namespace, snapshotter, snapshot_key, labels in self._containers:
+            if snapshotter:
+                yield Node(Resource.SNAPSHOT, namespace, f"{snapshotter}/{snapshot_key}")
+            yield from gc.label_edges(namespace, load_map(labels))
+
+    def _labelled_roots(self, now: int) -> Iterator[Node]:
+        """What holds itself: ingests that are not stale, and objects with gc.root or an expiry ahead."""
         for (namespace, ref), (_, expires) in self._ingests.items():
             if expires is not None and expires > now:
                 yield Node(Resource.INGEST, namespace, ref)
@@ -147,10 +155,6 @@ class _Graph:
         for (namespace, key), (_, _, labels) in self._snapshots.items():
             if _is_root(labels, now):
                 yield Node(Resource.SNAPSHOT, namespace, key)
-        for namespace, snapshotter, snapshot_key, labels in self._containers:
-            if snapshotter:
-                yield Node(Resource.SNAPSHOT, namespace, f"{snapshotter}/{snapshot_key}")
-            yield from gc.label_edges(namespace, load_map(labels))
 
     def references(self, node: Node) -> Iterator[Node]:
         match node.resource:

@@ -10,7 +10,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from pycontainerd.lib import launcher
-from pycontainerd.lib.errdefs import InvalidArgument, NotFound, Unknown
+from pycontainerd.lib.errdefs import Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +40,9 @@ def resolve(runtime: str, runtime_paths: Mapping[str, str]) -> str:
     if found is None:
         beside = f"{launcher.bin_dir()}/{name}"
         if not os.path.exists(beside):
-            raise NotFound(
+            raise Unknown(
                 f'failed to resolve runtime path: runtime "{runtime}" binary not installed "{name}": '
-                "file does not exist: not found",
+                "file does not exist",
                 hint=f"install {name} on PATH, or name it in plugins.'io.containerd.shim.v1.manager'.runtime_paths",
             )
         found = beside
@@ -53,8 +53,8 @@ def binary_name(runtime: str) -> str:
     """containerd-shim-NAME-VERSION of prefix.NAME.VERSION."""
     parts = runtime.split(".")
     if len(parts) < 2 or "/" in runtime:
-        raise InvalidArgument(
+        raise Unknown(
             f"failed to resolve runtime path: invalid runtime name {runtime}, correct runtime name should be either "
-            "format like `io.containerd.runc.v1` or a full path to the binary: invalid argument"
+            "format like `io.containerd.runc.v1` or a full path to the binary"
         )
     return f"containerd-shim-{parts[-2]}-{parts[-1]}"

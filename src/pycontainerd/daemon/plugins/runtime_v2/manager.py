@@ -13,7 +13,7 @@ import asyncio
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.scope import Scope, now_nanos
@@ -29,13 +29,17 @@ from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExc
 from pycontainerd.lib.ttrpc.aio import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.containers import ContainerStore
+    from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
     from pycontainerd.lib.log import Logger
 
-_UNKNOWN_EXIT_STATUS = 255
+_UNKNOWN_EXIT_STATUS: Final = 255
+_LISTENER_PATIENCE_S: Final = 10.0
+# For how long after an exit the stock shim goes on trying to report it (five times, 1 to 5 seconds apart).
+_SHIM_RETRIES_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Settings:
 
 
 class ShimManager:
-    """Implements core.tasks.TaskManager. `report_exit(namespace, id, exit)` publishes exit and delete of a lost task."""
+    """Implements core.tasks.TaskManager."""
 
     def __init__(
         self,
@@ -65,14 +69,15 @@ class ShimManager:
         containers: ContainerStore,
         pools: Pools,
         log: Logger,
-        report_exit: Callable[[str, str, Exit], None],
+        exits: ExitReports,
     ) -> None:
         self._settings = settings
         self._starter = start
         self._containers = containers
         self._pools = pools
         self._log = log
-        self._report_exit = report_exit
+        self._exits = exits
+        self._lost: list[tuple[Bundle, Exit]] = []
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
         self._watchers: set[asyncio.Task[None]] = set()
@@ -131,6 +136,7 @@ class ShimManager:
 
     async def load(self) -> None:
         """Finds the shims that outlived the last daemon; cleans up what is left of those that didn't."""
+        await self._starter.warm()
         state = self._settings.state
         bundles = [
             Bundle(state, self._settings.root, namespace, id)
@@ -139,6 +145,29 @@ class ShimManager:
         ]
         await asyncio.gather(*(self._load_one(bundle) for bundle in bundles))
         await self._pools.run("shims", self._remove_stale_work, {(b.namespace, b.id) for b in bundles})
+
+    async def report_missed(self, first_listener: Awaitable[None]) -> None:
+        """Tells clients, once they listen again, of ends that no shim will report any more."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(first_listener, _LISTENER_PATIENCE_S)
+        lost, self._lost = self._lost, []
+        for bundle, end in lost:
+            self._exits.report_lost(bundle.namespace, bundle.id, end)
+        stopped = [s for s in self._shims.values() if not self._exits.was_reported(s.namespace, s.id)]
+        await asyncio.gather(*(self._report_if_silent(shim) for shim in stopped))
+
+    async def _report_if_silent(self, shim: Shim) -> None:
+        """Reports a stopped task's exit unless its shim still does so itself."""
+        try:
+            state = await shim.state()
+        except ContainerdError:
+            return  # its connection closed: the watcher reports it
+        if state.status != Status.STOPPED:
+            return
+        exited = state.exited_nanos or now_nanos()
+        await asyncio.sleep(max(0.0, _SHIM_RETRIES_S - (now_nanos() - exited) / 1e9))
+        if self._is_current(shim) and not self._exits.was_reported(shim.namespace, shim.id):
+            self._exits.report_exit(shim.namespace, shim.id, Exit(state.pid, state.exit_status, exited))
 
     async def close(self) -> None:
         """Lets go of all shims, which live on."""
@@ -208,12 +237,14 @@ class ShimManager:
         if shim.deleted or self._closing:
             return
         self._log.info("shim disconnected", id=shim.id)
-        await self._clean_up_dead(shim.bundle, shim.command, known=self._is_current(shim))
+        end = await self._clean_up_dead(shim.bundle, shim.command)
+        if self._is_current(shim):
+            self._exits.report_lost(shim.namespace, shim.id, end)
         self._forget(shim)
         shim.close()
 
-    async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand, *, known: bool) -> None:
-        """Runs the shim's `delete` and, for a task clients know of, reports its end exactly once."""
+    async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand) -> Exit:
+        """Runs the shim's `delete` and removes the bundle; how the task ended, as far as can be known."""
         self._log.warning("cleaning up after shim disconnected", id=bundle.id, namespace=bundle.namespace)
         result = Exit(0, _UNKNOWN_EXIT_STATUS, now_nanos())
         try:
@@ -234,8 +265,7 @@ class ShimManager:
                 error=str(e),
             )
         await self._delete_bundle(bundle)
-        if known:
-            self._report_exit(bundle.namespace, bundle.id, result)
+        return result
 
     async def _abandon(self, shim: Shim) -> None:
         """Takes back a shim whose Create failed; nobody was told of the task."""
@@ -289,7 +319,9 @@ class ShimManager:
             shim = await self._reconnect(bundle, command)
         except (ContainerdError, OSError) as e:
             self._log.warning("shim did not answer after restart", id=bundle.id, error=str(e))
-            await self._clean_up_dead(bundle, command, known=await self._is_container(bundle))
+            end = await self._clean_up_dead(bundle, command)
+            if await self._is_container(bundle):
+                self._lost.append((bundle, end))
             return
         self._shims[bundle.namespace, bundle.id] = shim
         self._watch(shim)

@@ -38,5 +38,7 @@ class ShimLog:
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
             return
-        with suppress(OSError):  # our own stderr may be a full disk or a closed pipe; containers must not care
+        with suppress(
+            OSError
+        ):  # our own stderr may be a full disk or a closed pipe; containers must not care
             os.write(2, data)

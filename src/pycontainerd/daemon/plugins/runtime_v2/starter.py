@@ -88,6 +88,10 @@ class Bootstrap:
 class ShimStarter(Protocol):
     """Starts shims. Async; raises errdefs."""
 
+    async def warm(self) -> None:
+        """Prepares for the first shim; never fails."""
+        ...
+
     async def start(self, command: ShimCommand, options: TypedValue | None) -> Bootstrap:
         """Returns once the shim listens."""
         ...
@@ -103,15 +107,23 @@ class ExecStarter:
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
 
+    async def warm(self) -> None:
+        """Nothing to prepare."""
+
     async def start(self, command: ShimCommand, options: TypedValue | None) -> Bootstrap:
-        stdin = None
-        if options is not None:
-            stdin = wkt.Any(type_url=options.type_url, value=options.value).SerializeToString()
+        stdin = encode_options(options)
         with trace.span("shim.exec", id=command.id, binary=command.binary):
             return parse_bootstrap(await self._pools.run("shims", _run_start, command, stdin))
 
     async def close(self) -> None:
         """Holds nothing."""
+
+
+def encode_options(options: TypedValue | None) -> bytes:
+    """What `start` reads from stdin: the Any of the runtime options, or nothing."""
+    if options is None:
+        return b""
+    return bytes(wkt.Any(type_url=options.type_url, value=options.value).SerializeToString())
 
 
 def parse_bootstrap(output: bytes) -> Bootstrap:
@@ -154,20 +166,22 @@ def run_delete(command: ShimCommand, timeout_s: float) -> tuple[bytes, str]:
     return output, text
 
 
-def _run_start(command: ShimCommand, stdin: bytes | None) -> bytes:
+def _run_start(command: ShimCommand, stdin: bytes) -> bytes:
     try:
         process = subprocess.Popen(
             command.start_argv(),
             cwd=command.bundle,
             env=command.environment(),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
         )
     except OSError as e:
-        raise Unknown(f": fork/exec {command.binary}: {(e.strerror or str(e)).lower()}", errno=e.errno or 0) from e
-    output, _ = _communicate(process, stdin, _START_TIMEOUT_S, "shim start")
+        raise Unknown(
+            f": fork/exec {command.binary}: {(e.strerror or str(e)).lower()}", errno=e.errno or 0
+        ) from e
+    output, _ = _communicate(process, stdin or None, _START_TIMEOUT_S, "shim start")
     if process.returncode != 0:
         raise Unknown(f"{output.decode('utf-8', 'replace')}: {_exit_text(process.returncode)}")
     return output
@@ -181,7 +195,9 @@ def _communicate(
     except subprocess.TimeoutExpired as e:
         process.kill()
         process.wait()
-        raise DeadlineExceeded(f"{what} took longer than {timeout_s:g} seconds: context deadline exceeded") from e
+        raise DeadlineExceeded(
+            f"{what} took longer than {timeout_s:g} seconds: context deadline exceeded"
+        ) from e
     return output or b"", errors or b""
 
 
@@ -196,7 +212,9 @@ def _from_json(text: bytes) -> Bootstrap:
         row = json.loads(text)
         return Bootstrap(str(row["address"]), int(row.get("version", 2)), str(row.get("protocol") or "ttrpc"))
     except (ValueError, KeyError, TypeError) as e:
-        raise Unknown(f"shim answered with bad bootstrap parameters: {text[:200].decode('utf-8', 'replace')}") from e
+        raise Unknown(
+            f"shim answered with bad bootstrap parameters: {text[:200].decode('utf-8', 'replace')}"
+        ) from e
 
 
 def _from_proto(output: bytes) -> Bootstrap:

@@ -9,7 +9,7 @@ from pycontainerd.lib.oci.runtime import PROCESS, parse
 from pycontainerd.runtime.cli.creation import connect_console, listen_fds
 from pycontainerd.runtime.libcontainer.config import load_spec
 from pycontainerd.runtime.libcontainer.container import load
-from pycontainerd.runtime.libcontainer.exec import ExecOptions
+from pycontainerd.runtime.libcontainer.options import ExecOptions
 from pycontainerd.runtime.libcontainer.user import parse_id
 
 TYPE_CHECKING = False

@@ -180,7 +180,9 @@ def finish(identity: Identity, env: list[bytes], first_closed_fd: int) -> list[O
     steps: list[Operation] = []
     if identity.apparmor_fd >= 0:
         profile = b"exec " + os.fsencode(identity.process.apparmor_profile)
-        what = "unable to apply apparmor profile: apparmor failed to apply profile: write /proc/self/attr/exec"
+        what = (
+            "unable to apply apparmor profile: apparmor failed to apply profile: write /proc/self/attr/exec"
+        )
         steps.append(("write", (identity.apparmor_fd, profile), what))
     steps += [
         ("reset_signals", ((SIGPIPE, SIGXFSZ),), "unable to reset signals"),

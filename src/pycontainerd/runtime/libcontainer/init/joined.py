@@ -92,7 +92,9 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
         steps += [("setgid", (0,), "setresgid"), ("setuid", (0,), "setresuid")]
         steps.append(("prctl", (prctl.PR_SET_DUMPABLE, 0, 0), "unable to clear dumpable"))
     if plan.slave_fd >= 0:
-        steps.append(("take_terminal", (plan.slave_fd, process.uid), "unable to set the controlling terminal"))
+        steps.append(
+            ("take_terminal", (plan.slave_fd, process.uid), "unable to set the controlling terminal")
+        )
     else:
         steps.append(("give_stdio", (process.uid,), "unable to change the owner of stdio"))
     steps.append(("umask", (0o022 if process.umask is None else process.umask,), "umask"))

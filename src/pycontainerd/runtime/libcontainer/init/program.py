@@ -10,13 +10,12 @@ Runs in: init (child side), from pivot_root on
 
 from __future__ import annotations
 
-import _signal as signal
 import ctypes
 import os
 
 from pycontainerd.lib.linux import prctl
 from pycontainerd.lib.linux.capabilities import CapData, CapHeader
-from pycontainerd.lib.linux.constants import NUMBERS
+from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.fd import close_range
 from pycontainerd.lib.linux.libc import go_error, prototype, syscall
 from pycontainerd.lib.linux.mount import mount, mount_setattr, pivot_root, umount2
@@ -24,27 +23,24 @@ from pycontainerd.runtime.libcontainer import sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any
 
     Operation = tuple[str, tuple[Any, ...], str]
+else:
+    import _signal as signal  # the signal module costs 3 ms: it makes enums
 
 _GETCWD = {"x86_64": 79, "aarch64": 17}[os.uname().machine]
 _PATH_MAX = 4096
 _cwd_buffer = ctypes.create_string_buffer(_PATH_MAX)
 
 _getcwd = syscall(_GETCWD, "getcwd", ctypes.c_char_p, ctypes.c_size_t)
-_capset = syscall(NUMBERS["capset"], "capset", ctypes.POINTER(CapHeader), ctypes.POINTER(CapData))
-_setgroups = syscall(
-    NUMBERS["setgroups"], "setgroups", ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint32)
-)
-_setresgid = syscall(
-    NUMBERS["setresgid"], "setresgid", ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32
-)
-_setresuid = syscall(
-    NUMBERS["setresuid"], "setresuid", ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32
-)
-_seccomp = syscall(NUMBERS["seccomp"], "seccomp", ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p)
+_capset = syscall(number("capset"), "capset", ctypes.POINTER(CapHeader), ctypes.POINTER(CapData))
+_setgroups = syscall(number("setgroups"), "setgroups", ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint32))
+_setresgid = syscall(number("setresgid"), "setresgid", ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32)
+_setresuid = syscall(number("setresuid"), "setresuid", ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32)
+_seccomp = syscall(number("seccomp"), "seccomp", ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p)
 _execve = prototype(
     "execve", ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p), ctypes.POINTER(ctypes.c_char_p)
 )
@@ -127,8 +123,8 @@ def _prctl(state: State, option: int, arg2: int, arg3: int) -> None:
 
 
 def _drop_bounding(state: State, numbers: tuple[int, ...]) -> None:
-    for number in numbers:
-        prctl.prctl(prctl.PR_CAPBSET_DROP, number)
+    for item in numbers:
+        prctl.prctl(prctl.PR_CAPBSET_DROP, item)
 
 
 def _groups(state: State, count: int, gids: Any) -> None:
@@ -149,8 +145,8 @@ def _capabilities(state: State, header: Any, data: Any) -> None:
 
 def _ambient(state: State, numbers: tuple[int, ...]) -> None:
     prctl.prctl(prctl.PR_CAP_AMBIENT, prctl.PR_CAP_AMBIENT_CLEAR_ALL)
-    for number in numbers:
-        prctl.prctl(prctl.PR_CAP_AMBIENT, prctl.PR_CAP_AMBIENT_RAISE, number)
+    for item in numbers:
+        prctl.prctl(prctl.PR_CAP_AMBIENT, prctl.PR_CAP_AMBIENT_RAISE, item)
 
 
 def _chdir_early(state: State, cwd: bytes) -> None:
@@ -189,11 +185,11 @@ def _find_executable(path: bytes) -> int:
 
 def _search_path(state: State, name: bytes, directories: tuple[bytes, ...], shown: str) -> None:
     if b"/" in name:
-        number = _find_executable(name)
-        if number == 13:
+        code = _find_executable(name)
+        if code == 13:
             raise InitError(f"exec: {shown}: permission denied")
-        if number:
-            raise InitError(f"exec: {shown}: stat {shown[1:-1]}: {go_error(number)}")
+        if code:
+            raise InitError(f"exec: {shown}: stat {shown[1:-1]}: {go_error(code)}")
         state.executable = name
         return
     for directory in directories:
@@ -233,8 +229,8 @@ def _close_from(state: State, first: int) -> None:
 
 
 def _reset_signals(state: State, numbers: tuple[int, ...]) -> None:
-    for number in numbers:
-        signal.signal(number, signal.SIG_DFL)
+    for item in numbers:
+        signal.signal(item, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

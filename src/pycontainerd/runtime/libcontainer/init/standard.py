@@ -130,7 +130,7 @@ def enter_namespaces(plan: InitPlan) -> None:
     prctl.set_dumpable(False)
     os.setsid()
     if config.creates("cgroup"):
-        # After the parent put us in our cgroup: that is what the namespace takes as its root.
+        # Only now that we are in our cgroups: they are what the namespace takes as its root.
         unshare(CLONE_NEWCGROUP)
     if not config.no_new_keyring:
         join_keyring(config.id)
@@ -265,7 +265,11 @@ def give_stdio(uid: int) -> None:
         try:
             os.fchown(number, uid, -1)
         except OSError as error:
-            if error.errno not in (1, 22, 30):  # EPERM, EINVAL, EROFS: an id outside the map, a read-only file
+            if error.errno not in (
+                1,
+                22,
+                30,
+            ):  # EPERM, EINVAL, EROFS: an id outside the map, a read-only file
                 raise
 
 
@@ -343,9 +347,13 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     fifo = f"self/fd/{plan.fifo_fd}" if own_proc_fd >= 0 else f"/proc/self/fd/{plan.fifo_fd}"
     steps: list[Operation] = []
     if config.no_pivot:
-        steps.append(("move_root", (root_fd, _full_mounts(config.rootfs)), "error jailing process inside rootfs"))
+        steps.append(
+            ("move_root", (root_fd, _full_mounts(config.rootfs)), "error jailing process inside rootfs")
+        )
     else:
-        steps.append(("pivot_root", (root_fd, old_root_fd), "error jailing process inside rootfs: pivot_root"))
+        steps.append(
+            ("pivot_root", (root_fd, old_root_fd), "error jailing process inside rootfs: pivot_root")
+        )
     if config.rootfs_propagation:
         steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
     umask = config.process.umask

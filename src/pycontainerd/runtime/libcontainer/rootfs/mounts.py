@@ -29,8 +29,18 @@ _FSCONFIG_TYPES = frozenset(("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgro
 
 # Files of /proc that lxcfs and the like may cover (runc's list).
 _PROC_ALLOWED = frozenset(
-    "/proc/cpuinfo /proc/diskstats /proc/meminfo /proc/stat /proc/swaps /proc/uptime /proc/loadavg "
-    "/proc/slabinfo /proc/net/dev /proc/sys/kernel/ns_last_pid".split()
+    [
+        "/proc/cpuinfo",
+        "/proc/diskstats",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/swaps",
+        "/proc/uptime",
+        "/proc/loadavg",
+        "/proc/slabinfo",
+        "/proc/net/dev",
+        "/proc/sys/kernel/ns_last_pid",
+    ]
 )
 
 
@@ -44,9 +54,7 @@ class CgroupView:
         self.unified_path = unified_path
 
 
-def mount_all(
-    config: Config, root_fd: int, cgroups: CgroupView, sources: dict[int, int]
-) -> list[int]:
+def mount_all(config: Config, root_fd: int, cgroups: CgroupView, sources: dict[int, int]) -> list[int]:
     """Mounts everything in order; returns descriptors of the mounts that become read-only at the end.
 
     `sources` holds, by index in config.mounts, detached trees that the parent opened (user namespaces).
@@ -179,9 +187,7 @@ def new_filesystem(fstype: str, source: str, words: list[str], attr: int) -> int
 
 def _finish(entry: Mount, mount_fd: int) -> None:
     for propagation in entry.options.propagation:
-        m.mount_setattr(
-            mount_fd, propagation=propagation & ~m.MS_REC, recursive=bool(propagation & m.MS_REC)
-        )
+        m.mount_setattr(mount_fd, propagation=propagation & ~m.MS_REC, recursive=bool(propagation & m.MS_REC))
     if entry.options.attr_set or entry.options.attr_clr:
         m.mount_setattr(
             mount_fd, attr_set=entry.options.attr_set, attr_clr=entry.options.attr_clr, recursive=True

@@ -1,0 +1,454 @@
+"""`ctr images`: pull, list, check, tag, label, import, export, delete."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from pycontainerd.ctr import display, text
+from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.flags import BOOL, INT, STRING, STRINGS, Flag, format_duration
+from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontainerd.client.client import Client
+    from pycontainerd.ctr.command import Call
+    from pycontainerd.lib import platforms
+    from pycontainerd.lib.api.light import images_v1
+    from pycontainerd.lib.registry.hosts import Options
+
+REGISTRY_FLAGS = (
+    Flag("skip-verify, k", BOOL, "don't check the registry's certificate"),
+    Flag("plain-http", BOOL, "speak http instead of https"),
+    Flag("user, u", STRING, "name[:password] for the registry"),
+    Flag("refresh", STRING, "refresh token for the token server"),
+    Flag("hosts-dir", STRING, "folder of hosts.toml files"),
+    Flag("tlscacert", STRING, "file of trusted CA certificates"),
+    Flag("tlscert", STRING, "file of the client's certificate"),
+    Flag("tlskey", STRING, "file of the client's key"),
+)
+PLATFORM_FLAGS = (
+    Flag("platform", STRINGS, "platform to take (os/architecture[/variant])"),
+    Flag("all-platforms", BOOL, "take every platform"),
+)
+
+
+def _pull(call: Call) -> int:
+    from pycontainerd.client import leases
+    from pycontainerd.ctr import session
+
+    ref = call.argument(0)
+    if not ref:
+        raise InvalidArgument("please provide an image reference to pull")
+    wanted = _platforms(call.flags)
+    options = registry_options(call)
+    with session.connect(call) as client, leases.held(client):
+        return _pull_into(call, client, ref, options, wanted)
+
+
+def _pull_into(
+    call: Call, client: Client, ref: str, options: Options, wanted: list[platforms.Platform]
+) -> int:
+    from pycontainerd.client import images, pull
+    from pycontainerd.ctr.progress import Display
+    from pycontainerd.lib import platforms
+    from pycontainerd.lib.registry.resolver import Resolver
+
+    try:
+        resolver = Resolver(ref, options, text.inform)
+        screen = Display(ref)
+        target = resolver.resolve()
+    except ContainerdError as error:
+        raise type(error)(f'failed to resolve reference "{ref}": {error}', hint=error.hint) from error
+    matchers = [platforms.only(platform) for platform in wanted] or [
+        platforms.everything() if call.flags.on("all-platforms") else platforms.default_matcher()
+    ]
+    fetcher = pull.Fetcher(client, resolver, matchers, threads=call.flags.number("max-concurrent-downloads"))
+    screen.resolved(fetcher)
+    try:
+        fetcher.run(target, screen.tick)
+        screen.finish()
+    finally:
+        resolver.close()
+    existed = _exists(client, ref)
+    images.create_or_update(client, ref, target, text.labels_from(call.flags.texts("label")))
+    started = time.monotonic_ns()
+    if not wanted:
+        wanted = (
+            images.platforms_of(client, target) if call.flags.on("all-platforms") else [platforms.default()]
+        )
+    try:
+        _unpack_all(call, client, target, wanted)
+    except BaseException:
+        if not existed:
+            images.delete(client, ref)
+        raise
+    display.write(f"done: {format_duration(time.monotonic_ns() - started)}\t\n")
+    return 0
+
+
+def _exists(client: Client, name: str) -> bool:
+    from pycontainerd.client import images
+
+    try:
+        images.get(client, name)
+    except NotFound:
+        return False
+    return True
+
+
+def _unpack_all(call: Call, client: Client, target: Any, wanted: Sequence[platforms.Platform]) -> None:
+    from pycontainerd.client import unpack
+    from pycontainerd.ctr import session
+    from pycontainerd.lib import platforms
+
+    for platform in wanted:
+        display.write(f"unpacking {platform} {target.digest}...\n")
+        chain_id = unpack.unpack(client, target, session.snapshotter(call), platforms.only(platform))
+        if call.flags.on("print-chainid"):
+            display.write(f"image chain ID: {chain_id}\n")
+
+
+def _platforms(flags: Any) -> list[platforms.Platform]:
+    from pycontainerd.lib import platforms
+
+    given = flags.texts("platform") if flags.flag("all-platforms") else ()
+    found: list[platforms.Platform] = []
+    for one in given:
+        try:
+            found.append(platforms.parse(one))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"invalid platform {one}: {error}", hint=error.hint) from error
+    return found
+
+
+def registry_options(call: Call) -> Options:
+    """The registry flags; a --user without a password asks for it on the terminal."""
+    from pycontainerd.lib.registry.hosts import Options
+
+    flags = call.flags
+    username, colon, secret = flags.text("user").partition(":")
+    if username and not colon and not flags.text("refresh"):
+        import getpass
+
+        try:
+            secret = getpass.getpass("Password: ")
+        except EOFError as error:
+            raise InvalidArgument("no password given", hint="--user NAME:PASSWORD") from error
+    client_cert = (flags.text("tlscert"), flags.text("tlskey") or flags.text("tlscert"))
+    return Options(
+        plain_http=flags.on("plain-http"),
+        skip_verify=flags.on("skip-verify"),
+        hosts_dir=flags.text("hosts-dir"),
+        ca_file=flags.text("tlscacert"),
+        client_cert=client_cert if client_cert[0] else None,
+        username=username,
+        secret=secret,
+        refresh=flags.text("refresh"),
+    )
+
+
+def _list(call: Call) -> int:
+    from pycontainerd.client import images
+    from pycontainerd.ctr import session
+
+    with session.connect(call) as client:
+        try:
+            found = images.walk(client, call.arguments)
+        except ContainerdError as error:
+            raise type(error)(f"failed to list images: {error}", hint=error.hint) from error
+        if call.flags.on("quiet"):
+            display.write("".join(f"{image.name}\n" for image in found))
+            return 0
+        rows = [_row(client, image) for image in found]
+    display.print_rows(rows, call.flags.text("format"), _table)
+    return 0
+
+
+def _row(client: Client, image: images_v1.Image) -> dict[str, Any]:
+    from pycontainerd.client import images
+    from pycontainerd.lib import platforms
+
+    target = images.from_wire(image.target)
+    try:
+        size: int | None = images.size_of(client, target, platforms.default_matcher())
+    except ContainerdError as error:
+        text.complain(f"failed calculating size for image {image.name}", error=error)
+        size = None
+    try:
+        found = [str(platform) for platform in images.platforms_of(client, target)]
+    except ContainerdError as error:
+        text.complain(f"failed resolving platform for image {image.name}", error=error)
+        found = []
+    return {
+        "name": image.name,
+        "type": image.target.media_type,
+        "digest": image.target.digest,
+        "size": size,
+        "platforms": sorted(set(found)),
+        "labels": dict(image.labels),
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> None:
+    lines = [
+        f"{row['name']}\t{row['type']}\t{row['digest']}\t{display.binary_size(row['size'] or 0)}\t"
+        f"{','.join(row['platforms']) or '-'}\t{display.label_text(row['labels'])}\t"
+        for row in rows
+    ]
+    display.table("REF\tTYPE\tDIGEST\tSIZE\tPLATFORMS\tLABELS\t", lines, display.SPACES)
+
+
+def _check(call: Call) -> int:
+    from pycontainerd.client import images
+    from pycontainerd.ctr import session
+
+    with session.connect(call) as client:
+        rows = [
+            _check_row(client, image, session.snapshotter(call))
+            for image in images.walk(client, call.arguments)
+        ]
+    if call.flags.on("quiet"):
+        display.write("".join(f"{row['name']}\n" for row in rows if row["ready"]))
+        return 0
+    lines = [
+        f"{row['name']}\t{row['type']}\t{row['digest']}\t{row['status']}\t{row['size']}\t{row['unpacked']}"
+        for row in rows
+    ]
+    header = (
+        "REF\tTYPE\tDIGEST\tSTATUS\tSIZE\tUNPACKED\t" if rows else "REF\tTYPE\tDIGEST\tSTATUS\tSIZE\tUNPACKED"
+    )
+    display.table(header, lines, display.SPACES)
+    return 0
+
+
+def _check_row(client: Client, image: images_v1.Image, snapshotter: str) -> dict[str, Any]:
+    from pycontainerd.client import content, images, unpack
+    from pycontainerd.lib import platforms
+
+    target = images.from_wire(image.target)
+    matcher = platforms.default_matcher()
+    row = {"name": image.name, "type": target.media_type, "digest": target.digest}
+    try:
+        _, manifest = images.manifest_for(client, target, matcher)
+    except ContainerdError:
+        return {**row, "status": "unavailable (0/?)", "size": "0.0 B/?", "unpacked": False, "ready": False}
+    # As ctr counts: the manifest's config and layers, not the documents above.
+    wanted = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
+    present = [digest for digest in wanted if content.exists(client, digest)]
+    have, total = (sum(wanted[digest] for digest in some) for some in (present, wanted))
+    complete = len(present) == len(wanted)
+    unpacked = complete and unpack.is_unpacked(client, target, snapshotter, matcher)
+    return {
+        **row,
+        "status": f"{'complete' if complete else 'incomplete'} ({len(present)}/{len(wanted)})",
+        "size": f"{display.binary_size(have)}/{display.binary_size(total)}",
+        "unpacked": str(unpacked).lower(),
+        "ready": unpacked,
+    }
+
+
+def _tag(call: Call) -> int:
+    from pycontainerd.client import images
+    from pycontainerd.ctr import session
+    from pycontainerd.lib.errdefs import AlreadyExists
+
+    source, targets = call.argument(0), call.arguments[1:]
+    if not source:
+        raise InvalidArgument("please provide an image reference to tag from")
+    if not targets:
+        raise InvalidArgument("please provide an image reference to tag to")
+    with session.connect(call) as client:
+        image = images.get(client, source)
+        descriptor = images.from_wire(image.target)
+        for target in targets:
+            try:
+                images.create(client, target, descriptor, image.labels)
+            except AlreadyExists:
+                if not call.flags.on("force"):
+                    raise
+                images.delete(client, target)
+                images.create(client, target, descriptor, image.labels)
+            display.write(f"{target}\n")
+    return 0
+
+
+def _label(call: Call) -> int:
+    from pycontainerd.client import images
+    from pycontainerd.ctr import session
+    from pycontainerd.lib.api.light import images_v1
+
+    name, labels = call.argument(0), text.labels_from(call.arguments[1:])
+    if not name:
+        raise InvalidArgument("please specify an image")
+    if not labels:
+        raise InvalidArgument("please specify labels", hint="image label NAME KEY=VALUE; KEY= clears one")
+    paths = ["labels"] if call.flags.on("replace-all") else [f"labels.{key}" for key in labels]
+    with session.connect(call) as client:
+        updated = images.update(client, images_v1.Image(name=name, labels=labels), paths)
+    display.write(display.label_text(dict(updated.labels), "") + "\n")
+    return 0
+
+
+def _delete(call: Call) -> int:
+    from pycontainerd.client import images
+    from pycontainerd.ctr import session
+
+    failure: ContainerdError | None = None
+    with session.connect(call) as client:
+        for place, name in enumerate(call.arguments):
+            last = place == len(call.arguments) - 1
+            try:
+                images.delete(client, name, sync=call.flags.on("sync") and last)
+            except NotFound:
+                text.warn(f"{name}: image not found")
+                continue
+            except ContainerdError as error:
+                text.complain(f"unable to delete {name}", error=error)
+                failure = failure or error
+                continue
+            display.write(f"{name}\n")
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def _import(call: Call) -> int:
+    import sys
+
+    from pycontainerd.client import leases
+    from pycontainerd.ctr import image_import, session
+
+    path = call.argument(0)
+    # The name is checked before a daemon is woken up.
+    source = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed below
+    try:
+        with session.connect(call) as client, leases.held(client):
+            image_import.run(call, client, source)
+    finally:
+        if path != "-":
+            source.close()
+    return 0
+
+
+def _export(call: Call) -> int:
+    from pycontainerd.client import archive, cio, images
+    from pycontainerd.ctr import session
+    from pycontainerd.lib import platforms
+
+    path, names = call.argument(0), call.arguments[1:]
+    if not path or not names:
+        raise InvalidArgument("please provide both an output filename and an image reference to export")
+    wanted = _platforms(call.flags)
+    matcher = platforms.any_of(wanted) if wanted else platforms.default_matcher()
+    if call.flags.on("all-platforms"):
+        matcher = platforms.everything()
+    with session.connect(call) as client:
+        for name in names:  # before a file is made
+            images.get(client, name)
+        out_fd = (
+            1 if path == "-" else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        )
+        try:
+            archive.export(
+                client,
+                lambda data: cio.write_all(out_fd, data),
+                names,
+                matcher,
+                with_manifest_json=not call.flags.on("skip-manifest-json"),
+                with_foreign=not call.flags.on("skip-non-distributable"),
+            )
+        except BaseException:
+            if path != "-":
+                os.unlink(path)
+            raise
+        finally:
+            if path != "-":
+                os.close(out_fd)
+    return 0
+
+
+COMMANDS = (
+    Command(
+        "check",
+        "check that images are complete and unpacked",
+        _check,
+        arguments="[flags] [<filter>, ...]",
+        flags=(Flag("quiet, q", BOOL, "print the names of ready images only"), text.SNAPSHOTTER_FLAG),
+    ),
+    Command(
+        "export",
+        "write images to an archive",
+        _export,
+        arguments="[flags] <out> <image> ...",
+        flags=(
+            Flag("skip-manifest-json", BOOL, "leave docker's manifest.json out"),
+            Flag("skip-non-distributable", BOOL, "leave foreign layers out"),
+            *PLATFORM_FLAGS,
+        ),
+        description='an OCI layout that docker can load too; "-" is stdout',
+    ),
+    Command(
+        "import",
+        "read images from an archive",
+        _import,
+        arguments="[flags] <in>",
+        flags=(
+            Flag("base-name", STRING, "name for images that have only a tag; others must begin with it"),
+            Flag("digests", BOOL, "make names of digests too"),
+            Flag("skip-digest-for-named", BOOL, "with --digests: not for images that have a name"),
+            Flag("index-name", STRING, "keep the archive's index under this name"),
+            Flag("all-platforms", BOOL, "unpack every platform"),
+            Flag("platform", STRING, "unpack this platform"),
+            Flag("no-unpack", BOOL, "don't unpack"),
+            Flag("compress-blobs", BOOL, "compress plain layers of docker archives"),
+            text.SNAPSHOTTER_FLAG,
+        ),
+        description='an OCI layout or what docker save wrote; "-" is stdin',
+    ),
+    Command(
+        "list, ls",
+        "list images",
+        _list,
+        arguments="[flags] [<filter>, ...]",
+        flags=(Flag("quiet, q", BOOL, "print names only"), text.FORMAT_FLAG),
+    ),
+    Command(
+        "pull",
+        "fetch an image from a registry and unpack it",
+        _pull,
+        arguments="[flags] <ref>",
+        flags=(
+            *REGISTRY_FLAGS,
+            text.SNAPSHOTTER_FLAG,
+            Flag("label", STRINGS, "label of the image (key=value)"),
+            *PLATFORM_FLAGS,
+            Flag("print-chainid", BOOL, "print the image's chain id"),
+            Flag("max-concurrent-downloads", INT, "blobs to fetch side by side"),
+        ),
+    ),
+    Command(
+        "delete, del, remove, rm",
+        "remove images by name",
+        _delete,
+        arguments="[flags] <ref> [<ref>, ...]",
+        flags=(Flag("sync", BOOL, "wait until their content is collected"),),
+    ),
+    Command(
+        "tag",
+        "give an image further names",
+        _tag,
+        arguments="[flags] <source_ref> <target_ref> [<target_ref>, ...]",
+        flags=(Flag("force", BOOL, "take the name from another image"),),
+    ),
+    Command(
+        "label",
+        "set and clear labels of an image",
+        _label,
+        arguments="[flags] <name> [<key>=<value>, ...]",
+        flags=(Flag("replace-all, r", BOOL, "replace all labels"),),
+    ),
+)

@@ -1,0 +1,106 @@
+"""`ctr shim`: straight to a container's shim by ttrpc; works without a daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pycontainerd.ctr import display
+from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.flags import STRING, Flag
+from pycontainerd.lib.errdefs import InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from pycontainerd.ctr.command import Call
+    from pycontainerd.lib.api.codec import Message
+
+FLAGS = (
+    Flag("id", STRING, "container id"),
+    Flag("shim-address", STRING, "socket of the shim, instead of the one that goes with the id"),
+)
+_SOCKETS = "/run/containerd/s"
+
+
+def _addresses(call: Call, container_id: str) -> list[str]:
+    """Where the shim may listen: sha256(daemon's address / namespace / id) below the sockets' folder."""
+    import hashlib
+    import os
+
+    if call.group_flags.text("shim-address"):
+        return [call.group_flags.text("shim-address").removeprefix("unix://")]
+    address = call.root_flags.text("address")
+    names = [f"{address}/{call.namespace}/{container_id}"]
+    folder = f"{os.path.dirname(address)}/io.containerd.runtime.v2.task/{call.namespace}/{container_id}"
+    found = [f"{_SOCKETS}/{hashlib.sha256(os.path.normpath(name).encode()).hexdigest()}" for name in names]
+    # A shim that chose another socket wrote it into its bundle.
+    for file in (f"{folder}/address",):
+        if os.path.exists(file):
+            with open(file, encoding="utf-8") as text:
+                found.append(text.read().strip().removeprefix("unix://"))
+    return found
+
+
+def _call(call: Call, method: str, request: Message) -> Any:
+    import os
+
+    from pycontainerd.lib.api.light import task_v2
+    from pycontainerd.lib.ttrpc.client import Client
+
+    container_id = call.group_flags.text("id")
+    if not container_id:
+        raise InvalidArgument("container id must be specified")
+    for path in _addresses(call, container_id):
+        if not os.path.exists(path):
+            continue
+        with Client.connect(path) as client:
+            payload = client.call(
+                task_v2.TASK.name,
+                method,
+                request.SerializeToString(),
+                {"containerd-namespace-ttrpc": call.namespace},
+            )
+        return task_v2.TASK.method(method).response.FromString(payload)
+    raise NotFound(
+        f"fail to connect to container {container_id}'s shim",
+        hint="is the id right, and --namespace and --address the ones it was started with?",
+    )
+
+
+def _state(call: Call) -> int:
+    from pycontainerd.ctr.metrics_view import as_json
+    from pycontainerd.lib.api.light import task_v2
+
+    reply = _call(call, "State", task_v2.StateRequest(id=call.group_flags.text("id")))
+    document = as_json(reply)
+    exited = reply.exited_at
+    document["exited_at"] = (
+        display.rfc3339(exited.seconds, exited.nanos)
+        if reply.HasField("exited_at")
+        else "0001-01-01T00:00:00Z"
+    )
+    exec_id = document.pop("exec_id", None)
+    if exec_id:
+        document["exec_id"] = exec_id
+    display.write_json(document)
+    return 0
+
+
+def _delete(call: Call) -> int:
+    from pycontainerd.lib.api.light import task_v2
+
+    reply = _call(call, "Delete", task_v2.DeleteRequest(id=call.group_flags.text("id")))
+    display.write(f"container deleted and returned exit status {reply.exit_status}\n")
+    return 0
+
+
+def _start(call: Call) -> int:
+    from pycontainerd.lib.api.light import task_v2
+
+    _call(call, "Start", task_v2.StartRequest(id=call.group_flags.text("id")))
+    return 0
+
+
+COMMANDS = (
+    Command("delete", "delete the stopped task", _delete),
+    Command("start", "start the created task", _start),
+    Command("state", "print the state of the task", _state),
+)

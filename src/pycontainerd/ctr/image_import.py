@@ -1,0 +1,90 @@
+"""`ctr images import`: from the descriptors of an archive to named, unpacked images."""
+
+from __future__ import annotations
+
+import time
+from typing import IO, TYPE_CHECKING
+
+from pycontainerd.client import archive, content, images, unpack
+from pycontainerd.client.archive import NAME_ANNOTATION, REF_ANNOTATION
+from pycontainerd.ctr import display, session
+from pycontainerd.lib import digest as digests
+from pycontainerd.lib import errdefs, platforms, reference
+from pycontainerd.lib.oci import image as oci
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pycontainerd.client.client import Client
+    from pycontainerd.ctr.command import Call
+
+
+def run(call: Call, client: Client, source: IO[bytes]) -> None:
+    """Imports from a stream. The caller holds a lease, so that a failure leaves nothing."""
+    flags = call.flags
+    wanted = platforms.parse(flags.text("platform")) if flags.text("platform") else platforms.default()
+    matcher = platforms.everything() if flags.on("all-platforms") else platforms.only(wanted)
+    descriptors = archive.load(client, source, compress=flags.on("compress-blobs"))
+    named: list[tuple[str, oci.Descriptor]] = []
+    for descriptor in descriptors:
+        archive.label_tree(client, descriptor, matcher)
+        named += [(name, descriptor) for name in _names(call, descriptor)]
+    if flags.text("index-name"):
+        named.append((flags.text("index-name"), _index(client, descriptors)))
+    for name, descriptor in named:
+        images.create_or_update(client, name, _plain(descriptor))
+    if flags.on("no-unpack"):
+        return
+    for name, descriptor in named:
+        display.write(f"unpacking {name} ({descriptor.digest})...")
+        for one in [matcher] if not flags.on("all-platforms") else _each(client, descriptor):
+            unpack.unpack(client, descriptor, session.snapshotter(call), one)
+        display.write("done\n")
+
+
+def _plain(descriptor: oci.Descriptor) -> oci.Descriptor:
+    return oci.Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
+
+
+def _each(client: Client, descriptor: oci.Descriptor) -> Iterator[platforms.Matcher]:
+    for platform in images.platforms_of(client, descriptor):
+        yield platforms.only(platform)
+
+
+def _names(call: Call, descriptor: oci.Descriptor) -> Iterator[str]:
+    """The image's own full name, or its tag below --base-name; with --digests a name by digest too."""
+    flags = call.flags
+    base = flags.text("base-name")
+    prefix = base or f"import-{time.strftime('%Y-%m-%d')}"
+    full = descriptor.annotations.get(NAME_ANNOTATION, "")
+    tag = descriptor.annotations.get(REF_ANNOTATION, "")
+    name = ""
+    if full:
+        name = full
+    elif tag:
+        name = _from_tag(prefix, tag)
+    if name:
+        yield name
+    if flags.on("digests") and not (name and flags.on("skip-digest-for-named")):
+        yield f"{prefix}@{descriptor.digest}"
+
+
+def _from_tag(prefix: str, tag: str) -> str:
+    if reference.is_tag(tag):
+        return f"{prefix}:{tag}"
+    return str(reference.normalize_tagged(tag))
+
+
+def _index(client: Client, descriptors: list[oci.Descriptor]) -> oci.Descriptor:
+    import json
+
+    from pycontainerd.client import pull
+
+    document = {"schemaVersion": 2, "manifests": [descriptor.to_json() for descriptor in descriptors]}
+    data = json.dumps(document, separators=(",", ":")).encode()
+    digest = digests.of(data)
+    labels = pull.child_labels(descriptors)
+    content.write_blob(client, f"index-{digest}", [data], size=len(data), digest=digest, labels=labels)
+    if not descriptors:
+        raise errdefs.InvalidArgument("the archive holds no image")
+    return oci.Descriptor(oci.INDEX, digest, len(data))

@@ -1,0 +1,90 @@
+"""How a pull is shown: redrawn bars on a terminal, the same lines once at the end elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from pycontainerd.client import pull
+from pycontainerd.ctr import display
+from pycontainerd.lib.oci import image as oci
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pycontainerd.client.pull import Fetcher, Progress
+
+_WIDTH: Final = 38
+_GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
+
+
+class Display:
+    """Lines S046 to S051: the reference, then index, manifests, layers, configs, then the total."""
+
+    def __init__(self, ref: str) -> None:
+        self._ref = ref
+        self._started = time.monotonic()
+        self._fetcher: Fetcher | None = None
+        self._live = sys.stdout.isatty()
+        self._drawn = 0
+
+    def resolved(self, fetcher: Fetcher) -> None:
+        """The reference has a descriptor; its blobs are on their way."""
+        self._fetcher = fetcher
+
+    def tick(self) -> None:
+        """Redraws, on a terminal."""
+        if self._live:
+            self._draw()
+
+    def finish(self) -> None:
+        """The final lines."""
+        self._draw()
+
+    def _draw(self) -> None:
+        text = display.tabulate("\n".join([*self._lines(), ""]), display.SPACES)
+        erase = f"\x1b[{self._drawn}A\x1b[J" if self._drawn else ""
+        display.write(erase + text)
+        self._drawn = text.count("\n") if self._live else 0
+
+    def _lines(self) -> list[str]:
+        bar: Callable[[float], str] = _colour_bar if self._live else _plain_bar
+        lines = [
+            f"{self._ref}:\t{'resolved' if self._fetcher else 'resolving'}\t{bar(1.0 if self._fetcher else 0.0)}\t"
+        ]
+        total = 0
+        if self._fetcher is not None:
+            entries = sorted(tuple(self._fetcher.progress.values()), key=_rank)
+            lines += [_line(entry, bar) for entry in entries]
+            total = self._fetcher.downloaded
+        elapsed_s = time.monotonic() - self._started
+        shown = f"{display.binary_size(total)[:6]:>7}"
+        rate = display.binary_size(int(total / elapsed_s) if elapsed_s > 0 else 0)
+        lines.append(f"elapsed: {elapsed_s:<4.1f}s\ttotal: {shown}\t({rate}/s)\t")
+        return lines
+
+
+def _rank(entry: Progress) -> int:
+    media_type = entry.descriptor.media_type
+    kinds = (oci.is_index, oci.is_manifest, oci.is_layer)
+    return next((place for place, is_kind in enumerate(kinds) if is_kind(media_type)), len(kinds))
+
+
+def _line(entry: Progress, bar: Callable[[float], str]) -> str:
+    size = entry.descriptor.size
+    if entry.status == pull.DOWNLOADING:
+        share = entry.offset / size if size else 1.0
+        moved = f"{display.binary_size(entry.offset)}/{display.binary_size(size)}"
+        return f"{entry.ref}:\t{entry.status}\t{bar(share)}\t{moved}\t"
+    return f"{entry.ref}:\t{entry.status}\t{bar(0.0 if entry.status == pull.WAITING else 1.0)}\t"
+
+
+def _colour_bar(share: float) -> str:
+    full = int(share * _WIDTH)
+    return f"|{_GREEN}{'+' * full}{_PLAIN}{'-' * (_WIDTH - full)}|"
+
+
+def _plain_bar(share: float) -> str:
+    full = int(share * _WIDTH)
+    return f"|{'+' * full}{'-' * (_WIDTH - full)}|"

@@ -1,0 +1,209 @@
+"""HTTP for registries: urllib3 with redirects followed by hand, bounded bodies, and retries that know when to stop.
+
+A header that carries a credential never leaves its origin (scheme, host, port): it is dropped on the first redirect to
+another one (CVE-2020-15157 and its family).
+
+Runs in: pulling threads; a Connection is shared by them
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import urllib3
+from urllib3 import BaseHTTPResponse as Response
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, SSLError
+
+from pycontainerd.lib import trace
+from pycontainerd.lib.errdefs import Canceled, ContainerdError, InvalidArgument, Unavailable
+from pycontainerd.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pycontainerd.lib.registry.hosts import Host
+
+MAX_REDIRECTS: Final = 10
+RETRIES: Final = 4
+_READ_TIMEOUT_S: Final = 60.0
+_MAX_RETRY_AFTER_S: Final = 30.0
+_RETRY_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
+_SECRETS: Final = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "x-registry-auth", "x-identity-token"}
+)
+USER_AGENT: Final = f"containerd/{__version__}"
+
+
+class Connection:
+    """A pool of connections by one host's TLS rules; other origins (redirects, token servers) get the default rules."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._own = _pool(host)
+        self._foreign: Any = None
+        self.canceled = False
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], *, body: bytes | None = None
+    ) -> Response:
+        """One request, redirected and retried; the body isn't read yet. Unavailable when nobody answers."""
+        for attempt in range(RETRIES):
+            last = attempt == RETRIES - 1
+            try:
+                response = self._follow(method, url, dict(headers), body)
+            except Unavailable as error:
+                if last or not _is_transient(error):
+                    raise
+                self._pause(attempt, "")
+                continue
+            if response.status not in _RETRY_STATUS or last:
+                return response
+            retry_after = response.headers.get("Retry-After", "")
+            response.drain_conn()
+            response.release_conn()
+            self._pause(attempt, retry_after)
+        raise AssertionError("unreachable")
+
+    def _follow(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Response:
+        headers = {"User-Agent": USER_AGENT, **headers}
+        first = url
+        for _ in range(MAX_REDIRECTS):
+            response = self._send(method, url, headers, body, first)
+            location = response.headers.get("Location", "")
+            if response.status not in {301, 302, 303, 307, 308} or not location:
+                return response
+            response.drain_conn()
+            response.release_conn()
+            target = _join(url, location)
+            if origin(target) != origin(url):
+                headers = {key: value for key, value in headers.items() if not _is_secret(key, self._host)}
+            if origin(target)[0] == "http" and origin(url)[0] == "https":
+                raise InvalidArgument(f"{url} redirects to plain http: refused")
+            url = target
+        raise Unavailable(f"{method} {first}: more than {MAX_REDIRECTS} redirects")
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, first: str
+    ) -> Response:
+        if self.canceled:
+            raise Canceled("context canceled")
+        pool = self._own if origin(url) == self._host.origin else self._other()
+        with trace.span("http", method=method, url=url.partition("?")[0]):
+            try:
+                response: Response = pool.request(
+                    method,
+                    url,
+                    body=body,
+                    headers=dict(headers),
+                    preload_content=False,
+                    redirect=False,
+                    retries=False,
+                    decode_content=False,
+                    timeout=urllib3.Timeout(connect=self._host.dial_timeout_s, read=_READ_TIMEOUT_S),
+                )
+                return response
+            except (HTTPError, OSError) as error:
+                raise request_error(method, first, error) from error
+
+    def _other(self) -> Any:
+        if self._foreign is None:
+            # Its own pool: the host's CA, client certificate and skip_verify are for the host alone.
+            self._foreign = urllib3.PoolManager(maxsize=8, cert_reqs="CERT_REQUIRED")
+        return self._foreign
+
+    def _pause(self, attempt: int, retry_after: str) -> None:
+        delay_s = 0.2 * 2**attempt
+        if retry_after.isascii() and retry_after.isdigit():
+            delay_s = min(float(retry_after), _MAX_RETRY_AFTER_S)
+        deadline = time.monotonic() + delay_s
+        while time.monotonic() < deadline and not self.canceled:
+            time.sleep(min(0.05, delay_s))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._own.clear()
+        if self._foreign is not None:
+            self._foreign.clear()
+
+
+def _pool(host: Host) -> Any:
+    import ssl
+
+    if host.scheme == "http":
+        return urllib3.PoolManager(maxsize=8)
+    context = ssl.create_default_context()
+    try:
+        for path in host.ca_files:
+            context.load_verify_locations(cafile=path)
+        for certificate, key in host.client_certs:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"certificate files of {host.address} can't be loaded: {error}") from error
+    if host.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return urllib3.PoolManager(
+        maxsize=8, ssl_context=context, assert_hostname=False if host.skip_verify else None
+    )
+
+
+def origin(url: str) -> tuple[str, str]:
+    """(scheme, host:port as written) of a URL, default ports left out."""
+    scheme, _, rest = url.partition("://")
+    address = rest.partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
+    default = ":443" if scheme == "https" else ":80"
+    return scheme.lower(), address.removesuffix(default)
+
+
+def _is_secret(name: str, host: Host) -> bool:
+    return name.lower() in _SECRETS or name.lower().endswith("token") or name in host.headers
+
+
+def _join(base: str, location: str) -> str:
+    from urllib.parse import urljoin
+
+    target = urljoin(base, location)
+    if origin(target)[0] not in {"http", "https"}:
+        raise InvalidArgument(f"{base} redirects to {target.partition(':')[0]}: refused")
+    return target
+
+
+def _is_transient(error: ContainerdError) -> bool:
+    """A refused or unknown address won't change in a second; a reset connection may."""
+    return error.step == "transfer"
+
+
+def request_error(method: str, url: str, error: Exception) -> Unavailable:
+    """Go's words for a request that got no answer, and what to try."""
+    shown = f'failed to do request: {method.capitalize()} "{url}": '
+    scheme, address = origin(url)
+    target = address if ":" in address else f"{address}:{443 if scheme == 'https' else 80}"
+    cause: BaseException | None = error.reason if isinstance(error, MaxRetryError) else error
+    text = str(cause)
+    if isinstance(cause, NewConnectionError) and "refused" in text:
+        return Unavailable(
+            f"{shown}dial tcp {target}: connect: connection refused",
+            hint=f"is the registry at {address} running?",
+            step="dial",
+        )
+    if "Name or service not known" in text or "name resolution" in text or "Failed to resolve" in text:
+        return Unavailable(
+            f"{shown}dial tcp: lookup {address.partition(':')[0]}: no such host",
+            hint="is the registry's name right, and the network up?",
+            step="dial",
+        )
+    if isinstance(cause, SSLError):
+        reason = (
+            "http: server gave HTTP response to HTTPS client"
+            if "WRONG_VERSION" in text or "HTTP_REQUEST" in text
+            else f"tls: {text}"
+        )
+        return Unavailable(
+            f"{shown}{reason}",
+            hint="--plain-http for a registry without TLS; --tlscacert or --hosts-dir for a private CA",
+            step="tls",
+        )
+    return Unavailable(
+        f"{shown}{text}", hint="try again; the registry or the network failed", step="transfer"
+    )

@@ -1,0 +1,133 @@
+"""Limits, placement, statistics.
+
+Spec: runtime-spec config-linux.md#control-groups; walkthrough S032 S033
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.requires("cgroup_v1")
+ROOT = Path("/sys/fs/cgroup")
+
+
+def own(runtime, controller: str) -> Path:
+    state = json.loads((runtime.root / "c/state.json").read_text())
+    return Path(state["cgroup_paths"][controller])
+
+
+def test_limits_are_written(runtime, bundle):
+    bundle.linux["cgroupsPath"] = "/pyrunc-test/c"
+    bundle.linux["resources"].update(
+        memory={"limit": 64 << 20, "reservation": 32 << 20, "swappiness": 10},
+        cpu={"shares": 512, "quota": 50000, "period": 100000, "cpus": "0"},
+        pids={"limit": 50},
+    )
+    runtime.create(bundle.build())
+    try:
+        assert own(runtime, "memory") == ROOT / "memory/pyrunc-test/c"
+        for controller, name, value in (
+            ("memory", "memory.limit_in_bytes", str(64 << 20)),
+            ("memory", "memory.soft_limit_in_bytes", str(32 << 20)),
+            ("memory", "memory.swappiness", "10"),
+            ("cpu", "cpu.shares", "512"),
+            ("cpu", "cpu.cfs_quota_us", "50000"),
+            ("cpuset", "cpuset.cpus", "0"),
+            ("pids", "pids.max", "50"),
+        ):
+            assert (own(runtime, controller) / name).read_text().strip() == value
+    finally:
+        runtime.ok("delete", "--force", "c")
+        for folder in ROOT.glob("*/pyrunc-test"):
+            folder.rmdir()
+
+
+def test_init_is_in_every_cgroup_of_its_state(runtime, bundle):
+    runtime.create(bundle.build())
+    paths = json.loads((runtime.root / "c/state.json").read_text())["cgroup_paths"]
+    for path in paths.values():
+        assert str(runtime.pid()) in (Path(path) / "cgroup.procs").read_text().split()
+
+
+def test_devices_are_denied_but_for_the_list(runtime, bundle):
+    """R16."""
+    bundle.linux["resources"]["devices"].append(
+        {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}
+    )
+    bundle.all_capabilities().process["noNewPrivileges"] = False
+    done = runtime.run(
+        bundle.writable()
+        .sh("mknod /d b 254 0 && dd if=/d of=/dev/null count=1; echo x > /dev/null && echo fine")
+        .build()
+    )
+    assert "Operation not permitted" in done.err
+    assert "fine" in done.out
+    runtime.create(bundle.args("true").build())
+    lines = (own(runtime, "devices") / "devices.list").read_text().split("\n")
+    assert "c 10:229 rw" in lines
+    assert "c 1:3 rwm" in lines
+    assert not any(line.startswith("a") for line in lines)
+
+
+def test_allow_all_devices(runtime, bundle):
+    bundle.linux["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
+    runtime.create(bundle.build())
+    assert "a *:* rwm" in (own(runtime, "devices") / "devices.list").read_text()
+
+
+def test_a_limit_below_what_is_used_fails_with_the_usage(runtime, bundle):
+    bundle.linux["resources"]["memory"] = {"limit": 1000}
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert "unable to set memory limit to 1000 (current usage: " in done.err
+
+
+def test_update(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    runtime.ok("update", "--memory", "67108864", "--pids-limit", "33", "--cpu-share", "700", "c")
+    assert (own(runtime, "memory") / "memory.limit_in_bytes").read_text().strip() == "67108864"
+    assert (own(runtime, "pids") / "pids.max").read_text().strip() == "33"
+    runtime.ok("update", "--resources", "-", "c", stdin='{"pids": {"limit": 44}}')
+    assert (own(runtime, "pids") / "pids.max").read_text().strip() == "44"
+    assert (own(runtime, "cpu") / "cpu.shares").read_text().strip() == "700"
+
+
+def test_unified_on_v1_fails(runtime, bundle):
+    bundle.linux["resources"]["unified"] = {"memory.high": "1"}
+    assert runtime.run(bundle.build()).code == 1
+
+
+def test_stats_have_runcs_shape(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    event = json.loads(runtime.ok("events", "--stats", "c").out)
+    assert event["type"] == "stats"
+    assert set(event["data"]) == {
+        "cpu",
+        "cpuset",
+        "memory",
+        "pids",
+        "blkio",
+        "hugetlb",
+        "intel_rdt",
+        "network_interfaces",
+    }
+    assert event["data"]["cpu"]["usage"]["total"] > 0
+    assert event["data"]["memory"]["usage"]["usage"] > 0
+    assert event["data"]["pids"]["current"] == 1
+
+
+def test_events_end_with_the_container(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "1").build())
+    lines = runtime.ok("events", "--interval", "200ms", "c").out.splitlines()
+    assert {json.loads(line)["type"] for line in lines} == {"stats"}
+
+
+def test_oom_is_an_event(runtime, bundle):
+    bundle.linux["resources"]["memory"] = {"limit": 8 << 20}
+    script = "sleep 1; dd if=/dev/zero of=/dev/null bs=64M count=1"
+    runtime.start_detached(bundle.sh(script).build())
+    lines = runtime.ok("events", "--interval", "5s", "c").out.splitlines()
+    assert {"type": "oom", "id": "c"} in [json.loads(line) for line in lines]

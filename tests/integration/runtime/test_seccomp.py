@@ -1,0 +1,83 @@
+"""Seccomp filters.
+
+Spec: runtime-spec config-linux.md#seccomp; security D1
+"""
+
+from __future__ import annotations
+
+import pytest
+from support.runtime import is_ours
+
+DENY_MKDIR = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
+
+
+def profile(syscalls, default="SCMP_ACT_ALLOW", **more):
+    return {
+        "defaultAction": default,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        "syscalls": syscalls,
+        **more,
+    }
+
+
+@pytest.mark.parametrize("no_new_privs", [True, False])
+def test_a_denied_call_fails_with_eperm(runtime, bundle, no_new_privs):
+    bundle.process["noNewPrivileges"] = no_new_privs
+    bundle.linux["seccomp"] = profile(DENY_MKDIR)
+    done = runtime.run(bundle.sh("grep ^Seccomp: /proc/self/status; mkdir /dev/x").build())
+    assert done.out.split() == ["Seccomp:", "2"]
+    assert "Operation not permitted" in done.err
+
+
+def test_errno_of_a_rule(runtime, bundle):
+    bundle.linux["seccomp"] = profile([{**DENY_MKDIR[0], "errnoRet": 95}])
+    assert "not supported" in runtime.run(bundle.args("mkdir", "/dev/x").build()).err
+
+
+def test_kill(runtime, bundle):
+    bundle.linux["seccomp"] = profile([{**DENY_MKDIR[0], "action": "SCMP_ACT_KILL_PROCESS"}])
+    assert runtime.run(bundle.args("mkdir", "/dev/x").build()).code == 159
+
+
+def test_argument_conditions(runtime, bundle):
+    rule = {
+        "names": ["kill"],
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": 95,
+        "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}],
+    }
+    bundle.linux["seccomp"] = profile([rule])
+    done = runtime.run(bundle.sh("kill -0 $$ && echo zero; kill -10 $$").build())
+    assert done.out == "zero\n"
+    assert "not supported" in done.err
+
+
+def test_names_that_nobody_knows_are_ignored(runtime, bundle):
+    bundle.linux["seccomp"] = profile([{"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"}])
+    assert runtime.run(bundle.args("true").build()).code == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"defaultAction": "SCMP_ACT_NOPE"},
+        {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOPE"]},
+        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kill"], "action": "nope"}]},
+        {"defaultAction": "SCMP_ACT_ALLOW", "flags": ["NOPE"]},
+    ],
+)
+def test_a_broken_profile_fails_create(runtime, bundle, broken):
+    bundle.linux["seccomp"] = broken
+    assert runtime.run(bundle.args("true").build()).code == 1
+
+
+@pytest.mark.skipif(not is_ours(), reason="the cache is ours")
+def test_the_compiled_filter_is_cached(runtime, bundle):
+    bundle.linux["seccomp"] = profile(DENY_MKDIR)
+    path = bundle.args("mkdir", "/dev/x").build()
+    first = runtime.run(path)
+    (cached,) = runtime.root.glob(".seccomp-*.bpf")
+    stamp = cached.stat().st_mtime_ns
+    assert runtime.run(path).err == first.err
+    assert cached.stat().st_mtime_ns == stamp
+    assert cached.stat().st_mode & 0o077 == 0
