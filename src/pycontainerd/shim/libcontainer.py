@@ -96,7 +96,7 @@ class Libcontainer:
                 stdio=_streams(stdio),
                 clone_parent=True,
             )
-            return self._load(id).exec(options)
+            return int(self._load(id).exec(options))
 
         return int(await self._run("exec", work, "exec failed: ", stdio))
 
