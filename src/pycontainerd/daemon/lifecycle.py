@@ -6,6 +6,7 @@ Containers never notice: stopping the daemon leaves shims alone, and the next st
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -81,6 +82,8 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
             background.append(asyncio.ensure_future(_check_metadata(context)))
         if idle_exit_s:
             background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: later collections need not look at it
         sockets.notify_systemd("READY=1")
         log.info(f"containerd successfully booted in {time.monotonic() - begun:.6f}s")
         await stop.wait()
