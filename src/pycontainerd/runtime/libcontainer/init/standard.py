@@ -377,6 +377,8 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     steps += [
         # Nothing of the host's is open while init waits: the container's processes may reach /proc/PID/fd.
         ("close_ranges", (gaps(keep),), "unable to close descriptors"),
+        # A created container ends at the signals that end runc's init.
+        ("leave_on_signals", (ident.ENDING_SIGNALS,), "unable to set signal dispositions"),
         ("ready", (b"",), "sync"),
         ("await_go", (), "sync"),
         ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),
