@@ -184,6 +184,18 @@ def after_fork() -> None:
         open_sink(_state.sink_dir)
 
 
+def close_sink() -> None:
+    """Writes no more files; for a child that becomes another program and opens its own."""
+    if _state.sink_fd >= 0:
+        os.close(_state.sink_fd)
+        _state.sink_fd = -1
+
+
+def descriptors() -> tuple[int, ...]:
+    """What a child keeps open that closes everything else."""
+    return (_state.sink_fd,) if _state.sink_fd >= 0 else ()
+
+
 def finished() -> Iterable[Span]:
     """The last finished spans of this process, oldest first."""
     return tuple(_ring)

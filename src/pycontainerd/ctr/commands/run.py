@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pycontainerd.ctr import text
 from pycontainerd.ctr.command import Command
@@ -61,6 +61,11 @@ def _run_task(call: Call, client: Client, record: containers_v1.Container, *, te
     from pycontainerd.ctr import attachment
 
     detach = call.flags.on("detach")
+    network: dict[str, Any] | None = None
+    if call.flags.on("cni"):
+        from pycontainerd.ctr import cni
+
+        network = cni.load()
     with trace.span("snapshot mounts"):
         rootfs = containers.rootfs_of(client, record)
     stdio = attachment.make_stdio(client, call.flags, record.id, terminal=terminal)
@@ -70,10 +75,8 @@ def _run_task(call: Call, client: Client, record: containers_v1.Container, *, te
         try:
             if call.flags.text("pid-file"):
                 attachment.write_pid_file(call.flags.text("pid-file"), process.pid)
-            if call.flags.on("cni"):
-                from pycontainerd.ctr import cni
-
-                cni.attach(client.namespace, record.id, process.pid)
+            if network is not None:
+                cni.attach(network, client.namespace, record.id, process.pid)
             if detach:
                 process.start()
                 keep = True
@@ -81,17 +84,11 @@ def _run_task(call: Call, client: Client, record: containers_v1.Container, *, te
             return attachment.follow(client, process, stdio).code
         finally:
             if not keep:
-                _leave_network(call, client, record, process)
+                if network is not None:
+                    cni.detach(network, client.namespace, record.id, process.pid)
                 end_task(client, process)
     finally:
         stdio.close(keep=keep)
-
-
-def _leave_network(call: Call, client: Client, record: containers_v1.Container, process: Process) -> None:
-    if call.flags.on("cni"):
-        from pycontainerd.ctr import cni
-
-        cni.detach(client.namespace, record.id, process.pid)
 
 
 def create_task(
