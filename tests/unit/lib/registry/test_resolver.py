@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from support.fake_registry import Answer, FakeRegistry, Request, fake_registry
 
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib.errdefs import (
@@ -20,6 +19,10 @@ from pycontainerd.lib.errdefs import (
 from pycontainerd.lib.oci import image as oci
 from pycontainerd.lib.registry.hosts import Options
 from pycontainerd.lib.registry.resolver import Resolver
+from support.fake_registry import Answer, FakeRegistry, Request, fake_registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
 MANIFEST = {"mediaType": oci.MANIFEST, "schemaVersion": 2, "config": {}, "layers": []}
