@@ -8,6 +8,7 @@ import re
 import grpc
 import pytest
 
+from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
@@ -49,7 +50,7 @@ def _write(*requests):
     return [content_v1.WriteContentRequest(**fields) for fields in requests]
 
 
-C, N, I, L, S, T = (
+C, N, IM, L, S, T = (
     containers_v1.CONTAINERS,
     namespaces_v1.NAMESPACES,
     images_v1.IMAGES,
@@ -173,35 +174,35 @@ CALLS = [
     (N, "List", namespaces_v1.ListNamespacesRequest(), None),
     (N, "Delete", namespaces_v1.DeleteNamespaceRequest(name="n"), "default"),
     (N, "Delete", namespaces_v1.DeleteNamespaceRequest(name="n"), "default"),
-    (I, "Get", images_v1.GetImageRequest(name="nope"), "default"),
-    (I, "Create", _image(name=""), "default"),
-    (I, "Create", _image(target=types.Descriptor()), "default"),
-    (I, "Create", _image(target=types.Descriptor(digest="sha256:zz", size=1, media_type="x")), "default"),
-    (I, "Create", _image(target=types.Descriptor(digest="md5:00", size=1, media_type="x")), "default"),
-    (I, "Create", _image(target=types.Descriptor(digest=HELLO_DIGEST, media_type="x")), "default"),
-    (I, "Create", _image(target=types.Descriptor(digest=HELLO_DIGEST, size=1)), "default"),
-    (I, "Create", _image(), "default"),
-    (I, "Create", _image(), "default"),
-    (I, "Update", images_v1.UpdateImageRequest(image=images_v1.Image()), "default"),
-    (I, "Update", images_v1.UpdateImageRequest(image=images_v1.Image(name="nope")), "default"),
+    (IM, "Get", images_v1.GetImageRequest(name="nope"), "default"),
+    (IM, "Create", _image(name=""), "default"),
+    (IM, "Create", _image(target=types.Descriptor()), "default"),
+    (IM, "Create", _image(target=types.Descriptor(digest="sha256:zz", size=1, media_type="x")), "default"),
+    (IM, "Create", _image(target=types.Descriptor(digest="md5:00", size=1, media_type="x")), "default"),
+    (IM, "Create", _image(target=types.Descriptor(digest=HELLO_DIGEST, media_type="x")), "default"),
+    (IM, "Create", _image(target=types.Descriptor(digest=HELLO_DIGEST, size=1)), "default"),
+    (IM, "Create", _image(), "default"),
+    (IM, "Create", _image(), "default"),
+    (IM, "Update", images_v1.UpdateImageRequest(image=images_v1.Image()), "default"),
+    (IM, "Update", images_v1.UpdateImageRequest(image=images_v1.Image(name="nope")), "default"),
     (
-        I,
+        IM,
         "Update",
         images_v1.UpdateImageRequest(image=images_v1.Image(name="i1"), update_mask=MASK(paths=["name"])),
         "default",
     ),
     (
-        I,
+        IM,
         "Update",
         images_v1.UpdateImageRequest(
             image=images_v1.Image(name="i1", labels={"a": "b"}), update_mask=MASK(paths=["labels"])
         ),
         "default",
     ),
-    (I, "List", images_v1.ListImagesRequest(filters=[f"target.digest=={HELLO_DIGEST}"]), "default"),
-    (I, "List", images_v1.ListImagesRequest(filters=["name~=i."]), "default"),
-    (I, "Delete", images_v1.DeleteImageRequest(name="nope"), "default"),
-    (I, "Delete", images_v1.DeleteImageRequest(name="i1"), "default"),
+    (IM, "List", images_v1.ListImagesRequest(filters=[f"target.digest=={HELLO_DIGEST}"]), "default"),
+    (IM, "List", images_v1.ListImagesRequest(filters=["name~=i."]), "default"),
+    (IM, "Delete", images_v1.DeleteImageRequest(name="nope"), "default"),
+    (IM, "Delete", images_v1.DeleteImageRequest(name="i1"), "default"),
     (L, "Create", leases_v1.CreateRequest(id="l1", labels={"a": "b"}), "default"),
     (L, "Create", leases_v1.CreateRequest(id="l1"), "default"),
     (L, "AddResource", leases_v1.AddResourceRequest(id="nope"), "default"),
@@ -510,14 +511,13 @@ CALLS = [
 
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory):
-    import shutil
     import tempfile
     from pathlib import Path
 
     folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
     with Daemon(folder / "r", real=True) as real, Daemon(folder / "o", real=False) as ours:
         yield real.start(), ours.start()
-    shutil.rmtree(folder)
+    remove_tree(str(folder))
 
 
 def _masked(daemon: Daemon, answer: tuple[object, ...]) -> str:

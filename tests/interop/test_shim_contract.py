@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def folder():
     """Short: sockets live here."""
     with tempfile.TemporaryDirectory(prefix="shim", dir="/tmp") as path:
         yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def forkserver():
+    with spawn.SpawnClient.start() as client:
+        yield client
+        client.close()
+        os.waitpid(client.pid, 0)
 
 
 class TestStockShim(ShimSuite):
@@ -46,11 +55,6 @@ class TestExecutedShim(ShimSuite):
 
 class TestForkedShim(ShimSuite):
     """Ours, from the forkserver."""
-
-    @pytest.fixture(scope="class")
-    def forkserver(self):
-        with spawn.SpawnClient.start() as client:
-            yield client
 
     @pytest.fixture
     def shim(self, folder, rootfs, forkserver):

@@ -31,7 +31,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 """
 OUR_CONFIG = """version = 2
 [plugins."io.containerd.shim.v1.manager"]
-  starter = "exec"
+  starter = "{starter}"
 {extra}
 """
 STOCK_SHIM = 'runtime_paths = {{"io.containerd.runc.v2" = "{path}"}}'
@@ -40,13 +40,16 @@ STOCK_SHIM = 'runtime_paths = {{"io.containerd.runc.v2" = "{path}"}}'
 class Daemon:
     """A running daemon: `folder` holds root, state, sockets and log."""
 
-    def __init__(self, folder: Path, *, real: bool, config_extra: str = "", level: str = "info") -> None:
+    def __init__(
+        self, folder: Path, *, real: bool, config_extra: str = "", level: str = "info", starter: str = "exec"
+    ) -> None:
         self.folder = folder
         self.real = real
         self.address = f"{folder}/c.sock"
         self.log_path = folder / "log"
         self._level = level
         self._config_extra = config_extra
+        self._starter = starter
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -59,7 +62,9 @@ class Daemon:
         """Starts it and waits until it serves."""
         config = self.folder / "config.toml"
         text = REAL_CONFIG.format(folder=self.folder, level=self._level)
-        config.write_text(text if self.real else OUR_CONFIG.format(extra=self._config_extra))
+        config.write_text(
+            text if self.real else OUR_CONFIG.format(extra=self._config_extra, starter=self._starter)
+        )
         log = self.log_path.open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -79,7 +84,9 @@ class Daemon:
         assert self._process is not None
         return self._process.wait(timeout_s)
 
-    def ctr(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 30) -> subprocess.CompletedProcess[bytes]:
+    def ctr(
+        self, *arguments: str, stdin: bytes = b"", timeout_s: float = 30
+    ) -> subprocess.CompletedProcess[bytes]:
         """Debian's ctr on this daemon."""
         return subprocess.run(
             [peer("ctr"), "--address", self.address, *arguments],

@@ -122,11 +122,17 @@ def top_entries() -> list[Entry]:
     ]
 
 
-def build_layout(folder: Path, config: dict[str, Any] | None = None, *, tag: str = "latest") -> Path:
-    """Writes an OCI layout; returns its folder."""
+def build_layout(
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    *,
+    tag: str = "latest",
+    contents: list[list[Entry]] | None = None,
+) -> Path:
+    """Writes an OCI layout of busybox, or of the given layers; returns its folder."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
-    layers = [layer(busybox_entries()), layer(top_entries())]
+    layers = [layer(entries) for entries in contents or [busybox_entries(), top_entries()]]
     manifests = [_image(blobs, layers, config or {}, architecture) for architecture in ("amd64", "arm64")]
     index = {
         "schemaVersion": 2,

@@ -438,7 +438,7 @@ class ForkedShim(InProcessShim):
     def start(self) -> None:
         """By the forkserver's protocol."""
         request = spawn.ShimRequest(
-            f"{NAMESPACE}/{self.id}", self.start_argv("start", "-debug"), self.environment(), str(self.bundle)
+            str(self.bundle), self.start_argv("start", "-debug"), self.environment(), str(self.bundle)
         )
         spawned = self.forkserver.spawn_shim(request)
         os.close(spawned.pidfd)

@@ -6,6 +6,7 @@ Containers never notice: stopping the daemon leaves shims alone, and the next st
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from pycontainerd.daemon.core.blocking import Pools
 from pycontainerd.daemon.server.dispatch import Dispatcher
 from pycontainerd.daemon.server.grpc import GrpcServer
 from pycontainerd.daemon.server.ttrpc import TtrpcServer
+from pycontainerd.lib.errdefs import ContainerdError
 from pycontainerd.lib.log import Logger
 from pycontainerd.version import REVISION, VERSION
 
@@ -54,6 +56,7 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
     pools = Pools()
     context = plugin.Context(config, log, pools, launcher)
     servers: list[GrpcServer | TtrpcServer] = []
+    listening: list[str] = []
     background: list[asyncio.Task[None]] = []
     try:
         plugin.start_all(context, plugin.PLUGINS)
@@ -64,34 +67,43 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         grpc = GrpcServer(dispatcher, log, max_receive_bytes=config.grpc.max_recv_message_size)
         ttrpc = TtrpcServer(dispatcher, log)
         servers += [ttrpc, grpc]
-        await ttrpc.listen(sockets.listen_unix(config.ttrpc_address, config.ttrpc))
-        log.info("serving...", address=config.ttrpc_address)
-        await grpc.listen(sockets.listen_unix(config.grpc.address, config.grpc))
-        log.info("serving...", address=config.grpc.address)
+        for server, address, socket in (
+            (ttrpc, config.ttrpc_address, config.ttrpc),
+            (grpc, config.grpc.address, config.grpc),
+        ):
+            await server.listen(sockets.listen_unix(address, socket))
+            listening.append(address)
+            log.info("serving...", address=address)
         background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
         if tasks is not None:
             exchange = context.get(plugin.EVENTS)
             background.append(asyncio.ensure_future(tasks.report_missed(exchange.first_listener())))
+        if not context.get(plugin.METADATA).was_clean:
+            background.append(asyncio.ensure_future(_check_metadata(context)))
         if idle_exit_s:
             background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: later collections need not look at it
         sockets.notify_systemd("READY=1")
         log.info(f"containerd successfully booted in {time.monotonic() - begun:.6f}s")
         await stop.wait()
     finally:
         sockets.notify_systemd("STOPPING=1")
-        await _stop(context, servers, background)
+        await _stop(context, servers, listening, background)
     return 0
 
 
 async def _stop(
-    context: Context, servers: list[GrpcServer | TtrpcServer], background: list[asyncio.Task[None]]
+    context: Context,
+    servers: list[GrpcServer | TtrpcServer],
+    listening: list[str],
+    background: list[asyncio.Task[None]],
 ) -> None:
     """In the order that loses nothing: calls, background work, threads, metadata."""
     for server in servers:
         await server.close()
-    for address in (context.config.grpc.address, context.config.ttrpc_address):
-        if servers:
-            sockets.remove_unix(address)
+    for address in listening:
+        sockets.remove_unix(address)
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
@@ -121,6 +133,14 @@ async def _watch_idle(
             continue
         context.log.info("nothing to do, leaving", idle_seconds=idle_exit_s)
         stop.set()
+
+
+async def _check_metadata(context: Context) -> None:
+    """The full check of the database after an unclean stop; the quick one has passed already."""
+    try:
+        await context.pools.run("gc", context.get(plugin.METADATA).check)
+    except ContainerdError as e:
+        context.log.error("metadata is damaged", error=str(e))
 
 
 def _has_leases(context: Context) -> bool:

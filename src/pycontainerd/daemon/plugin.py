@@ -28,8 +28,9 @@ from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManage
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
+from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
-from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter
+from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
 from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
 from pycontainerd.daemon.services import wire
@@ -61,7 +62,7 @@ from pycontainerd.lib.api.full import (
     tasks_v1,
     version_v1,
 )
-from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, to_status
+from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, InvalidArgument, to_status
 from pycontainerd.version import REVISION, VERSION
 
 if TYPE_CHECKING:
@@ -274,6 +275,15 @@ def _server_uuid(context: Context) -> str:
     return str(uuid.UUID(files.read_limited(path, 64).decode()))
 
 
+def _starter(context: Context, wanted: str) -> ShimStarter:
+    """By exec, or from the forkserver, which itself falls back to exec."""
+    if wanted == "exec":
+        return ExecStarter(context.pools)
+    if wanted not in ("auto", "forkserver"):
+        raise InvalidArgument(f"starter must be auto, forkserver or exec: {wanted!r}")
+    return ForkserverStarter(context.pools, context.log)
+
+
 def _tasks(context: Context) -> ShimManager:
     config = context.config
     exchange: Exchange = context.get(EVENTS)
@@ -296,7 +306,7 @@ def _tasks(context: Context) -> ShimManager:
             cleanup_timeout_s=config.timeouts_s["io.containerd.timeout.shim.cleanup"],
             shutdown_timeout_s=config.timeouts_s["io.containerd.timeout.shim.shutdown"],
         ),
-        ExecStarter(context.pools),
+        _starter(context, options["starter"]),
         context.get(CONTAINER_STORE),
         context.pools,
         context.log,

@@ -200,6 +200,7 @@ def _fork_server(listener: _socket.socket, serve: Callable[[], int]) -> int:
     def child() -> None:
         import _signal
 
+        trace.close_sink()
         # A group of its own: what stops the daemon's group doesn't reach it.
         os.setpgid(0, 0)
         os.dup2(listener_fd, LISTENER_FD)
@@ -209,6 +210,7 @@ def _fork_server(listener: _socket.socket, serve: Callable[[], int]) -> int:
         os.closerange(LISTENER_FD + 1, 1 << 16)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         trace.after_fork()
+        trace.start(os.environ)
         os._exit(serve())
 
     return process.clone3(child)

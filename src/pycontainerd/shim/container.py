@@ -33,6 +33,7 @@ class Container:
         self.options = options
         self.init = init
         self.rootfs = rootfs  # empty when the daemon asked for no mounts
+        self.cgroups: dict[str, str] = {}  # controller -> folder, from when init was made
         self.execs: dict[str, Exec] = {}
         self.running_execs = 0
         self.init_exit: Exit | None = None  # reaped, but published only after the last exec's exit

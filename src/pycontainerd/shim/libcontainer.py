@@ -96,7 +96,7 @@ class Libcontainer:
                 stdio=_streams(stdio),
                 clone_parent=True,
             )
-            return self._load(id).exec(options)
+            return int(self._load(id).exec(options))
 
         return int(await self._run("exec", work, "exec failed: ", stdio))
 
@@ -162,9 +162,9 @@ def _worker(
 ) -> None:
     """Runs in the worker: answers and leaves."""
     prctl.set_pdeathsig(_SIGKILL)
-    # Nothing of the shim's goes along: init lives until `start` with what this process has open.
-    close_all_but((0, 1, 2, write_fd, *stdio))
     trace.after_fork()
+    # Nothing of the shim's goes along: init lives until `start` with what this process has open.
+    close_all_but((0, 1, 2, write_fd, *stdio, *trace.descriptors()))
     log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     log = Logger(log_fd, "info", "json")
     try:

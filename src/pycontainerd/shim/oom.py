@@ -13,6 +13,7 @@ import ctypes
 import os
 
 from pycontainerd.lib.linux.libc import fs_bytes, prototype
+from pycontainerd.shim.cgroup import UNIFIED
 from pycontainerd.shim.loop import READ
 
 TYPE_CHECKING = False
@@ -35,13 +36,16 @@ class OomWatcher:
         self._watches: dict[str, _Watch] = {}
         self.on_oom: Callable[[str], None] = lambda container_id: None
 
-    def add(self, container_id: str, pid: int) -> None:
-        """Watches the memory cgroup that `pid` is in. Not being able to is worth a line in the log, no more."""
+    def add(self, container_id: str, folders: dict[str, str]) -> None:
+        """Watches the memory cgroup among `folders`. Not being able to is worth a line in the log, no more."""
+        watch: _Watch
         try:
-            mode, folder = memory_cgroup(pid)
-            if not folder:
+            if "memory" in folders:
+                watch = _WatchV1(folders["memory"])
+            elif UNIFIED in folders:
+                watch = _WatchV2(folders[UNIFIED])
+            else:
                 return
-            watch = _WatchV1(folder) if mode == 1 else _WatchV2(folder)
         except OSError as e:
             self._world.log.error("add cg to OOM monitor", error=e, id=container_id)
             return
@@ -143,37 +147,3 @@ class _WatchV2(_Watch):
                 if key == "oom_kill":
                     return int(value)
         return 0
-
-
-def memory_cgroup(pid: int) -> tuple[int, str]:
-    """(1 or 2, folder) of a process's memory cgroup; an empty folder when memory isn't accounted."""
-    v2_path = ""
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            if "memory" in controllers.split(","):
-                return 1, _join("memory", path)
-            if not controllers:
-                v2_path = path
-    if not v2_path:
-        return 2, ""
-    folder = _join("", v2_path)
-    return 2, folder if folder and os.path.exists(f"{folder}/memory.events") else ""
-
-
-def _join(controller: str, path: str) -> str:
-    """The folder of a cgroup path, through the mount of its hierarchy that shows it."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            head, _, tail = line.rstrip("\n").partition(" - ")
-            fstype, _, options = tail.split(" ", 2)
-            if controller and (fstype != "cgroup" or controller not in options.split(" ")[-1].split(",")):
-                continue
-            if not controller and fstype != "cgroup2":
-                continue
-            root, point = head.split(" ")[3:5]
-            if root == "/":
-                return point + path
-            if path == root or path.startswith(root + "/"):
-                return point + path[len(root) :]
-    return ""

@@ -14,8 +14,8 @@ import os
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import events, runc_v1, task_types, task_v2, wkt
+from pycontainerd.shim import cgroup, rootfs
 from pycontainerd.shim import options as runtime_options
-from pycontainerd.shim import rootfs
 from pycontainerd.shim.container import Container
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.io import Stdio
@@ -88,7 +88,8 @@ class Service:
             self._end_start(None, 0)
             raise
         self._containers[request.id] = container
-        self._oom.add(request.id, init.pid)
+        container.cgroups = self._locate_cgroups(init.pid)
+        self._oom.add(request.id, container.cgroups)
         self._publish("/tasks/create", _created(request, init.pid))
         self._end_start(container, init.pid)
         return task_v2.CreateTaskResponse(pid=init.pid)
@@ -182,7 +183,7 @@ class Service:
         from pycontainerd.shim import stats
 
         container = self._container(request.id)
-        return task_v2.StatsResponse(stats=anys.pack(stats.collect(container.init.pid)))
+        return task_v2.StatsResponse(stats=anys.pack(stats.collect(container.cgroups)))
 
     async def Connect(self, request: task_v2.ConnectRequest) -> task_v2.ConnectResponse:  # noqa: N802
         container = self._containers.get(request.id)
@@ -317,6 +318,13 @@ class Service:
 
     def _publish(self, topic: str, message: object) -> None:
         self._publisher.publish(topic, message)
+
+    def _locate_cgroups(self, pid: int) -> dict[str, str]:
+        try:
+            return cgroup.locate(pid)
+        except OSError as e:
+            self._world.log.warning("could not find the container's cgroups", error=e)
+            return {}
 
     def _mount_rootfs(self, request: task_v2.CreateTaskRequest) -> str:
         """The mount point, or nothing when the daemon has prepared the rootfs itself."""

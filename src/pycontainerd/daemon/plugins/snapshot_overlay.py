@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.plugins.metadata_sqlite.snapshot_nodes import Node
 
 _DT_DIR: Final = 4
+_DIRENT: Final = struct.Struct("=QqHB")
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.getdents64.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+_libc.getdents64.restype = ctypes.c_ssize_t
 
 
 class OverlaySnapshotter(DirectorySnapshotter):
@@ -86,33 +91,34 @@ def require_d_type(root: str) -> None:
     """FailedPrecondition unless readdir(3) tells types there: overlayfs needs it for its whiteouts."""
     probe = tempfile.mkdtemp(prefix="dtype-", dir=root)
     try:
-        with os.scandir(root) as entries:
-            # is_dir without a stat call is what d_type is; scandir falls back to stat, so ask the raw entry.
-            known = any(entry.name == os.path.basename(probe) and entry.is_dir() for entry in entries)
+        os.mkdir(f"{probe}/child")
+        supported = _d_types(probe).get(b"child") == _DT_DIR
     finally:
-        os.rmdir(probe)
-    if not known or not _has_d_type(root):
+        files.remove_tree(probe)
+    if not supported:
         raise FailedPrecondition(
             f"{root} does not support d_type. If the backing filesystem is xfs, please reformat with ftype=1 "
             "to enable d_type support"
         )
 
 
-def _has_d_type(root: str) -> bool:
-    """Reads one raw dirent: d_type of "." or ".." or any entry must not be DT_UNKNOWN (0). getdents64(2)"""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _d_types(path: str) -> dict[bytes, int]:
+    """Name to raw d_type of a small directory's entries: os.scandir hides DT_UNKNOWN. Man: getdents64(2)"""
+    buffer = ctypes.create_string_buffer(4096)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        buffer = ctypes.create_string_buffer(4096)
-        number = 217 if os.uname().machine == "x86_64" else 61
-        length = libc.syscall(
-            ctypes.c_long(number), ctypes.c_uint(fd), buffer, ctypes.c_uint(ctypes.sizeof(buffer))
-        )
+        length = _libc.getdents64(fd, buffer, ctypes.sizeof(buffer))
     finally:
         os.close(fd)
-    # struct linux_dirent64: u64 d_ino, s64 d_off, u16 d_reclen, u8 d_type, d_name
-    return length >= 19 and buffer.raw[18] == _DT_DIR
+    types: dict[bytes, int] = {}
+    data, offset = buffer.raw[: max(length, 0)], 0
+    while offset < len(data):
+        # struct linux_dirent64: u64 d_ino, s64 d_off, u16 d_reclen, u8 d_type, d_name
+        _, _, record_length, kind = _DIRENT.unpack_from(data, offset)
+        name = data[offset + _DIRENT.size : offset + record_length].partition(b"\0")[0]
+        types[name] = kind
+        offset += record_length
+    return types
 
 
 def _index_option() -> tuple[str, ...]:

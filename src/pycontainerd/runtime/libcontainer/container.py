@@ -115,7 +115,7 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
     opened: list[int] = []
     try:
         plan = _plan_init(container, config, options, joins, opened)
-        plan.parent_sync_fd, plan.sync_fd = ends
+        plan.sync_fd = ends[1]
         plan.rootless = rootless
         child = parent.start(
             joins, lambda: run_init(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups

@@ -136,6 +136,7 @@ class ShimManager:
 
     async def load(self) -> None:
         """Finds the shims that outlived the last daemon; cleans up what is left of those that didn't."""
+        await self._starter.warm()
         state = self._settings.state
         bundles = [
             Bundle(state, self._settings.root, namespace, id)

@@ -88,6 +88,10 @@ class Bootstrap:
 class ShimStarter(Protocol):
     """Starts shims. Async; raises errdefs."""
 
+    async def warm(self) -> None:
+        """Prepares for the first shim; never fails."""
+        ...
+
     async def start(self, command: ShimCommand, options: TypedValue | None) -> Bootstrap:
         """Returns once the shim listens."""
         ...
@@ -103,15 +107,23 @@ class ExecStarter:
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
 
+    async def warm(self) -> None:
+        """Nothing to prepare."""
+
     async def start(self, command: ShimCommand, options: TypedValue | None) -> Bootstrap:
-        stdin = None
-        if options is not None:
-            stdin = wkt.Any(type_url=options.type_url, value=options.value).SerializeToString()
+        stdin = encode_options(options)
         with trace.span("shim.exec", id=command.id, binary=command.binary):
             return parse_bootstrap(await self._pools.run("shims", _run_start, command, stdin))
 
     async def close(self) -> None:
         """Holds nothing."""
+
+
+def encode_options(options: TypedValue | None) -> bytes:
+    """What `start` reads from stdin: the Any of the runtime options, or nothing."""
+    if options is None:
+        return b""
+    return bytes(wkt.Any(type_url=options.type_url, value=options.value).SerializeToString())
 
 
 def parse_bootstrap(output: bytes) -> Bootstrap:
@@ -154,13 +166,13 @@ def run_delete(command: ShimCommand, timeout_s: float) -> tuple[bytes, str]:
     return output, text
 
 
-def _run_start(command: ShimCommand, stdin: bytes | None) -> bytes:
+def _run_start(command: ShimCommand, stdin: bytes) -> bytes:
     try:
         process = subprocess.Popen(
             command.start_argv(),
             cwd=command.bundle,
             env=command.environment(),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
@@ -169,7 +181,7 @@ def _run_start(command: ShimCommand, stdin: bytes | None) -> bytes:
         raise Unknown(
             f": fork/exec {command.binary}: {(e.strerror or str(e)).lower()}", errno=e.errno or 0
         ) from e
-    output, _ = _communicate(process, stdin, _START_TIMEOUT_S, "shim start")
+    output, _ = _communicate(process, stdin or None, _START_TIMEOUT_S, "shim start")
     if process.returncode != 0:
         raise Unknown(f"{output.decode('utf-8', 'replace')}: {_exit_text(process.returncode)}")
     return output

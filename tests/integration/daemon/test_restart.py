@@ -1,0 +1,187 @@
+"""S059-S061: containers outlive the daemon, which finds them again and reports every exit once."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pycontainerd.daemon.core.files import remove_tree
+from support.daemons import STOCK_SHIM, Daemon, kill, make_rootfs, process_running
+from support.programs import peer, peer_environment
+
+SHIMS = ("stock", "exec", "auto")
+
+
+@pytest.fixture(params=SHIMS)
+def daemon(request):
+    """Our daemon with containerd's shim, with ours by exec, and with ours from the forkserver."""
+    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    make_rootfs(folder / "rootfs")
+    extra = ""
+    starter = request.param
+    if request.param == "stock":
+        extra, starter = "  " + STOCK_SHIM.format(path=peer("containerd-shim-runc-v2")), "exec"
+    with Daemon(folder / "d", real=False, config_extra=extra, starter=starter, level="debug") as daemon:
+        yield daemon.start()
+        for line in daemon.ctr("tasks", "ls", "-q").stdout.decode().split():
+            daemon.ctr("tasks", "rm", "-f", line)
+    remove_tree(str(folder))
+
+
+def _run(daemon: Daemon, id: str, script: str) -> int:
+    rootfs = str(daemon.folder.parent / "rootfs")
+    done = daemon.ctr("run", "-d", "--rootfs", rootfs, id, "/bin/sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    return _tasks(daemon)[id][0]
+
+
+def _tasks(daemon: Daemon) -> dict[str, tuple[int, str]]:
+    lines = daemon.ctr("tasks", "ls").stdout.decode().splitlines()[1:]
+    return {id: (int(pid), status) for id, pid, status in (line.split() for line in lines)}
+
+
+def _shim_pid(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _wait_until(condition, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "condition never held"
+        time.sleep(0.05)
+
+
+class _Listener:
+    """Collects `ctr events` lines until closed."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.lines: list[str] = []
+        self._process = subprocess.Popen(
+            [peer("ctr"), "--address", daemon.address, "events"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=peer_environment(),
+        )
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def of(self, topic: str, id: str) -> list[str]:
+        return [line for line in self.lines if f" {topic} " in line and f'"container_id":"{id}"' in line]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self.lines.extend(iter(self._process.stdout.readline, ""))
+
+    def __enter__(self) -> _Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._thread.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def test_s059_a_container_survives_kill_9_of_the_daemon_and_is_found_again(daemon):
+    pid = _run(daemon, "c1", "while true; do sleep 1; done")
+    daemon.stop(signal.SIGKILL)
+    assert process_running(pid)
+    daemon.start()
+    assert _tasks(daemon) == {"c1": (pid, "RUNNING")}
+    executed = daemon.ctr("tasks", "exec", "--exec-id", "e", "c1", "/bin/echo", "again")
+    assert executed.stdout == b"again\n"
+    assert daemon.ctr("tasks", "kill", "-s", "9", "c1").returncode == 0
+    _wait_until(lambda: _tasks(daemon)["c1"][1] == "STOPPED")
+    assert daemon.ctr("tasks", "rm", "c1").returncode == 0
+    assert not (daemon.folder / "state/io.containerd.runtime.v2.task/default/c1").exists()
+
+
+def test_s060_an_exit_while_the_daemon_is_away_is_reported_once_with_its_code(daemon):
+    pid = _run(daemon, "c2", "sleep 1; exit 7")
+    daemon.stop(signal.SIGKILL)
+    _wait_until(lambda: not process_running(pid))
+    daemon.start()
+    with _Listener(daemon) as events:
+        _wait_until(lambda: events.of("/tasks/exit", "c2"), 25)
+        daemon.ctr("tasks", "rm", "c2")
+        _wait_until(lambda: events.of("/tasks/delete", "c2"))
+        time.sleep(1)
+        exits, deletes = events.of("/tasks/exit", "c2"), events.of("/tasks/delete", "c2")
+    assert [re.findall(r'"exit_status":(\d+)', line) for line in exits + deletes] == [["7"], ["7"]]
+
+
+def test_a_shim_killed_under_the_daemon_ends_its_task_with_137_once(daemon):
+    pid = _run(daemon, "c3", "while true; do sleep 1; done")
+    with _Listener(daemon) as events:
+        time.sleep(0.5)
+        kill(_shim_pid(pid))
+        _wait_until(lambda: events.of("/tasks/delete", "c3"))
+        _wait_until(lambda: not process_running(pid))
+        time.sleep(0.5)
+        exits, deletes = events.of("/tasks/exit", "c3"), events.of("/tasks/delete", "c3")
+    assert [re.findall(r'"exit_status":(\d+)', line) for line in exits + deletes] == [["137"], ["137"]]
+    assert _tasks(daemon) == {}
+    assert not (daemon.folder / "state/io.containerd.runtime.v2.task/default/c3").exists()
+    assert daemon.ctr("containers", "rm", "c3").returncode == 0
+
+
+def test_a_shim_killed_while_the_daemon_is_away_is_cleaned_up_and_reported(daemon):
+    pid = _run(daemon, "c4", "while true; do sleep 1; done")
+    daemon.stop(signal.SIGKILL)
+    kill(_shim_pid(pid))
+    daemon.start()
+    with _Listener(daemon) as events:
+        _wait_until(lambda: events.of("/tasks/delete", "c4"), 15)
+        assert len(events.of("/tasks/exit", "c4")) == 1
+    assert not process_running(pid)
+    assert _tasks(daemon) == {}
+
+
+def test_sigterm_leaves_containers_running(daemon):
+    pid = _run(daemon, "c5", "while true; do sleep 1; done")
+    assert daemon.stop(signal.SIGTERM) == 0
+    assert process_running(pid)
+    assert not Path(daemon.address).exists()
+    daemon.start()
+    assert _tasks(daemon)["c5"] == (pid, "RUNNING")
+
+
+def test_a_failed_create_leaves_nothing_behind(daemon):
+    rootfs = str(daemon.folder.parent / "rootfs")
+    done = daemon.ctr("run", "-d", "--rootfs", rootfs, "c6", "/no/such/program")
+    assert done.returncode == 1
+    assert b"no such file or directory" in done.stderr
+    assert _tasks(daemon) == {}
+    assert not (daemon.folder / "state/io.containerd.runtime.v2.task/default/c6").exists()
+    assert not (daemon.folder / "root/io.containerd.runtime.v2.task/default/c6").exists()
+    assert daemon.ctr("containers", "rm", "c6").returncode == 0
+
+
+def test_s066_s067_the_shim_shows_the_classic_command_line(daemon):
+    pid = _run(daemon, "c7", "while true; do sleep 1; done")
+    argv = Path(f"/proc/{_shim_pid(pid)}/cmdline").read_bytes().split(b"\0")[:-1]
+    expected = ["-namespace", "default", "-id", "c7", "-address", daemon.address]
+    # -debug: the daemon of this test logs at that level.
+    assert [a.decode() for a in argv[1:] if a != b"-debug"] == expected
+    assert re.search(rb"containerd-shim-(py)?runc-v2$", argv[0])
+
+
+def test_s041_s076_s077_bundle_and_log_are_where_tools_look(daemon):
+    _run(daemon, "c8", "while true; do sleep 1; done")
+    bundle = daemon.folder / "state/io.containerd.runtime.v2.task/default/c8"
+    assert {"config.json", "rootfs", "work", "log", "bootstrap.json", "shim-binary-path"} <= {
+        p.name for p in bundle.iterdir()
+    }
+    assert (bundle / "log").is_fifo()
+    assert (bundle / "work").readlink() == daemon.folder / "root/io.containerd.runtime.v2.task/default/c8"
+    assert oct(bundle.stat().st_mode) == "0o40700"
+    # S071: the shim's debug lines arrive in the daemon's log.
+    assert "starting signal loop" in daemon.log()
