@@ -5,15 +5,53 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.programs import peer
 
-APPLETS = (
-    "sh true false cat ls sleep id stat echo env pwd ps mount umount grep touch mkdir dd test head hostname readlink "
-    "mknod tty stty kill chmod rm tail wc ln unshare sed sort nc rmdir df date"
-).split()
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APPLETS = [
+    "sh",
+    "true",
+    "false",
+    "cat",
+    "ls",
+    "sleep",
+    "id",
+    "stat",
+    "echo",
+    "env",
+    "pwd",
+    "ps",
+    "mount",
+    "umount",
+    "grep",
+    "touch",
+    "mkdir",
+    "dd",
+    "test",
+    "head",
+    "hostname",
+    "readlink",
+    "mknod",
+    "tty",
+    "stty",
+    "kill",
+    "chmod",
+    "rm",
+    "tail",
+    "wc",
+    "ln",
+    "unshare",
+    "sed",
+    "sort",
+    "nc",
+    "rmdir",
+    "df",
+    "date",
+]
 NO = ("nosuid", "noexec", "nodev")
 
 
@@ -74,12 +112,9 @@ class BundleBuilder:
         self.spec["root"]["readonly"] = False
         return self
 
-    def all_capabilities(self) -> BundleBuilder:
-        """Every capability in the bounding, effective and permitted sets."""
-        from pycontainerd.lib.linux.capabilities import CAPABILITIES
-
-        for name in ("bounding", "effective", "permitted"):
-            self.process["capabilities"][name] = list(CAPABILITIES)
+    def capabilities(self, *names: str) -> BundleBuilder:
+        """The bounding, effective and permitted sets."""
+        self.process["capabilities"] = {name: list(names) for name in ("bounding", "effective", "permitted")}
         return self
 
     def mount(

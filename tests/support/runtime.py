@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.programs import ours, peer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def program() -> str:

@@ -188,4 +188,6 @@ def _read_only_overlay(options: Sequence[str]) -> list[str]:
     kept = [option for option in options if not option.startswith(("workdir=", "upperdir="))]
     if not upper:
         return kept
-    return [f"lowerdir={upper[0]}:{o.removeprefix('lowerdir=')}" if o.startswith("lowerdir=") else o for o in kept]
+    return [
+        f"lowerdir={upper[0]}:{o.removeprefix('lowerdir=')}" if o.startswith("lowerdir=") else o for o in kept
+    ]

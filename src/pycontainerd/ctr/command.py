@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Handler = Callable[["Call"], int]
 
 
-class HelpWanted(Exception):  # noqa: N818 - what ctr does where arguments are missing: help, and status 0
+class HelpWanted(Exception):
     """Shows the command's help instead of running it."""
 
 

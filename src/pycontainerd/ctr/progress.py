@@ -55,7 +55,7 @@ class Display:
         ]
         total = 0
         if self._fetcher is not None:
-            entries = sorted(tuple(self._fetcher.progress.values()), key=_rank)
+            entries = sorted(self._fetcher.progress.values(), key=_rank)
             lines += [_line(entry, bar) for entry in entries]
             total = self._fetcher.downloaded
         elapsed_s = time.monotonic() - self._started

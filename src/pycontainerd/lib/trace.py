@@ -11,16 +11,19 @@ Spec: W3C trace-context
 from __future__ import annotations
 
 import os
-from _collections import deque  # type: ignore[import-not-found] # collections itself costs 1 ms
+from _collections import deque  # collections itself costs 1 ms
 from time import monotonic_ns
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextvars import ContextVar
     from types import TracebackType
     from typing import Final
 
     Attribute = str | int | float | bool | None
+else:
+    from _contextvars import ContextVar  # the C module: contextvars itself imports collections.abc
 
 RING_SIZE: Final = 4096
 HEADER: Final = "traceparent"
@@ -32,6 +35,7 @@ class Span:
     """One step: a context manager that measures itself. Read-only for callers after exit."""
 
     __slots__ = (
+        "_token",
         "attributes",
         "duration_nanos",
         "error",
@@ -53,14 +57,9 @@ class Span:
         self.error = ""
 
     def __enter__(self) -> Span:
-        stack = _state.stack
-        parent = stack[-1] if stack else None
-        if parent is None:
-            self.trace_id, self.parent_id = _state.remote or (_new_id(16), "")
-        else:
-            self.trace_id, self.parent_id = parent.trace_id, parent.span_id
+        self.trace_id, self.parent_id = _parent()
         self.span_id = _next_span_id()
-        stack.append(self)
+        self._token = _current.set(self)
         self.start_nanos = monotonic_ns()
         return self
 
@@ -70,24 +69,21 @@ class Span:
         self.duration_nanos = monotonic_ns() - self.start_nanos
         if error is not None:
             self.error = str(error) or type(error).__name__
-        stack = _state.stack
-        if stack and stack[-1] is self:
-            stack.pop()
-        elif self in stack:  # an async task finished out of order
-            stack.remove(self)
+        try:
+            _current.reset(self._token)
+        except ValueError:  # a generator that was closed in another context than it began in
+            _current.set(None)
         _ring.append(self)
         if _state.sink_fd >= 0:
             _write(self)
 
 
 class _State:
-    """Per process: a stack of open spans, the remote parent, and the sink."""
+    """Per process: the ids given out, and the sink."""
 
-    __slots__ = ("counter", "prefix", "remote", "sink_dir", "sink_fd", "stack")
+    __slots__ = ("counter", "prefix", "sink_dir", "sink_fd")
 
     def __init__(self) -> None:
-        self.stack: list[Span] = []
-        self.remote: tuple[str, str] | None = None
         self.counter = 0
         self.prefix = ""
         self.sink_fd = -1
@@ -95,7 +91,18 @@ class _State:
 
 
 _state = _State()
+# Per context: every thread and every asyncio task has a chain of its own, so that a daemon's requests don't mix.
+_current: ContextVar[Span | None] = ContextVar("span", default=None)
+_remote: ContextVar[tuple[str, str] | None] = ContextVar("remote", default=None)
 _ring: deque[Span] = deque(maxlen=RING_SIZE)
+
+
+def _parent() -> tuple[str, str]:
+    """(trace_id, span_id) of what runs now; a new trace when nothing does."""
+    span = _current.get()
+    if span is not None:
+        return span.trace_id, span.span_id
+    return _remote.get() or (_new_id(16), "")
 
 
 def _new_id(size: int) -> str:
@@ -117,11 +124,7 @@ def span(name: str, **attributes: Attribute) -> Span:
 def record(name: str, start_nanos: int, duration_nanos: int, **attributes: Attribute) -> None:
     """Adds a span that was measured elsewhere (the pre-exec child's ring) under the current one."""
     done = Span(name, attributes)
-    parent = _state.stack[-1] if _state.stack else None
-    if parent is not None:
-        done.trace_id, done.parent_id = parent.trace_id, parent.span_id
-    else:
-        done.trace_id, done.parent_id = _state.remote or (_new_id(16), "")
+    done.trace_id, done.parent_id = _parent()
     done.span_id = _next_span_id()
     done.start_nanos, done.duration_nanos = start_nanos, duration_nanos
     _ring.append(done)
@@ -131,12 +134,9 @@ def record(name: str, start_nanos: int, duration_nanos: int, **attributes: Attri
 
 def traceparent() -> str:
     """The W3C header for the step that is running now; empty when nothing is."""
-    if _state.stack:
-        top = _state.stack[-1]
-        return f"00-{top.trace_id}-{top.span_id}-01"
-    if _state.remote:
-        return f"00-{_state.remote[0]}-{_state.remote[1]}-01"
-    return ""
+    span = _current.get()
+    context = (span.trace_id, span.span_id) if span is not None else _remote.get()
+    return f"00-{context[0]}-{context[1]}-01" if context else ""
 
 
 def parse_traceparent(value: str) -> tuple[str, str] | None:
@@ -150,8 +150,9 @@ def parse_traceparent(value: str) -> tuple[str, str] | None:
 
 
 def adopt(value: str) -> None:
-    """Makes the spans of this process children of a caller's; an empty or foreign value starts a trace of its own."""
-    _state.remote = parse_traceparent(value)
+    """Makes the spans of this context (in a daemon: this request) children of a caller's; an empty or foreign value
+    starts a trace of its own."""
+    _remote.set(parse_traceparent(value))
 
 
 def start(environ: dict[str, str] | os._Environ[str]) -> None:
@@ -171,10 +172,10 @@ def open_sink(directory: str) -> None:
 
 def after_fork() -> None:
     """In a forked child: same parent span, own ids and own file."""
-    if _state.stack:
-        top = _state.stack[-1]
-        _state.remote = (top.trace_id, top.span_id)
-    _state.stack = []
+    span = _current.get()
+    if span is not None:
+        _remote.set((span.trace_id, span.span_id))
+    _current.set(None)
     _state.prefix = ""
     _ring.clear()
     if _state.sink_fd >= 0:

@@ -36,7 +36,9 @@ _SIGKILL: Final = 9
 
 def preload() -> None:
     """Imports all that a worker will need, so that it is shared and no upgrade can take it away."""
-    from pycontainerd.runtime.libcontainer import container, exec  # noqa: A004, F401 - the library's own name
+    from pycontainerd.runtime import libcontainer
+
+    libcontainer.preload()
 
 
 class Libcontainer:

@@ -6,6 +6,7 @@ Spec: runtime-spec config.md#posix-platform-hooks; walkthrough S105
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -55,12 +56,12 @@ def test_start_container_hook_runs_inside(runtime, bundle):
 
 
 def test_create_container_hook_sees_the_containers_mount_namespace(runtime, bundle, short_tmp):
-    text = f"readlink /proc/self/ns/mnt > {short_tmp}/ns; readlink /proc/1/ns/mnt > {short_tmp}/host\n"
+    text = f"readlink /proc/self/ns/mnt > {short_tmp}/ns\n"
     bundle.spec["hooks"] = {
         "createContainer": [{"path": script(short_tmp / "h", text), "env": ["PATH=/bin:/usr/bin"]}]
     }
     assert runtime.run(bundle.args("true").build()).code == 0
-    assert (short_tmp / "ns").read_text() != (short_tmp / "host").read_text()
+    assert (short_tmp / "ns").read_text().strip() != os.readlink("/proc/self/ns/mnt")
 
 
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])

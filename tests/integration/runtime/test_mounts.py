@@ -6,6 +6,7 @@ Spec: runtime-spec config.md#mounts; walkthrough S031 S035 S036
 from __future__ import annotations
 
 import pytest
+
 from support.runtime import is_ours
 
 
@@ -76,7 +77,7 @@ def test_bind_takes_nosuid_nodev_noexec(runtime, bundle, short_tmp):
 def test_tmpfs_with_options_and_readonly(runtime, bundle):
     bundle.mount("/mnt", "tmpfs", "tmpfs", "size=64k", "mode=700", "ro")
     done = runtime.run(bundle.sh("stat -c %a /mnt; df -k /mnt | tail -1; touch /mnt/x").build())
-    assert done.out.split()[0] == "700"
+    assert done.out.split()[0] == "700" or not is_ours()  # runc 1.1 sets the covered directory's mode
     assert "64" in done.out.split()
     assert "Read-only" in done.err
 
@@ -127,7 +128,7 @@ def test_devices_and_links(runtime, bundle):
     bundle.linux["devices"] = [
         {"path": "/dev/spam", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 5, "gid": 6}
     ]
-    script = "for d in null zero full random urandom tty spam; do stat -c '%n %t:%T %a %u %g' /dev/$d; done; readlink /dev/fd /dev/ptmx; echo x > /dev/null"
+    script = "for d in null zero full random urandom tty spam; do stat -c '%n %t:%T %a %u %g' /dev/$d; done; readlink /dev/fd; readlink /dev/ptmx; echo x > /dev/null"
     lines = runtime.run(bundle.sh(script).build()).out.splitlines()
     assert lines[0] == "/dev/null 1:3 666 0 0"
     assert "/dev/tty 5:0 666 0 0" in lines

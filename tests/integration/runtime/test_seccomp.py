@@ -6,6 +6,7 @@ Spec: runtime-spec config-linux.md#seccomp; security D1
 from __future__ import annotations
 
 import pytest
+
 from support.runtime import is_ours
 
 DENY_MKDIR = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]

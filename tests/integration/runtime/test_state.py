@@ -9,6 +9,7 @@ import json
 import stat
 
 import pytest
+
 from support.programs import peer
 from support.runtime import Runtime, is_ours
 

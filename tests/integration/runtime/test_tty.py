@@ -10,6 +10,7 @@ import socket
 import subprocess
 
 import pytest
+
 from support.runtime import is_ours
 
 

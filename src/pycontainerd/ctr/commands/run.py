@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pycontainerd.client.client import Client
     from pycontainerd.client.tasks import Process
     from pycontainerd.ctr.attachment import Stdio
+    from pycontainerd.ctr.cni import Network
     from pycontainerd.ctr.command import Call
     from pycontainerd.lib.api.light import containers_v1, types
 
@@ -61,6 +62,7 @@ def _run_task(call: Call, client: Client, record: containers_v1.Container, *, te
     from pycontainerd.ctr import attachment
 
     detach = call.flags.on("detach")
+    network = _network(call)
     with trace.span("snapshot mounts"):
         rootfs = containers.rootfs_of(client, record)
     stdio = attachment.make_stdio(client, call.flags, record.id, terminal=terminal)
@@ -70,10 +72,8 @@ def _run_task(call: Call, client: Client, record: containers_v1.Container, *, te
         try:
             if call.flags.text("pid-file"):
                 attachment.write_pid_file(call.flags.text("pid-file"), process.pid)
-            if call.flags.on("cni"):
-                from pycontainerd.ctr import cni
-
-                cni.attach(client.namespace, record.id, process.pid)
+            if network is not None:
+                network.attach(client.namespace, record.id, process.pid)
             if detach:
                 process.start()
                 keep = True
@@ -81,17 +81,19 @@ def _run_task(call: Call, client: Client, record: containers_v1.Container, *, te
             return attachment.follow(client, process, stdio).code
         finally:
             if not keep:
-                _leave_network(call, client, record, process)
+                if network is not None:
+                    network.detach(client.namespace, record.id, process.pid)
                 end_task(client, process)
     finally:
         stdio.close(keep=keep)
 
 
-def _leave_network(call: Call, client: Client, record: containers_v1.Container, process: Process) -> None:
-    if call.flags.on("cni"):
-        from pycontainerd.ctr import cni
+def _network(call: Call) -> Network | None:
+    if not call.flags.on("cni"):
+        return None
+    from pycontainerd.ctr import cni
 
-        cni.detach(client.namespace, record.id, process.pid)
+    return cni.load()
 
 
 def create_task(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # A pool per kind of waiting, so that slow disks never starve metadata, nor shims the disks.
-LIMITS: Final = {"metadata": 8, "content": 8, "snapshots": 4, "shims": 8, "gc": 1, "diff": 2}
+LIMITS: Final = {"metadata": 8, "content": 8, "snapshots": 4, "shims": 8, "gc": 1, "diff": 2, "check": 1}
 
 
 class Pools:
@@ -29,7 +31,9 @@ class Pools:
     async def run(self, limiter: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `fn` in the named pool. A cancelled caller does not stop it: stores finish what they began."""
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._executors[limiter], lambda: fn(*args, **kwargs))
+        context = contextvars.copy_context()  # spans in the thread belong to the request
+        call = partial(context.run, fn, *args, **kwargs)
+        future = loop.run_in_executor(self._executors[limiter], call)
         return await asyncio.shield(future)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from grpclib.metadata import encode_grpc_message
 from pycontainerd.daemon.core.call import Call
 from pycontainerd.daemon.server.dispatch import decode
 from pycontainerd.daemon.server.errors import to_status
+from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import (
     DeadlineExceeded,
     Internal,
@@ -183,8 +184,10 @@ class _Exchange:
     async def run(self) -> None:
         dispatcher = self._server.dispatcher
         dispatcher.enter()
+        trace.adopt(self.metadata.get(trace.HEADER, ""))  # this task's context only
         try:
-            await self._run()
+            with trace.span("grpc", method=self.path):
+                await self._run()
         except h2.exceptions.ProtocolError:
             return  # the client reset the stream or went away while we answered
         finally:

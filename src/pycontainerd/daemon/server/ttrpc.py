@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pycontainerd.daemon.core.call import Call
 from pycontainerd.daemon.server.dispatch import decode
 from pycontainerd.daemon.server.errors import to_status
+from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import ContainerdError
 from pycontainerd.lib.ttrpc import aio
 
@@ -56,8 +57,10 @@ class TtrpcServer:
 
     async def _unary(self, route: Route, call: aio.Call, payload: bytes) -> bytes:
         self._dispatcher.enter()
+        trace.adopt(call.metadata.get(trace.HEADER, ""))
         try:
-            response = await route.handler(_call(call), decode(route, payload))
+            with trace.span("ttrpc", method=f"/{call.service}/{call.method}"):
+                response = await route.handler(_call(call), decode(route, payload))
             answer: bytes = response.SerializeToString()
             return answer
         finally:
@@ -65,6 +68,7 @@ class TtrpcServer:
 
     async def _stream(self, route: Route, call: aio.Call, stream: aio.ServerStream) -> None:
         self._dispatcher.enter()
+        trace.adopt(call.metadata.get(trace.HEADER, ""))
         try:
             if route.method.client_streaming:
                 responses = route.handler(_call(call), self._requests(route, stream))

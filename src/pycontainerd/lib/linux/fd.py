@@ -62,6 +62,16 @@ def close_range(first: int, last: int = FD_MAX, *, flags: int = 0) -> None:
     _close_range(first, last, flags)
 
 
+def gaps(keep: set[int], first: int = 3) -> tuple[tuple[int, int], ...]:
+    """The ranges from `first` on that hold none of the descriptors to keep: what close_range takes."""
+    found = []
+    for fd in sorted(fd for fd in keep if fd >= first):
+        if fd > first:
+            found.append((first, fd - 1))
+        first = fd + 1
+    return (*found, (first, FD_MAX))
+
+
 def send_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
     """One message with descriptors; they stay the caller's."""
     packed = b"".join(fd.to_bytes(4, "little") for fd in fds)

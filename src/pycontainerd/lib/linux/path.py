@@ -109,26 +109,31 @@ def make_dirs_in_root(root_fd: int, path: str | bytes, *, mode: int = 0o755) -> 
 
 
 def make_file_in_root(root_fd: int, path: str | bytes, *, mode: int = 0o755) -> int:
-    """Opens a file in the root, first making it and its parents when missing; an O_PATH descriptor."""
+    """Opens a file in the root, first making it and its parents when missing; an O_PATH descriptor.
+
+    A dangling symlink is followed inside the root and its target made.
+    """
     raw = fs_bytes(path)
-    try:
-        return open_in_root(root_fd, raw)
-    except FileNotFoundError:
-        pass
-    parts = split(raw)
-    if not parts:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), "/")
-    parent_fd = make_dirs_in_root(root_fd, b"/".join(parts[:-1]))
-    try:
-        os.close(
-            openat2(
-                parent_fd,
-                parts[-1],
-                os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY,
-                mode=mode,
-                resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-            )
-        )
-        return openat2(parent_fd, parts[-1], O_PATH | os.O_NOFOLLOW, resolve=RESOLVE_BENEATH)
-    finally:
-        os.close(parent_fd)
+    for _link in range(_MAX_LINKS):
+        try:
+            return open_in_root(root_fd, raw)
+        except FileNotFoundError:
+            pass
+        parts = split(raw)
+        if not parts:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), "/")
+        parent_fd = make_dirs_in_root(root_fd, b"/".join(parts[:-1]))
+        try:
+            return _create(parent_fd, parts[-1], mode)
+        except FileExistsError:
+            target = os.readlink(parts[-1], dir_fd=parent_fd)
+            raw = target if target.startswith(b"/") else b"/".join([*parts[:-1], target])
+        finally:
+            os.close(parent_fd)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+
+
+def _create(parent_fd: int, name: bytes, mode: int) -> int:
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
+    os.close(openat2(parent_fd, name, flags, mode=mode, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS))
+    return openat2(parent_fd, name, O_PATH | os.O_NOFOLLOW, resolve=RESOLVE_BENEATH)

@@ -212,9 +212,9 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str) -> bytes:
 def _digest(data: bytes) -> str:
     # hashlib would load OpenSSL, 3 ms for one digest.
     try:
-        from _sha256 import sha256  # type: ignore[import-not-found] # Python 3.11
+        from _sha256 import sha256  # Python 3.11
     except ImportError:
-        from _sha2 import sha256  # type: ignore[import-not-found]
+        from _sha2 import sha256
     found: str = sha256(data).hexdigest()
     return found
 

@@ -70,17 +70,28 @@ def loads(data: bytes | str, *, max_bytes: int = MAX_BYTES) -> Any:
     start = len(text) - len(text.lstrip(_WHITESPACE))
     try:
         value, end = _scan(text, start)
-    except StopIteration as stop:
-        raise DocumentError(_syntax(text, int(stop.value))) from None
     except RecursionError:
         raise DocumentError("exceeded max depth") from None
-    except ValueError as error:
-        if isinstance(error, DocumentError):
-            raise
-        raise DocumentError(_syntax(text, int(getattr(error, "pos", len(text))))) from None
+    except DocumentError:
+        raise
+    except (StopIteration, SystemError, ValueError):
+        raise DocumentError(_syntax(text, _error_position(text, start))) from None
     if text[end:].strip(_WHITESPACE):
         raise DocumentError(_syntax(text, end))
     return value
+
+
+def _error_position(text: str, start: int) -> int:
+    """Where the text stops being JSON. The scanner says so with json's own error, which must be imported for that."""
+    import json
+
+    try:
+        _scan(text, start)
+    except StopIteration as stop:
+        return int(stop.value)
+    except json.JSONDecodeError as error:
+        return error.pos
+    return len(text)
 
 
 def _syntax(text: str, position: int) -> str:

@@ -139,7 +139,7 @@ def _run_command(context: Context, name: str, rest: list[str]) -> int:
     command = find(name)
     if command is None:
         context.fail(f"No help topic for '{name}'\n")
-        return 1
+        return 3  # as urfave/cli
     if command.name == "help":
         return _help(context, rest)
     try:
@@ -195,7 +195,7 @@ def _help(context: Context, rest: list[str]) -> int:
     command = find(rest[0])
     if command is None:
         context.fail(f"No help topic for '{rest[0]}'")
-        return 1
+        return 3
     return _command_help(context, command)
 
 

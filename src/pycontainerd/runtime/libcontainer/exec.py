@@ -91,7 +91,7 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
     if flags & CLONE_NEWPID:
         pid_namespace_fd = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     ends = sync.make_pair()
-    plan.parent_sync_fd, plan.sync_fd = ends
+    plan.sync_fd = ends[1]
     child = parent.start(
         _Joins(pid_namespace_fd),
         lambda: run_joined(plan),

@@ -9,6 +9,7 @@ Spec: sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import sqlite3
 import threading
@@ -188,7 +189,7 @@ class Database:
         connection.execute("SAVEPOINT job")
         self._current = Transaction(connection)
         try:
-            job.result = job.change(self._current)
+            job.result = job.context.run(job.change, self._current)
         except sqlite3.OperationalError:
             raise  # a full or broken disk concerns the whole batch
         except BaseException as e:  # noqa: BLE001 -- handed to the thread that waits for it
@@ -206,10 +207,11 @@ class Database:
 class _Job:
     """A change that waits for the writer."""
 
-    __slots__ = ("change", "error", "future", "result")
+    __slots__ = ("change", "context", "error", "future", "result")
 
     def __init__(self, change: Callable[[Transaction], Any]) -> None:
         self.change = change
+        self.context = contextvars.copy_context()  # spans of the change belong to who asked for it
         self.future: Future[Any] = Future()
         self.result: Any = None
         self.error: BaseException | None = None

@@ -15,7 +15,7 @@ def parse_signal(text: str) -> int:
     """A number, or a name with or without SIG, in any case; InvalidArgument for another word."""
     if text.isascii() and text.isdigit() and len(text) < 4:
         return int(text)
-    import _signal  # type: ignore[import-not-found] # the signal module costs 3 ms: it makes enums
+    import _signal  # the signal module costs 3 ms: it makes enums
 
     name = text.upper()
     number = getattr(_signal, name if name.startswith("SIG") else f"SIG{name}", None)

@@ -28,8 +28,7 @@ def run(context: Context, values: Values) -> int:
         return 0
     form = values.text("format")
     if form == "json":
-        write_out(dumps(rows) if rows else "null")
-        write_out("\n" if not rows else "")
+        write_out((dumps(rows) if rows else "null") + "\n")
         return 0
     if form != "table":
         raise InvalidArgument("invalid format option")

@@ -12,6 +12,7 @@ import os
 
 from pycontainerd.lib.linux import prctl
 from pycontainerd.lib.linux.capabilities import CapData, CapDataPair, CapHeader, to_mask
+from pycontainerd.lib.linux.fd import gaps
 from pycontainerd.runtime.libcontainer.init import program
 
 TYPE_CHECKING = False
@@ -163,6 +164,20 @@ def _capset_arguments(identity: Identity) -> tuple[Any, ...]:
     return CapHeader(_VERSION_3, 0), data
 
 
+def _listener_fds(identity: Identity) -> set[int]:
+    """The listener's socket, close-on-exec, while the filter that it is for is still to be loaded."""
+    late = identity.no_new_privileges
+    return kept_fds(identity) - {identity.apparmor_fd} if late else set()
+
+
+def kept_fds(identity: Identity) -> set[int]:
+    """Descriptors that the end of the list still needs: the profile's file, the seccomp listener's socket."""
+    found = {identity.apparmor_fd}
+    if identity.filter is not None and identity.filter.listener is not None:
+        found.add(identity.filter.listener.fileno())
+    return found - {-1}
+
+
 def load(filter_: Filter) -> list[Operation]:
     """Loads the seccomp filter; with a listener, hands the notify descriptor on."""
     steps: list[Operation] = [
@@ -186,7 +201,7 @@ def finish(identity: Identity, env: list[bytes], first_closed_fd: int) -> list[O
         steps.append(("write", (identity.apparmor_fd, profile), what))
     steps += [
         ("reset_signals", ((SIGPIPE, SIGXFSZ),), "unable to reset signals"),
-        ("close_from", (first_closed_fd,), "unable to close descriptors"),
+        ("close_ranges", (gaps(_listener_fds(identity), first_closed_fd),), "unable to close descriptors"),
     ]
     if identity.filter is not None and identity.no_new_privileges:
         # The last thing before execve: the filter need allow nothing but write and execve of what follows.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from pycontainerd.lib.linux import prctl
+from pycontainerd.lib.linux.fd import close_range, gaps
 from pycontainerd.lib.linux.namespaces import CLONE_NEWUSER, setns
 from pycontainerd.runtime.libcontainer import sync
 from pycontainerd.runtime.libcontainer.init import identity as ident
@@ -35,7 +36,6 @@ class JoinPlan:
         "identity",
         "keyring",
         "namespace_flags",
-        "parent_sync_fd",
         "pidfd",
         "preserve_fds",
         "proc_fd",
@@ -49,7 +49,7 @@ class JoinPlan:
         self.pidfd = pidfd
         self.namespace_flags = namespace_flags
         self.proc_fd = proc_fd
-        self.sync_fd = self.parent_sync_fd = self.slave_fd = -1
+        self.sync_fd = self.slave_fd = -1
         self.preserve_fds = 0
         self.stdio: tuple[int, int, int] = (0, 1, 2)
         self.keyring = ""
@@ -62,7 +62,17 @@ def run_joined(plan: JoinPlan) -> None:
     try:
         # Before setns: from then on the container's processes can see this one (CVE-2016-9962).
         prctl.set_dumpable(False)
-        os.close(plan.parent_sync_fd)
+        keep = {
+            plan.sync_fd,
+            plan.pidfd,
+            plan.proc_fd,
+            plan.slave_fd,
+            *plan.stdio,
+            *ident.kept_fds(plan.identity),
+        }
+        keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
+        for first, last in gaps(keep):
+            close_range(first, last)
         kind, _payload = sync.receive(state.sync_fd)
         if kind != sync.GO:
             raise Interrupted

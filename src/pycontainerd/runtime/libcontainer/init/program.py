@@ -224,8 +224,9 @@ def _hook(state: State, run: Callable[[], None]) -> None:
     run()
 
 
-def _close_from(state: State, first: int) -> None:
-    close_range(first)
+def _close_ranges(state: State, ranges: tuple[tuple[int, int], ...]) -> None:
+    for first, last in ranges:
+        close_range(first, last)
 
 
 def _reset_signals(state: State, numbers: tuple[int, ...]) -> None:
@@ -271,7 +272,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "await_go": _await_go,
     "open_fifo": _open_fifo,
     "hook": _hook,
-    "close_from": _close_from,
+    "close_ranges": _close_ranges,
     "reset_signals": _reset_signals,
     "load_seccomp": _load_seccomp,
     "send_listener": _send_listener,

@@ -6,11 +6,16 @@ Runs in: init (child side)
 
 from __future__ import annotations
 
+import fcntl
 import os
+from _socket import socket
 
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux import prctl, procfs, pty
+from pycontainerd.lib.linux.fd import close_range, gaps
+from pycontainerd.lib.linux.hostname import setdomainname, sethostname
+from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
 from pycontainerd.runtime.libcontainer import hooks, sync, user
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from pycontainerd.runtime.libcontainer.config import Config
     from pycontainerd.runtime.libcontainer.init.identity import Identity
     from pycontainerd.runtime.libcontainer.init.program import Operation
-    from pycontainerd.runtime.libcontainer.rootfs.mounts import CgroupView
+    from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
 
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 IFF_UP, IFF_RUNNING = 0x1, 0x40
@@ -42,12 +47,10 @@ class InitPlan:
         "identity",
         "join_fds",
         "late_readonly",
-        "parent_sync_fd",
         "preserve_fds",
         "proc_fd",
         "rootless",
         "source_fds",
-        "state_json",
         "stdio",
         "sync_fd",
         "unshare_flags",
@@ -57,14 +60,13 @@ class InitPlan:
         self.config = config
         self.identity = identity
         self.cgroup_view = view
-        self.sync_fd = self.parent_sync_fd = self.fifo_fd = self.proc_fd = self.console_socket_fd = -1
+        self.sync_fd = self.fifo_fd = self.proc_fd = self.console_socket_fd = -1
         self.preserve_fds = 0
         self.stdio: tuple[int, int, int] = (0, 1, 2)
         self.source_fds: dict[int, int] = {}
         self.join_fds: list[tuple[int, int]] = []
         self.unshare_flags = 0
         self.late_readonly: list[int] = []
-        self.state_json = b"{}"
         self.rootless = False
 
 
@@ -74,7 +76,7 @@ def run_init(plan: InitPlan) -> None:
     try:
         if not plan.rootless:
             prctl.set_dumpable(False)
-        os.close(plan.parent_sync_fd)
+        _close_others(plan)
         _await_go(state)
         program.run(_set_up(plan, state), state)
     except Interrupted:
@@ -85,6 +87,16 @@ def run_init(plan: InitPlan) -> None:
         name = f" {os.fsdecode(error.filename)}" if error.filename is not None else ""
         program.fail(state, f"{(error.strerror or '').lower()}{name}")
     os._exit(1)
+
+
+def _close_others(plan: InitPlan) -> None:
+    """Only what the plan names stays open: whatever else the caller had is no business of a container's."""
+    named = (plan.sync_fd, plan.fifo_fd, plan.proc_fd, plan.console_socket_fd, *plan.stdio)
+    keep = {*named, *plan.source_fds.values(), *(fd for fd, _flag in plan.join_fds)}
+    keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
+    keep.update(ident.kept_fds(plan.identity))
+    for first, last in gaps(keep):
+        close_range(first, last)
 
 
 def _await_go(state: State) -> None:
@@ -101,7 +113,7 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     root_fd = prepare_rootfs(plan)
     sync.send(state.sync_fd, sync.HOOKS)
     _await_go(state)  # prestart and createRuntime hooks ran: they still saw the host's mounts
-    hooks.run_all(config.hooks.get("createContainer", []), plan.state_json)
+    hooks.run_all(config.hooks.get("createContainer", []), _hook_state(config, "creating"))
     _make_cwd(root_fd, config.process.cwd)
     home = user.find_home(root_fd, config.process.uid) if needs_home(config.process.env) else "/"
     attach_stdio(plan, root_fd)
@@ -110,6 +122,18 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     _write_sysctls(config, plan.proc_fd)
     plan.identity.apparmor_fd = open_apparmor(plan.identity, plan.proc_fd)
     return _prepare(plan, root_fd, home)
+
+
+def _hook_state(config: Config, status: str) -> bytes:
+    """What hooks inside the container read: the pid is the one of their own namespace."""
+    return hooks.state_json(
+        id=config.id,
+        status=status,
+        pid=os.getpid(),
+        bundle=config.bundle,
+        annotations=config.annotations,
+        oci_version=config.oci_version,
+    )
 
 
 def needs_home(env: list[str]) -> bool:
@@ -144,8 +168,6 @@ def enter_namespaces(plan: InitPlan) -> None:
 
 def join_keyring(id: str) -> None:
     """A session keyring of the container's own; a kernel without keyrings has none to protect."""
-    from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
-
     try:
         serial = join_session_keyring(f"_ses.{id}")
         set_permissions(serial, 0x3F1F0000)  # possessor everything, owner all but setattr; others nothing
@@ -155,9 +177,6 @@ def join_keyring(id: str) -> None:
 
 
 def _bring_up_loopback() -> None:
-    import fcntl
-    from _socket import socket
-
     request = b"lo".ljust(16, b"\0") + (IFF_UP | IFF_RUNNING).to_bytes(2, "little") + b"\0" * 22
     probe = socket(2, 2 | 0o2000000, 0)
     try:
@@ -222,8 +241,6 @@ def attach_stdio(plan: InitPlan, root_fd: int) -> None:
 
 def open_terminal(root_fd: int, console_socket_fd: int, size: tuple[int, int] | None) -> int:
     """Makes a terminal in the container's devpts and sends its master to the console socket; the slave is returned."""
-    from _socket import socket
-
     try:
         ptmx_fd = fspath.open_in_root(root_fd, b"dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
     except OSError as error:
@@ -287,12 +304,8 @@ def finalize_rootfs(plan: InitPlan, root_fd: int) -> None:
 
 def _set_names(config: Config) -> None:
     if config.hostname:
-        from pycontainerd.lib.linux.hostname import sethostname
-
         sethostname(config.hostname)
     if config.domainname:
-        from pycontainerd.lib.linux.hostname import setdomainname
-
         setdomainname(config.domainname)
 
 
@@ -359,13 +372,17 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     umask = config.process.umask
     steps.append(("umask", (0o022 if umask is None else umask,), "umask"))
     steps += ident.become(plan.identity, env)
+    keep = {plan.sync_fd, plan.fifo_fd, own_proc_fd, *ident.kept_fds(plan.identity)}
+    keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
     steps += [
+        # Nothing of the host's is open while init waits: the container's processes may reach /proc/PID/fd.
+        ("close_ranges", (gaps(keep),), "unable to close descriptors"),
         ("ready", (b"",), "sync"),
         ("await_go", (), "sync"),
         ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),
     ]
     for at, hook in enumerate(config.hooks.get("startContainer", [])):
-        run = hooks.prepare(at, hook, plan.state_json, close_from=FIRST_EXTRA_FD)
+        run = hooks.prepare(at, hook, _hook_state(config, "created"), close_from=FIRST_EXTRA_FD)
         steps.append(("hook", (run,), "hook"))
     steps += ident.finish(plan.identity, env, FIRST_EXTRA_FD + plan.preserve_fds)
     return steps

@@ -1,0 +1,85 @@
+"""`run --trace`: the tree of steps of one command, put together from every process that took part.
+
+Each process appends its finished spans to `$PYCONTAINERD_TRACE_DIR/<pid>.jsonl`. Without that variable only this
+process's own steps (and those of a daemon it starts) can be shown.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from pycontainerd.lib import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pycontainerd.ctr.command import Call
+
+_SETTLE_S: Final = 0.1  # the shim's last spans are written after its answer
+
+
+def traced(call: Call, run: Callable[[Call], int]) -> int:
+    """Runs a command and prints its tree on stderr, whether it succeeds or not."""
+    folder = os.environ.get(trace.DIR_ENV, "")
+    own = "" if folder else _make_folder()
+    if own:
+        os.environ[trace.DIR_ENV] = own  # for a daemon that this command starts
+        trace.open_sink(own)
+    started = time.monotonic_ns()
+    with trace.span("run") as root:
+        try:
+            return run(call)
+        finally:
+            total = time.monotonic_ns() - started
+            time.sleep(_SETTLE_S)
+            spans = [span for span in _read(folder or own) if span["trace_id"] == root.trace_id]
+            sys.stderr.write("".join(_lines(spans, root.span_id, total)))
+            if own:
+                _remove(own)
+
+
+def _make_folder() -> str:
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="pycontainerd-trace-")
+
+
+def _remove(folder: str) -> None:
+    for name in os.listdir(folder):
+        os.unlink(f"{folder}/{name}")
+    os.rmdir(folder)
+
+
+def _read(folder: str) -> Iterator[dict[str, Any]]:
+    import json
+
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(".jsonl"):
+            continue
+        with open(f"{folder}/{name}", encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):  # a line being written now is left out
+                    yield json.loads(line)
+
+
+def _lines(spans: list[dict[str, Any]], root_id: str, total_nanos: int) -> Iterator[str]:
+    known = {span["span_id"] for span in spans}
+    children: dict[str, list[dict[str, Any]]] = {}
+    for span in sorted(spans, key=lambda span: span["start_nanos"]):
+        parent = span["parent_id"] if span["parent_id"] in known else root_id
+        children.setdefault(parent, []).append(span)
+    yield f"{total_nanos / 1e6:9.2f} ms  run\n"
+    stack = [(span, 1) for span in reversed(children.get(root_id, []))]
+    while stack:
+        span, depth = stack.pop()
+        yield _line(span, depth)
+        stack += [(child, depth + 1) for child in reversed(children.get(span["span_id"], []))]
+
+
+def _line(span: dict[str, Any], depth: int) -> str:
+    attributes = " ".join(f"{key}={value}" for key, value in span["attributes"].items())
+    error = f"  FAILED: {span['error']}" if span["error"] else ""
+    return f"{span['duration_nanos'] / 1e6:9.2f} ms  {'  ' * depth}{span['name']} {attributes} [{span['pid']}]{error}\n"

@@ -1,0 +1,281 @@
+"""Attacks on a runtime, by their number in the catalogue of advisories (CVE numbers in each test's words)."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from support.runtime import is_ours
+
+ours_only = pytest.mark.skipif(not is_ours(), reason="Debian's runc 1.1.5 does not withstand this one")
+
+
+@pytest.fixture
+def canary(short_tmp):
+    """A host folder that must stay as it is."""
+    folder = short_tmp / "canary"
+    folder.mkdir()
+    (folder / "secret").write_text("SECRET\n")
+    before = sorted((entry.name, entry.stat().st_mtime_ns) for entry in folder.iterdir())
+    yield folder
+    assert sorted((entry.name, entry.stat().st_mtime_ns) for entry in folder.iterdir()) == before
+
+
+def test_r01_the_interpreter_cannot_be_reopened_for_writing(runtime, bundle):
+    """CVE-2019-5736: /proc/PID/exe of the waiting init."""
+    runtime.create(bundle.build())
+    with pytest.raises(OSError, match=r"Text file busy|Read-only|not permitted"):
+        os.open(f"/proc/{runtime.pid()}/exe", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("number", range(3, 20))
+def test_r02_cwd_through_a_leaked_descriptor_is_refused(runtime, bundle, canary, number):
+    """CVE-2024-21626."""
+    bundle.process["cwd"] = f"/proc/self/fd/{number}"
+    done = runtime.run(
+        bundle.writable().sh(f"cat ../../../..{canary}/secret; cat ../../..{canary}/secret").build()
+    )
+    assert "SECRET" not in done.out
+    assert done.code != 0
+
+
+@pytest.mark.parametrize("number", range(3, 20))
+def test_r02_exec_cwd_through_a_leaked_descriptor_is_refused(runtime, bundle, canary, number):
+    """CVE-2024-21626, by exec and by an image's symlink."""
+    (bundle.rootfs / "w").symlink_to(f"/proc/self/fd/{number}")
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    for cwd in (f"/proc/self/fd/{number}", "/w"):
+        done = runtime("exec", "--cwd", cwd, "c", "cat", f"../../../..{canary}/secret")
+        assert "SECRET" not in done.out
+        assert done.code != 0
+
+
+def test_r03_a_waiting_init_holds_only_the_allowed_descriptors(runtime, bundle):
+    read_fd, write_fd = os.pipe()
+    os.set_inheritable(read_fd, True)
+    try:
+        runtime.detached("create", "--bundle", str(bundle.build()), "c", close_fds=False)
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)
+    allowed = re.compile(
+        r"/dev/null|/|/proc|/proc/\d+|anon_inode:\[.*\]|socket:\[\d+\]|pipe:\[\d+\]|.*/exec\.fifo|.*/detached\.log"
+    )
+    folder = f"/proc/{runtime.pid()}/fd"
+    links = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
+    assert [link for link in links if not allowed.fullmatch(link)] == []
+
+
+def test_r03_a_process_gets_only_stdio(runtime, bundle):
+    script = "ls /proc/self/fd | wc -l; ls -l /proc/$$/fd"
+    assert runtime.run(bundle.sh(script).build()).out.split()[0] == "4"  # 0, 1, 2 and the listing's own
+    runtime.start_detached(bundle.args("sleep", "100").build(), "d")
+    assert runtime.ok("exec", "d", "sh", "-c", script).out.split()[0] == "4"
+
+
+def test_r04_a_waiting_init_is_not_dumpable(runtime, bundle):
+    """CVE-2016-9962."""
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    runtime.create(bundle.build())
+    assert os.stat(f"/proc/{runtime.pid()}/fd").st_uid == 0
+
+
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_r07_proc_or_sys_as_a_symlink_is_refused(runtime, bundle, name):
+    """CVE-2019-19921, CVE-2023-27561."""
+    (bundle.rootfs / name).rmdir()
+    (bundle.rootfs / "other").mkdir()
+    (bundle.rootfs / name).symlink_to("/other")
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert "must be mounted on ordinary directory" in done.err
+
+
+@ours_only
+def test_r07_tmpfs_over_proc_is_refused(runtime, bundle):
+    bundle.mount("/proc", "tmpfs", "tmpfs")
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert "cannot be mounted because it is not of type proc" in done.err
+
+
+def test_r07_mounts_inside_proc_are_refused(runtime, bundle, short_tmp):
+    bundle.mount("/proc/self/attr", "bind", str(short_tmp), "bind")
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert "cannot be mounted because it is inside /proc" in done.err
+
+
+@ours_only
+def test_r08_masked_paths_do_not_trust_the_images_null(runtime, bundle, canary):
+    """CVE-2025-31133."""
+    bundle.spec["mounts"] = [
+        entry for entry in bundle.spec["mounts"] if not entry["destination"].startswith("/dev")
+    ]
+    (bundle.rootfs / "dev/null").symlink_to("/proc/sys/kernel/core_pattern")
+    (bundle.rootfs / "hidden").write_text("x")
+    bundle.linux["maskedPaths"] = ["/hidden"]
+    before = Path("/proc/sys/kernel/core_pattern").read_text()
+    done = runtime.run(bundle.writable().sh("stat -c %t:%T /hidden; echo x > /hidden").build())
+    assert done.code == 1 or done.out == "1:3\n"
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
+@ours_only
+@pytest.mark.parametrize("terminal", [False])
+def test_r09_a_console_symlink_is_not_followed(runtime, bundle, canary, terminal):
+    """CVE-2025-52565."""
+    bundle.spec["mounts"] = [entry for entry in bundle.spec["mounts"] if entry["destination"] != "/dev"]
+    (bundle.rootfs / "dev/console").symlink_to(canary / "pwn")
+    bundle.process["terminal"] = terminal
+    runtime.run(bundle.writable().args("true").build())
+    assert not (canary / "pwn").exists()
+
+
+@ours_only
+def test_r11_dev_as_a_symlink_is_refused(runtime, bundle, canary):
+    """CVE-2026-41579."""
+    bundle.spec["mounts"] = [
+        entry for entry in bundle.spec["mounts"] if not entry["destination"].startswith("/dev")
+    ]
+    (bundle.rootfs / "dev").rmdir()
+    (bundle.rootfs / "dev").symlink_to(f"../../{canary.name}")
+    assert runtime.run(bundle.writable().build()).code == 1
+
+
+def test_r12_stdio_files_of_the_host_keep_their_owner(runtime, bundle, short_tmp):
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    out = short_tmp / "detached.log"
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    assert out.stat().st_uid == 0 or not is_ours()
+    assert os.stat("/dev/null").st_uid == 0
+
+
+def test_r13_inheritable_capabilities_are_empty(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    for words in (["exec", "c"], ["exec", "--cap", "CAP_SYS_ADMIN", "c"]):
+        assert "0000000000000000" in runtime.ok(*words, "grep", "CapInh", "/proc/self/status").out
+
+
+def test_r15_long_values_are_whole_or_refused(runtime, bundle):
+    bundle.spec["annotations"] = {"big": "x" * 200_000}
+    bundle.linux["namespaces"] = [item for item in bundle.linux["namespaces"] if item["type"] != "network"]
+    runtime.create(bundle.build())
+    assert runtime.state()["annotations"]["big"] == "x" * 200_000
+    bundle.with_namespace("network", "/" + "n" * 70_000)
+    assert runtime("create", "--bundle", str(bundle.build()), "d").code == 1
+
+
+def test_r18_the_session_keyring_is_its_own(runtime, bundle):
+    with open("/proc/keys") as file:
+        host = file.read()
+    bundle.linux["maskedPaths"] = []
+    done = runtime.run(bundle.args("cat", "/proc/keys").build())
+    assert done.code == 0
+    assert "_ses.c" in done.out or not host
+
+
+HOSTILE_IDS = (
+    "..",
+    ".",
+    "../../x",
+    "a/b",
+    "/etc",
+    "a b",
+    "a\nb",
+    "é",
+    "a;b",
+    "$x",
+    "",
+    "a" * 1025,
+    "a\\b",
+    "a*",
+)
+
+
+@pytest.mark.parametrize("id", HOSTILE_IDS)
+@pytest.mark.parametrize("verb", ["create", "delete", "delete --force", "exec", "state", "kill", "start"])
+def test_r19_hostile_ids_are_refused(runtime, bundle, canary, id, verb):
+    if not is_ours() and len(id) > 1024:
+        pytest.skip("runc 1.1 knows no limit")
+    path = bundle.build()
+    words = verb.split()
+    more = ["true"] if verb == "exec" else []
+    done = runtime(*words, *(["--bundle", str(path)] if verb == "create" else []), id, *more)
+    assert done.code != 0 or verb == "delete --force", done
+    assert (path / "config.json").exists()
+    assert (runtime.root.parent / "canary/secret").exists()
+
+
+@ours_only
+def test_r20_cgroup_paths_do_not_climb(runtime, bundle):
+    bundle.linux["cgroupsPath"] = "/a/../../x"
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert "must not contain .." in done.err
+
+
+def test_r20_exec_cgroup_does_not_climb(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    assert runtime("exec", "--cgroup", "../..", "c", "true").code == 255
+
+
+def test_r22_a_bind_onto_a_symlink_stays_in_the_rootfs(runtime, bundle, canary, short_tmp):
+    (short_tmp / "f").write_text("mine\n")
+    (bundle.rootfs / "f").symlink_to(canary / "x")
+    bundle.mount("/f", "bind", str(short_tmp / "f"), "bind")
+    assert runtime.run(bundle.writable().args("cat", "/f").build()).out == "mine\n"
+
+
+def test_r25_a_file_that_denies_a_group_denies_it(runtime, bundle):
+    secret = bundle.rootfs / "secret"
+    secret.write_text("SECRET")
+    os.chown(secret, 0, 1001)
+    secret.chmod(0o707)
+    bundle.process["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [2000]}
+    assert "SECRET" not in runtime.run(bundle.args("cat", "/secret").build()).out
+
+
+@ours_only
+def test_r26_no_pivot_leaves_no_unmasked_procfs(runtime, bundle):
+    bundle.capabilities("CAP_SYS_ADMIN")
+    path = bundle.sh("unshare -U -r -m -p -f mount -t proc proc /mnt && echo mounted").build()
+    assert "mounted" not in runtime("run", "--no-pivot", "--bundle", str(path), "c").out
+
+
+def test_r27_signals_are_as_after_login(runtime, bundle):
+    done = runtime.run(bundle.args("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status").build())
+    assert done.out.split()[1::2] == ["0" * 16] * 2
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    done = runtime.ok("exec", "c", "grep", "-E", "Sig(Ign|Blk)", "/proc/self/status")
+    assert done.out.split()[1::2] == ["0" * 16] * 2
+
+
+@ours_only
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        '{"process": {"user": {"uid": 4294967296}}}',
+        '{"x": NaN}',
+        "[" * 100_000,
+        '{"hostname": "a\\u0000b"}',
+    ],
+)
+def test_documents_that_two_readers_would_read_differently_are_refused(runtime, bundle, text):
+    path = bundle.build()
+    (path / "config.json").write_text(text)
+    done = runtime.run(path)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+
+
+def test_a_volume_that_holds_a_host_bind_survives_delete(runtime, bundle, canary):
+    bundle.mount("/mnt", "bind", str(canary), "rbind")
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    runtime.ok("delete", "--force", "c")
+    assert stat.S_ISDIR(canary.stat().st_mode)
