@@ -13,6 +13,7 @@ import os
 from pycontainerd.lib.linux import prctl
 from pycontainerd.lib.linux.capabilities import CapData, CapDataPair, CapHeader, to_mask
 from pycontainerd.lib.linux.fd import gaps
+from pycontainerd.lib.oci.document import quote
 from pycontainerd.runtime.libcontainer.init import program
 
 TYPE_CHECKING = False
@@ -66,8 +67,6 @@ class Identity:
         self.additional_gids = additional_gids
         self.setgroups_allowed = setgroups_allowed
         self.apparmor_fd = -1
-        from pycontainerd.lib.oci.document import quote
-
         self.shown_name = quote(process.args[0])
 
     def mask(self, name: str) -> int:

@@ -18,6 +18,7 @@ from pycontainerd.lib.linux.hostname import setdomainname, sethostname
 from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
+from pycontainerd.lib.linux.personality import set_domain
 from pycontainerd.runtime.libcontainer import hooks, sync, user
 from pycontainerd.runtime.libcontainer.init import identity as ident
 from pycontainerd.runtime.libcontainer.init import program
@@ -161,8 +162,6 @@ def enter_namespaces(plan: InitPlan) -> None:
     if config.creates("network"):
         _bring_up_loopback()
     if config.personality:
-        from pycontainerd.lib.linux.personality import set_domain
-
         set_domain(config.personality)
 
 
