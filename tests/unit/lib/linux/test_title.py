@@ -14,6 +14,7 @@ sys.path.insert(0, {src!r})
 from pycontainerd.lib.linux import prctl, title
 if {drop}:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    prctl.set_dumpable(True)  # as any process that did not change its user is
     assert "CapEff:\\t0000000000000000" in open("/proc/self/status").read()
 title.set_name("a-name-that-is-too-long")
 title.set_command_line({argv!r})
