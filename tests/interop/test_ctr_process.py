@@ -89,7 +89,7 @@ def test_ctrl_c_on_a_terminal_goes_to_the_container(stack, busybox: str) -> None
         screen.type("sleep 60; echo st=$?\r")
         time.sleep(0.3)
         screen.type("\x03")
-        screen.wait_for("# .*# ", 10)
+        screen.wait_for("(?s)# .*# ", 10)
         screen.type("exit 4\r")
         assert screen.process.wait(20) == 4
     finally:
