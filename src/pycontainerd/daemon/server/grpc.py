@@ -184,7 +184,14 @@ class _Exchange:
     async def run(self) -> None:
         dispatcher = self._server.dispatcher
         dispatcher.enter()
+<<<<<<< HEAD
         trace.adopt_metadata(self.metadata)  # this task's context only
+=======
+        self._server.log.debug(
+            "grpc call", method=self.path, ns=self.metadata.get("containerd-namespace", "")
+        )
+        trace.adopt(self.metadata.get(trace.HEADER, ""))  # this task's context only
+>>>>>>> daemon
         try:
             with trace.span("grpc", method=self.path):
                 await self._run()

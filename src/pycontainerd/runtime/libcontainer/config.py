@@ -227,6 +227,8 @@ class Config:
                 raise InvalidArgument(f"rootfsPropagation={propagation} is not supported")
             self.rootfs_propagation = PROPAGATION[propagation]
         self.personality: str = linux.get("personality", {}).get("domain", "")
+        if self.personality not in ("", "LINUX", "LINUX32"):
+            raise InvalidArgument(f"linux.personality.domain: {self.personality!r} is not LINUX or LINUX32")
         validate(self, linux)
 
     def creates(self, name: str) -> bool:

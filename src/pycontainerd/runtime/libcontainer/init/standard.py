@@ -18,6 +18,7 @@ from pycontainerd.lib.linux.hostname import setdomainname, sethostname
 from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
+from pycontainerd.lib.linux.personality import set_domain
 from pycontainerd.runtime.libcontainer import hooks, sync, user
 from pycontainerd.runtime.libcontainer.init import identity as ident
 from pycontainerd.runtime.libcontainer.init import program
@@ -161,8 +162,6 @@ def enter_namespaces(plan: InitPlan) -> None:
     if config.creates("network"):
         _bring_up_loopback()
     if config.personality:
-        from pycontainerd.lib.linux.personality import set_domain
-
         set_domain(config.personality)
 
 
@@ -354,7 +353,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     """The prepared list of a new container."""
     config = plan.config
     env = ident.environment(config.process, home)
-    old_root_fd = os.open("/", fspath.O_PATH | os.O_DIRECTORY)
+    mntns_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     own_proc_fd = _private_proc()
     # The magic link of our own descriptor; in the container's /proc only where a private one is refused.
     fifo = f"self/fd/{plan.fifo_fd}" if own_proc_fd >= 0 else f"/proc/self/fd/{plan.fifo_fd}"
@@ -365,7 +364,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
         )
     else:
         steps.append(
-            ("pivot_root", (root_fd, old_root_fd), "error jailing process inside rootfs: pivot_root")
+            ("pivot_root", (root_fd, mntns_fd), "error jailing process inside rootfs: pivot_root")
         )
     if config.rootfs_propagation:
         steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
@@ -377,6 +376,8 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     steps += [
         # Nothing of the host's is open while init waits: the container's processes may reach /proc/PID/fd.
         ("close_ranges", (gaps(keep),), "unable to close descriptors"),
+        # A created container ends at the signals that end runc's init.
+        ("leave_on_signals", (ident.ENDING_SIGNALS,), "unable to set signal dispositions"),
         ("ready", (b"",), "sync"),
         ("await_go", (), "sync"),
         ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),

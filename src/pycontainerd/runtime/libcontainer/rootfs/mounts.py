@@ -13,6 +13,7 @@ from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.procfs import PROC_ROOT_INO, is_procfs
+from pycontainerd.lib.linux.tree import copy_tree
 from pycontainerd.runtime.libcontainer.init.program import InitError
 from pycontainerd.runtime.libcontainer.mount_option import (
     EXTENSIONS,
@@ -127,8 +128,6 @@ def _mount_filesystem(config: Config, entry: Mount, root_fd: int, late: list[int
         else:
             mount_fd = _new_filesystem(entry, target_fd)
             if entry.options.extensions & EXTENSIONS["tmpcopyup"]:
-                from pycontainerd.lib.linux.tree import copy_tree
-
                 copy_tree(target_fd, mount_fd)
             m.move_mount(mount_fd, target_fd)
         _finish(entry, mount_fd)
