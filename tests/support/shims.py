@@ -413,6 +413,9 @@ class ShimUnderTest:
             streams.close()
         os.close(self._log_fd)
         self.events.close()
+        # Runtimes leave the parent of a container's cgroup.
+        for parent in Path("/sys/fs/cgroup").glob(f"*/{NAMESPACE}"):
+            parent.rmdir()
 
     def _end_container(self) -> None:
         calls: tuple[Callable[[], Any], ...] = (
