@@ -5,13 +5,13 @@ Spec: containerd snapshots service
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.api.light import snapshots_v1, wkt
 
+TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Final
 
     from pycontainerd.client.client import Client
     from pycontainerd.lib.api.light import types

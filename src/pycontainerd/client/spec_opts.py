@@ -8,15 +8,15 @@ Spec: runtime-spec config.md, containerd oci.GenerateSpec (1.6)
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, Final
-
 from pycontainerd.lib.errdefs import InvalidArgument
 
+TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Final
 
-Spec = dict[str, Any]
+    Spec = dict[str, Any]
+
 
 VERSION: Final = "1.0.2-dev"
 DEFAULT_PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,6 +76,15 @@ UNIX_DEVICES: Final = ((1, 3), (1, 8), (1, 7), (5, 0), (1, 5), (1, 9), (5, 1), (
 NAMESPACES: Final = ("pid", "ipc", "uts", "mount", "network")
 
 
+def _copy(value: Any) -> Any:
+    """A deep copy of a JSON document; the copy module's own takes ten times as long."""
+    if isinstance(value, dict):
+        return {key: _copy(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_copy(entry) for entry in value]
+    return value
+
+
 def default_spec(namespace: str, container_id: str = "") -> Spec:
     """What containerd makes for an empty id too (`ctr oci spec`): five namespaces, 14 capabilities, no devices."""
     capabilities = list(CAPABILITIES)
@@ -112,7 +121,7 @@ def mount(destination: str, kind: str, source: str, options: Sequence[str]) -> d
 
 def with_default_devices(spec: Spec) -> Spec:
     """Lets the container use the devices that the runtime makes in every /dev."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     rules = out["linux"]["resources"].setdefault("devices", [])
     for major, minor in UNIX_DEVICES:
         rule = {"allow": True, "type": "c", "major": major, "minor": minor, "access": RWM}
@@ -122,7 +131,7 @@ def with_default_devices(spec: Spec) -> Spec:
 
 def with_process(spec: Spec, **fields: Any) -> Spec:
     """Sets fields of `process`; None leaves one as it is."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     out.setdefault("process", {}).update({key: value for key, value in fields.items() if value is not None})
     return out
 
@@ -162,7 +171,7 @@ def with_terminal(spec: Spec) -> Spec:
 
 def with_root(spec: Spec, *, path: str | None = None, readonly: bool = False) -> Spec:
     """Where the root file system is, and whether it can be written."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     root = out.setdefault("root", {"path": "rootfs"})
     if path is not None:
         root["path"] = path
@@ -173,21 +182,21 @@ def with_root(spec: Spec, *, path: str | None = None, readonly: bool = False) ->
 
 def with_mounts(spec: Spec, mounts: Sequence[Mapping[str, Any]]) -> Spec:
     """Further mounts, after the ones that are there."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     out.setdefault("mounts", []).extend(dict(entry) for entry in mounts)
     return out
 
 
 def without_mount(spec: Spec, destination: str) -> Spec:
     """The mounts without the ones on this destination."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     out["mounts"] = [entry for entry in out.get("mounts", ()) if entry["destination"] != destination]
     return out
 
 
 def with_writable(spec: Spec, kind: str) -> Spec:
     """Mounts of this file system type (sysfs, cgroup) become writable."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     for entry in out.get("mounts", ()):
         if entry["type"] == kind:
             entry["options"] = ["rw" if option == "ro" else option for option in entry.get("options", ())]
@@ -196,7 +205,7 @@ def with_writable(spec: Spec, kind: str) -> Spec:
 
 def with_namespace(spec: Spec, kind: str, path: str = "") -> Spec:
     """A namespace of this kind: joined when there is a path, replaced where there is one already."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     entries = out.setdefault("linux", {}).setdefault("namespaces", [])
     wanted = {"type": kind, "path": path} if path else {"type": kind}
     for place, entry in enumerate(entries):
@@ -209,7 +218,7 @@ def with_namespace(spec: Spec, kind: str, path: str = "") -> Spec:
 
 def without_namespace(spec: Spec, kind: str) -> Spec:
     """The host's namespace of this kind."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     entries = out.get("linux", {}).get("namespaces", ())
     out["linux"]["namespaces"] = [entry for entry in entries if entry["type"] != kind]
     return out
@@ -217,7 +226,7 @@ def without_namespace(spec: Spec, kind: str) -> Spec:
 
 def with_capabilities(spec: Spec, capabilities: Sequence[str]) -> Spec:
     """Exactly these, in bounding, effective and permitted; never inheritable."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     sets = out["process"].setdefault("capabilities", {})
     for name in ("bounding", "effective", "permitted"):
         sets[name] = list(capabilities)
@@ -226,7 +235,7 @@ def with_capabilities(spec: Spec, capabilities: Sequence[str]) -> Spec:
 
 def with_changed_capabilities(spec: Spec, add: Sequence[str], drop: Sequence[str]) -> Spec:
     """Adds some, drops others."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     sets = out["process"].setdefault("capabilities", {})
     for name in ("bounding", "effective", "permitted"):
         kept = list(sets.get(name, ()))
@@ -237,14 +246,14 @@ def with_changed_capabilities(spec: Spec, add: Sequence[str], drop: Sequence[str
 
 def with_linux(spec: Spec, **fields: Any) -> Spec:
     """Sets fields of `linux`; None leaves one as it is."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     out.setdefault("linux", {}).update({key: value for key, value in fields.items() if value is not None})
     return out
 
 
 def with_resources(spec: Spec, part: str, **fields: Any) -> Spec:
     """Sets fields of `linux.resources.<part>`; None leaves one as it is."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     resources = out.setdefault("linux", {}).setdefault("resources", {})
     resources.setdefault(part, {}).update({key: value for key, value in fields.items() if value is not None})
     return out
@@ -252,7 +261,7 @@ def with_resources(spec: Spec, part: str, **fields: Any) -> Spec:
 
 def with_device(spec: Spec, device: Mapping[str, Any], access: str = RWM) -> Spec:
     """A device node in the container, and the cgroup's permission to use it."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     linux = out.setdefault("linux", {})
     linux.setdefault("devices", []).append(dict(device))
     rule = {"allow": True, "type": device["type"], "major": device["major"], "minor": device["minor"]}
@@ -262,14 +271,14 @@ def with_device(spec: Spec, device: Mapping[str, Any], access: str = RWM) -> Spe
 
 def with_all_devices_allowed(spec: Spec) -> Spec:
     """The cgroup permits every device."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     out["linux"].setdefault("resources", {})["devices"] = [{"allow": True, "access": RWM}]
     return out
 
 
 def with_annotations(spec: Spec, annotations: Mapping[str, str]) -> Spec:
     """Adds annotations."""
-    out = copy.deepcopy(spec)
+    out: Spec = _copy(spec)
     if annotations:
         merged = {**out.get("annotations", {}), **annotations}
         out["annotations"] = {key: merged[key] for key in sorted(merged)}

@@ -7,102 +7,16 @@ Runs in: CLIs and dockerd's worker threads; one Transport per thread (`connect` 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
-
 from pycontainerd.lib.errdefs import InvalidArgument, Unavailable
 
+TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from typing import Final
+
+    from pycontainerd.client.port import Transport
 
 TTRPC: Final = "ttrpc"
 GRPC: Final = "grpc"
-
-
-class Pending(Protocol):
-    """A call under way. `done` turns true in `pump()`; then `result()` returns the answer or raises its error."""
-
-    done: bool
-
-    def result(self) -> bytes:
-        """The answer of a call that is done."""
-        ...
-
-
-class Stream(Protocol):
-    """A streaming call."""
-
-    def send(self, payload: bytes) -> None:
-        """Sends one message, waiting while the peer is slow."""
-        ...
-
-    def close_send(self) -> None:
-        """Says that no more messages follow."""
-        ...
-
-    def receive(self, timeout_s: float = 0) -> bytes | None:
-        """The next message, None at the end; `timeout_s` 0 waits for ever."""
-        ...
-
-    def close(self) -> None:
-        """Gives the call up."""
-        ...
-
-
-class Transport(Protocol):
-    """A connection. `fileno()` is readable (or writable, while `wants_write`) when `pump()` has something to do."""
-
-    def fileno(self) -> int:
-        """For poll loops; owned by the transport."""
-        ...
-
-    @property
-    def wants_write(self) -> bool:
-        """Whether to poll for writing too."""
-        ...
-
-    def pump(self) -> None:
-        """Settles the calls that are answered, without waiting."""
-        ...
-
-    def call(
-        self,
-        service: str,
-        method: str,
-        payload: bytes = b"",
-        metadata: Mapping[str, str] = ...,
-        timeout_s: float = 0,
-    ) -> bytes:
-        """One call, waited for."""
-        ...
-
-    def start(
-        self,
-        service: str,
-        method: str,
-        payload: bytes = b"",
-        metadata: Mapping[str, str] = ...,
-        timeout_s: float = 0,
-    ) -> Pending:
-        """One call, not waited for."""
-        ...
-
-    def stream(
-        self,
-        service: str,
-        method: str,
-        payload: bytes = b"",
-        metadata: Mapping[str, str] = ...,
-        timeout_s: float = 0,
-        *,
-        client_streaming: bool = False,
-        server_streaming: bool = True,
-    ) -> Stream:
-        """A streaming call; `payload` is the one request of a call that isn't client streaming."""
-        ...
-
-    def close(self) -> None:
-        """Closes the connection; calls under way end with Unavailable."""
-        ...
 
 
 def connect(address: str, timeout_s: float = 10) -> tuple[str, Transport]:

@@ -8,10 +8,13 @@ Spec: CNI specification 1.0 section 2 (execution protocol)
 from __future__ import annotations
 
 import os
-from typing import Any, Final
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument, NotFound, Unknown
+
+TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 CONFIG_FOLDER: Final = "/etc/cni/net.d"
 PLUGIN_FOLDERS: Final = ("/opt/cni/bin", "/usr/lib/cni")
@@ -19,7 +22,37 @@ _INTERFACE: Final = "eth0"
 _TIMEOUT_S: Final = 60
 
 
-def load() -> dict[str, Any]:
+class Network:
+    """A network configuration: a name and its plugins in order."""
+
+    __slots__ = ("_document",)
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+
+    def attach(self, namespace: str, container_id: str, pid: int) -> None:
+        """Gives the container its network. What a failing plugin leaves is taken down again."""
+        result: Any = None
+        try:
+            for plugin in self._document["plugins"]:
+                result = _run("ADD", self._document, plugin, f"{namespace}-{container_id}", pid, result)
+        except BaseException:
+            self.detach(namespace, container_id, pid)
+            raise
+
+    def detach(self, namespace: str, container_id: str, pid: int) -> None:
+        """Takes the network down; every plugin is asked, the first failure is raised at the end."""
+        failure: Exception | None = None
+        for plugin in reversed(self._document["plugins"]):
+            try:
+                _run("DEL", self._document, plugin, f"{namespace}-{container_id}", pid, None)
+            except (Unknown, FailedPrecondition) as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+def load() -> Network:
     """The first network configuration, as a list of plugins; NotFound when there is none."""
     import json
 
@@ -36,38 +69,17 @@ def load() -> dict[str, Any]:
             except ValueError as error:
                 raise InvalidArgument(f"{CONFIG_FOLDER}/{name} is not JSON: {error}") from error
         if "plugins" in document:
-            return dict(document)
-        return {"cniVersion": document.get("cniVersion", ""), "name": document["name"], "plugins": [document]}
+            return Network(document)
+        return Network(
+            {"cniVersion": document.get("cniVersion", ""), "name": document["name"], "plugins": [document]}
+        )
     raise NotFound(
         f"no network config found in {CONFIG_FOLDER}: cni plugin not initialized",
         hint=f"put a CNI configuration into {CONFIG_FOLDER}, or leave --cni out",
     )
 
 
-def attach(network: dict[str, Any], namespace: str, container_id: str, pid: int) -> None:
-    """Gives the container its network. What a failing plugin leaves is taken down again."""
-    result: Any = None
-    try:
-        for plugin in network["plugins"]:
-            result = _run("ADD", network, plugin, f"{namespace}-{container_id}", pid, result)
-    except BaseException:
-        detach(network, namespace, container_id, pid)
-        raise
-
-
-def detach(network: dict[str, Any], namespace: str, container_id: str, pid: int) -> None:
-    """Takes the network down; every plugin is asked, the first failure is raised at the end."""
-    failure: Exception | None = None
-    for plugin in reversed(network["plugins"]):
-        try:
-            _run("DEL", network, plugin, f"{namespace}-{container_id}", pid, None)
-        except (Unknown, FailedPrecondition) as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
-
-
-def _run(  # noqa: PLR0917 - the protocol's parameters
+def _run(
     command: str, network: dict[str, Any], plugin: dict[str, Any], container_id: str, pid: int, previous: Any
 ) -> Any:
     import json

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.ctr.text import os_text
 from pycontainerd.lib.errdefs import InvalidArgument
 
+TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Final
 
 # Made by the runtime in every container, or folders of other things than devices.
 _SKIPPED_FOLDERS: Final = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"})

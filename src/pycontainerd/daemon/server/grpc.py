@@ -187,7 +187,7 @@ class _Exchange:
         self._server.log.debug(
             "grpc call", method=self.path, ns=self.metadata.get("containerd-namespace", "")
         )
-        trace.adopt(self.metadata.get(trace.HEADER, ""))  # this task's context only
+        trace.adopt_metadata(self.metadata)  # this task's context only
         try:
             with trace.span("grpc", method=self.path):
                 await self._run()

@@ -13,8 +13,8 @@ from pycontainerd.lib.linux.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     import socket
+    from collections.abc import Iterable
     from types import TracebackType
 
 CLOSE_RANGE_CLOEXEC = 4

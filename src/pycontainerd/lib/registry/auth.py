@@ -157,7 +157,7 @@ class Authorizer:
             body=urlencode(form).encode(),
         )
         if response.status in {401, 404, 405}:
-            response.release_conn()
+            http.discard(response)
             return None
         return self._reply(realm, response)
 
@@ -176,7 +176,7 @@ class Authorizer:
         try:
             data = response.read(_MAX_REPLY)
         finally:
-            response.release_conn()
+            http.discard(response)
         if response.status != 200:
             raise Unauthenticated(
                 f"authorization failed: token server {realm} answered {response.status}",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_REDIRECTS: Final = 10
 RETRIES: Final = 4
 _READ_TIMEOUT_S: Final = 60.0
+_SMALL_REST: Final = 64 << 10
 _MAX_RETRY_AFTER_S: Final = 30.0
 _RETRY_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 _SECRETS: Final = frozenset(
@@ -60,8 +61,7 @@ class Connection:
             if response.status not in _RETRY_STATUS or last:
                 return response
             retry_after = response.headers.get("Retry-After", "")
-            response.drain_conn()
-            response.release_conn()
+            discard(response)
             self._pause(attempt, retry_after)
         raise AssertionError("unreachable")
 
@@ -73,8 +73,7 @@ class Connection:
             location = response.headers.get("Location", "")
             if response.status not in {301, 302, 303, 307, 308} or not location:
                 return response
-            response.drain_conn()
-            response.release_conn()
+            discard(response)
             target = _join(url, location)
             if origin(target) != origin(url):
                 headers = {key: value for key, value in headers.items() if not _is_secret(key, self._host)}
@@ -125,6 +124,17 @@ class Connection:
         self._own.clear()
         if self._foreign is not None:
             self._foreign.clear()
+
+
+def discard(response: Response) -> None:
+    """Gives the connection back: a small rest of the body is read away, a larger one costs the connection."""
+    try:
+        response.read(_SMALL_REST)
+        if response.read(1):
+            response.close()
+    except (HTTPError, OSError):
+        response.close()
+    response.release_conn()
 
 
 def _pool(host: Host) -> Any:

@@ -116,7 +116,7 @@ class Resolver:
                 length = response.headers.get("Content-Length", "")
                 served = response.headers.get("Docker-Content-Digest", "")
             finally:
-                response.release_conn()
+                http.discard(response)
             if wanted or served:
                 digest = wanted or digests.parse(served)
                 if length.isascii() and length.isdigit():
@@ -132,7 +132,7 @@ class Resolver:
         try:
             data = response.read(oci.MAX_DOCUMENT_BYTES + 1)
         finally:
-            response.release_conn()
+            http.discard(response)
         if response.status != 200:
             raise self._refusal(endpoint, response.status, path)
         if len(data) > oci.MAX_DOCUMENT_BYTES:
@@ -185,7 +185,7 @@ class Resolver:
             try:
                 yield from _body(response, offset)
             finally:
-                response.release_conn()
+                http.discard(response)
             return
         raise failure or NotFound(f"{descriptor.digest}: not found")
 
@@ -198,7 +198,7 @@ class Resolver:
         response = self._request(endpoint, "GET", path, headers)
         if response.status in {200, 206}:
             return response
-        response.release_conn()
+        http.discard(response)
         if response.status == 404:
             raise NotFound(f"content at {endpoint.host.base}/{self.spec.path}/{path} not found: not found")
         raise self._refusal(endpoint, response.status, path)
@@ -217,7 +217,7 @@ class Resolver:
             if response.status != 401:
                 break
             challenge = response.headers.get("WWW-Authenticate", "")
-            response.release_conn()
+            http.discard(response)
             if not challenge:
                 break
             endpoint.authorizer.answer(challenge, self._scope)
