@@ -33,7 +33,9 @@ def main() -> int:
             medians = {who: statistics.median(values) for who, values in samples.items() if values}
             for who, median in medians.items():
                 if who != "ours":
-                    rows.append((case.name, case.unit, medians["ours"], who, median, medians["ours"] / median))
+                    rows.append(
+                        (case.name, case.unit, medians["ours"], who, median, medians["ours"] / median)
+                    )
                     print(format_row(rows[-1]), flush=True)
     print()
     print("\n".join(["case | ours | peer | ratio", "---|---|---|---", *map(format_row, rows)]))

@@ -35,7 +35,10 @@ class World:
         images.push(images.build_layout(self.root / "layout"), self.image)
         self.big = f"{host}/library/big:latest"
         images.push(big_layout(self.root / "big"), self.big)
-        self.daemons = {"ours": Stack(self.root / "o", kind="ours"), "containerd": Stack(self.root / "p", kind="real")}
+        self.daemons = {
+            "ours": Stack(self.root / "o", kind="ours"),
+            "containerd": Stack(self.root / "p", kind="real"),
+        }
         for daemon in self.daemons.values():
             daemon.start()
             self.stack.callback(daemon.clean)
@@ -186,7 +189,9 @@ def pull(world: World, rounds: int) -> Samples:
         daemon, program = world.daemons[who], "pyctr" if who == "ours" else "ctr"
 
         def once(_: int) -> float:
-            took = timed(daemon.command(program, "image", "pull", "--plain-http", world.big), daemon.environment)
+            took = timed(
+                daemon.command(program, "image", "pull", "--plain-http", world.big), daemon.environment
+            )
             daemon.ctr("image", "rm", "--sync", world.big)
             return took
 

@@ -135,6 +135,8 @@ containers ls
 
 IMAGES = """
 image import --base-name docker.io/library/busybox IMAGE
+leases create --id collect
+leases rm --sync collect
 image ls
 content ls -q
 snapshot ls
@@ -166,13 +168,14 @@ def folder():
     remove_tree(str(path))
 
 
-@pytest.fixture
-def pair(folder):
-    """The real daemon and ours, both with the stock shim."""
+@pytest.fixture(params=["stock", "auto"])
+def pair(request, folder):
+    """The real daemon and ours, with containerd's shim and with our own from the forkserver."""
     stock = STOCK_SHIM.format(path=peer("containerd-shim-runc-v2"))
+    extra, starter = ("  " + stock, "exec") if request.param == "stock" else ("", "auto")
     with (
         Daemon(folder / "r", real=True) as real,
-        Daemon(folder / "o", real=False, config_extra="  " + stock) as ours,
+        Daemon(folder / "o", real=False, config_extra=extra, starter=starter) as ours,
     ):
         yield real.start(), ours.start()
 

@@ -85,17 +85,17 @@ class Daemon:
         return self._process.wait(timeout_s)
 
     def ctr(
-        self, *arguments: str, stdin: bytes = b"", timeout_s: float = 30
+        self, *arguments: str, stdin: bytes | Path = b"", timeout_s: float = 30
     ) -> subprocess.CompletedProcess[bytes]:
-        """Debian's ctr on this daemon."""
-        return subprocess.run(
-            [peer("ctr"), "--address", self.address, *arguments],
-            input=stdin,
-            capture_output=True,
-            env=peer_environment(),
-            timeout=timeout_s,
-            check=False,
-        )
+        """Debian's ctr on this daemon; stdin is bytes through a pipe, or a file it can seek in."""
+        command = [peer("ctr"), "--address", self.address, *arguments]
+        given: dict[str, Any] = {"input": stdin}
+        with contextlib.ExitStack() as stack:
+            if isinstance(stdin, Path):
+                given = {"stdin": stack.enter_context(stdin.open("rb"))}
+            return subprocess.run(
+                command, capture_output=True, env=peer_environment(), timeout=timeout_s, check=False, **given
+            )
 
     def log(self) -> str:
         """Everything it has logged."""

@@ -100,7 +100,7 @@ def fake_registry() -> Iterator[FakeRegistry]:
 
         do_GET = do_HEAD = do_POST = _serve  # noqa: N815 - http.server's names
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

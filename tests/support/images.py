@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,11 +19,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support.programs import PEERS, free_port, peer_environment
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = ROOT / ".peers" / "root"
 APPLETS = [
     "sh",
     "ash",
@@ -71,16 +70,6 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/fals
 GROUP = "root:x:0:\nwww:x:33:\nextra:x:44:web\nweb:x:1000:\nnobody:x:65534:\n"
 
 Entry = tuple[str, str, Any, int]  # name, kind, content or link target, mode
-
-
-def peer_environment() -> dict[str, str]:
-    """PATH with the unpacked peers first, and their private libraries."""
-    path = ":".join(str(PEERS / part) for part in ("usr/bin", "usr/sbin", "sbin", "bin"))
-    return {
-        **os.environ,
-        "PATH": f"{path}:/usr/sbin:/usr/bin:/sbin:/bin",
-        "LD_LIBRARY_PATH": str(PEERS / "usr/lib/x86_64-linux-gnu"),
-    }
 
 
 def layer(entries: list[Entry]) -> tuple[bytes, str]:
@@ -171,13 +160,6 @@ def _blob(blobs: Path, data: bytes, media_type: str) -> dict[str, Any]:
     hexdigest = hashlib.sha256(data).hexdigest()
     (blobs / hexdigest).write_bytes(data)
     return {"mediaType": media_type, "digest": f"sha256:{hexdigest}", "size": len(data)}
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 _CGROUP_ROOT = "/sys/fs/cgroup"
@@ -37,8 +38,8 @@ def children() -> set[int]:
     """Processes, living or zombie, whose parent is this one."""
     found = set()
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children") as file:
-            found |= {int(pid) for pid in file.read().split()}
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children") as file:
+            found |= {int(pid) for pid in file.read().split()}  # a thread that ends meanwhile has none
     return found - DAEMONS
 
 

@@ -33,12 +33,12 @@ def peer(program: str) -> str:
 
 def peer_environment(**more: str) -> dict[str, str]:
     """An environment in which the real programs find each other and their libraries."""
-    machine = os.uname().machine
+    machine = f"{os.uname().machine}-linux-gnu"
     return {
         "PATH": ":".join(
             [*map(str, _PEER_DIRS), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         ),
-        "LD_LIBRARY_PATH": str(PEERS / f"usr/lib/{machine}-linux-gnu"),
+        "LD_LIBRARY_PATH": f"{PEERS}/usr/lib/{machine}:{PEERS}/lib/{machine}",
         "HOME": "/root",
         **more,
     }

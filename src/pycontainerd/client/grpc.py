@@ -307,5 +307,4 @@ def translate(error: BaseException) -> errdefs.ContainerdError:
 
 
 def _with_trace(metadata: Mapping[str, str]) -> dict[str, str]:
-    parent = trace.traceparent()
-    return {**metadata, trace.HEADER: parent} if parent else dict(metadata)
+    return {**metadata, **trace.metadata()}

@@ -82,10 +82,10 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
             background.append(asyncio.ensure_future(_check_metadata(context)))
         if idle_exit_s:
             background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
-        gc.collect()
-        gc.freeze()  # what is loaded now stays: later collections need not look at it
         sockets.notify_systemd("READY=1")
         log.info(f"containerd successfully booted in {time.monotonic() - begun:.6f}s")
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: later collections need not look at it
         await stop.wait()
     finally:
         sockets.notify_systemd("STOPPING=1")
@@ -138,7 +138,7 @@ async def _watch_idle(
 async def _check_metadata(context: Context) -> None:
     """The full check of the database after an unclean stop; the quick one has passed already."""
     try:
-        await context.pools.run("gc", context.get(plugin.METADATA).check)
+        await context.pools.run("check", context.get(plugin.METADATA).check)
     except ContainerdError as e:
         context.log.error("metadata is damaged", error=str(e))
 

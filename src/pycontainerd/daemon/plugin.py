@@ -389,7 +389,13 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.tasks",
         lambda c: (
             tasks_v1.TASKS,
-            TasksService(c.get(CONTAINER_STORE), c.get(TASKS), c.pools, c.log.error),
+            TasksService(
+                c.get(CONTAINER_STORE),
+                c.get(TASKS),
+                c.pools,
+                c.log.error,
+                state_timeout_s=c.config.timeouts_s["io.containerd.timeout.task.state"],
+            ),
         ),
     ),
     Registration(

@@ -24,11 +24,14 @@ _NAME: Final = "pycontainerd-forkserver"
 def main(argv: list[str]) -> int:
     """Gives the exit code when the client has hung up."""
     from pycontainerd.lib.linux import interpreter, title
+    from pycontainerd.lib.linux.fd import close_all_but
 
     # Before anything is made: containers will see this process's executable in /proc/self/exe.
     os.set_inheritable(spawn.CONTROL_FD, True)
     interpreter.require_protected(argv)
     os.set_inheritable(spawn.CONTROL_FD, False)
+    # Whatever the daemon itself was started with and didn't know of ends here.
+    close_all_but((0, 1, 2, spawn.CONTROL_FD))
     trace.start(os.environ)
     control = _socket.socket(fileno=spawn.CONTROL_FD)
     title.set_name(_NAME)

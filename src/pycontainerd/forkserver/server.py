@@ -13,7 +13,7 @@ import os
 import select
 
 from pycontainerd.forkserver import child
-from pycontainerd.lib import errdefs, spawn, trace
+from pycontainerd.lib import errdefs, spawn
 from pycontainerd.lib.linux import process
 from pycontainerd.lib.linux.fd import close_all_but
 from pycontainerd.lib.oci import document
@@ -170,7 +170,6 @@ def _middle(request: Request, stdio: Sequence[int], report_fd: int) -> None:
 
 
 def _shim(request: Request, stdio: Sequence[int], report_fd: int) -> None:
-    trace.close_sink()  # the shim opens its own, as its environment says
     _take_descriptors(stdio, report_fd)
     reported = False
 

@@ -2,8 +2,9 @@
 
 A span is a row in a bounded ring: (trace_id, span_id, parent_id, name, start_nanos, duration_nanos, attributes, error).
 Context crosses process borders as a W3C traceparent: gRPC/ttrpc metadata key `traceparent`, environment TRACEPARENT.
-Finished spans stay in this process (`finished()`); when PYCONTAINERD_TRACE_DIR is set they are also appended, one JSON
-line each, to `<dir>/<pid>.jsonl`, which is how one tree is put together from five programs.
+Finished spans stay in this process (`finished()`). Whoever looks on names a folder, in the environment for a process or
+in the metadata key `pycontainerd-trace-dir` for one request: every process that takes part appends its finished spans
+there, one JSON line each, to `<dir>/<pid>.jsonl`, which is how one tree is put together from five programs.
 
 Spec: W3C trace-context
 """
@@ -16,7 +17,7 @@ from time import monotonic_ns
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from contextvars import ContextVar
     from types import TracebackType
     from typing import Final
@@ -28,6 +29,7 @@ else:
 RING_SIZE: Final = 4096
 HEADER: Final = "traceparent"
 ENV: Final = "TRACEPARENT"
+DIR_HEADER: Final = "pycontainerd-trace-dir"
 DIR_ENV: Final = "PYCONTAINERD_TRACE_DIR"
 
 
@@ -74,26 +76,26 @@ class Span:
         except ValueError:  # a generator that was closed in another context than it began in
             _current.set(None)
         _ring.append(self)
-        if _state.sink_fd >= 0:
-            _write(self)
+        directory = _sink.get()
+        if directory:
+            _write(self, directory)
 
 
 class _State:
-    """Per process: the ids given out, and the sink."""
+    """Per process: the ids given out."""
 
-    __slots__ = ("counter", "prefix", "sink_dir", "sink_fd")
+    __slots__ = ("counter", "prefix")
 
     def __init__(self) -> None:
         self.counter = 0
         self.prefix = ""
-        self.sink_fd = -1
-        self.sink_dir = ""
 
 
 _state = _State()
 # Per context: every thread and every asyncio task has a chain of its own, so that a daemon's requests don't mix.
 _current: ContextVar[Span | None] = ContextVar("span", default=None)
 _remote: ContextVar[tuple[str, str] | None] = ContextVar("remote", default=None)
+_sink: ContextVar[str] = ContextVar("sink", default="")
 _ring: deque[Span] = deque(maxlen=RING_SIZE)
 
 
@@ -128,8 +130,9 @@ def record(name: str, start_nanos: int, duration_nanos: int, **attributes: Attri
     done.span_id = _next_span_id()
     done.start_nanos, done.duration_nanos = start_nanos, duration_nanos
     _ring.append(done)
-    if _state.sink_fd >= 0:
-        _write(done)
+    directory = _sink.get()
+    if directory:
+        _write(done, directory)
 
 
 def traceparent() -> str:
@@ -155,19 +158,39 @@ def adopt(value: str) -> None:
     _remote.set(parse_traceparent(value))
 
 
-def start(environ: dict[str, str] | os._Environ[str]) -> None:
-    """Called once at the top of every program: takes the parent and the sink from the environment."""
+def adopt_metadata(metadata: Mapping[str, str]) -> None:
+    """Makes the spans of this context children of the caller's request, and tells them where it looks on."""
+    adopt(metadata.get(HEADER, ""))
+    _sink.set(metadata.get(DIR_HEADER, ""))
+
+
+def metadata() -> dict[str, str]:
+    """What a request carries so that the other side's spans belong to the step that is running now."""
+    parent = traceparent()
+    if not parent:
+        return {}
+    directory = _sink.get()
+    return {HEADER: parent, DIR_HEADER: directory} if directory else {HEADER: parent}
+
+
+def environment() -> dict[str, str]:
+    """The same for a child process's environment."""
+    parent = traceparent()
+    if not parent:
+        return {}
+    directory = _sink.get()
+    return {ENV: parent, DIR_ENV: directory} if directory else {ENV: parent}
+
+
+def start(environ: Mapping[str, str]) -> None:
+    """Called once at the top of every program: takes the parent and the folder from the environment."""
     adopt(environ.get(ENV, ""))
-    if environ.get(DIR_ENV):
-        open_sink(environ[DIR_ENV])
+    open_sink(environ.get(DIR_ENV, ""))
 
 
 def open_sink(directory: str) -> None:
-    """Appends finished spans to `<directory>/<pid>.jsonl` from now on."""
-    _state.sink_dir = directory
-    _state.sink_fd = os.open(
-        f"{directory}/{os.getpid()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-    )
+    """Appends the spans that finish in this context to `<directory>/<pid>.jsonl` from now on; "" ends that."""
+    _sink.set(directory)
 
 
 def after_fork() -> None:
@@ -178,22 +201,6 @@ def after_fork() -> None:
     _current.set(None)
     _state.prefix = ""
     _ring.clear()
-    if _state.sink_fd >= 0:
-        os.close(_state.sink_fd)
-        _state.sink_fd = -1
-        open_sink(_state.sink_dir)
-
-
-def close_sink() -> None:
-    """Writes no more files; for a child that becomes another program and opens its own."""
-    if _state.sink_fd >= 0:
-        os.close(_state.sink_fd)
-        _state.sink_fd = -1
-
-
-def descriptors() -> tuple[int, ...]:
-    """What a child keeps open that closes everything else."""
-    return (_state.sink_fd,) if _state.sink_fd >= 0 else ()
 
 
 def finished() -> Iterable[Span]:
@@ -201,18 +208,31 @@ def finished() -> Iterable[Span]:
     return tuple(_ring)
 
 
-def _write(done: Span) -> None:
-    import json
+def _write(done: Span, directory: str) -> None:
+    # Opened for each line: a daemon traces many requests into many folders, and a span is rarely looked at.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(f"{directory}/{os.getpid()}.jsonl", flags, 0o600)
+    except OSError:
+        return  # whoever looked on has gone; that is no reason to fail what is traced
+    try:
+        os.write(fd, _format(done).encode())
+    finally:
+        os.close(fd)
 
-    row = {
-        "trace_id": done.trace_id,
-        "span_id": done.span_id,
-        "parent_id": done.parent_id,
-        "name": done.name,
-        "start_nanos": done.start_nanos,
-        "duration_nanos": done.duration_nanos,
-        "pid": os.getpid(),
-        "attributes": done.attributes,
-        "error": done.error,
-    }
-    os.write(_state.sink_fd, json.dumps(row, default=str).encode() + b"\n")
+
+def _format(done: Span) -> str:
+    """The span as a JSON line; json itself costs 3 ms to import, which the next span would show."""
+    from _json import encode_basestring_ascii as quoted
+
+    def value(item: Attribute) -> str:
+        if isinstance(item, (bool, int, float)):
+            return repr(item).lower()
+        return "null" if item is None else quoted(str(item))
+
+    attributes = ",".join(f"{quoted(key)}:{value(item)}" for key, item in done.attributes.items())
+    return (
+        f'{{"trace_id":"{done.trace_id}","span_id":"{done.span_id}","parent_id":"{done.parent_id}",'
+        f'"name":{quoted(done.name)},"start_nanos":{done.start_nanos},"duration_nanos":{done.duration_nanos},'
+        f'"pid":{os.getpid()},"attributes":{{{attributes}}},"error":{quoted(done.error)}}}\n'
+    )

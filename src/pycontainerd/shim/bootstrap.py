@@ -200,7 +200,6 @@ def _fork_server(listener: _socket.socket, serve: Callable[[], int]) -> int:
     def child() -> None:
         import _signal
 
-        trace.close_sink()
         # A group of its own: what stops the daemon's group doesn't reach it.
         os.setpgid(0, 0)
         os.dup2(listener_fd, LISTENER_FD)

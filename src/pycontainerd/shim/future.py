@@ -7,6 +7,7 @@ the coroutine when it has come, and a lock that keeps its waiters in order.
 from __future__ import annotations
 
 from _collections import deque
+from _contextvars import copy_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,10 +73,12 @@ class Future(Generic[T]):
 def spawn(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     """Runs a coroutine until it waits, and on from there whenever what it waits for has come."""
     outcome: Future[T] = Future()
+    # A context of its own: what one coroutine traces, another that runs while it waits must not inherit.
+    context = copy_context()
 
     def step(_: object = None) -> None:
         try:
-            waits_for = coroutine.send(None)
+            waits_for = context.run(coroutine.send, None)
         except StopIteration as e:
             outcome.set(e.value)
         except Exception as e:  # noqa: BLE001 - carried to whoever awaits the outcome

@@ -36,7 +36,9 @@ _SIGKILL: Final = 9
 
 def preload() -> None:
     """Imports all that a worker will need, so that it is shared and no upgrade can take it away."""
-    from pycontainerd.runtime.libcontainer import container, exec  # noqa: A004, F401 - the library's own name
+    from pycontainerd.runtime import libcontainer
+
+    libcontainer.preload()
 
 
 class Libcontainer:
@@ -164,7 +166,7 @@ def _worker(
     prctl.set_pdeathsig(_SIGKILL)
     trace.after_fork()
     # Nothing of the shim's goes along: init lives until `start` with what this process has open.
-    close_all_but((0, 1, 2, write_fd, *stdio, *trace.descriptors()))
+    close_all_but((0, 1, 2, write_fd, *stdio))
     log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     log = Logger(log_fd, "info", "json")
     try:

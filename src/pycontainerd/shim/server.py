@@ -12,7 +12,7 @@ import _socket
 import os
 import struct
 
-from pycontainerd.lib import errdefs
+from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import task_v2, task_v3
 from pycontainerd.lib.ttrpc.connection import RequestEvent, ServerConnection
 from pycontainerd.shim.future import spawn
@@ -63,6 +63,7 @@ class Server:
         self._connections.discard(connection)
 
     async def _call(self, request: Request) -> bytes:
+        trace.adopt_metadata(request.metadata)
         methods = METHODS.get(request.service)
         if methods is None:
             raise errdefs.Unimplemented(f"service {request.service}")

@@ -161,6 +161,9 @@ def test_sockets_are_0660(daemon):
 
 
 def test_boot_lines_are_those_of_containerd(daemon):
+    deadline = time.monotonic() + 5
+    while "successfully booted" not in daemon.log() and time.monotonic() < deadline:
+        time.sleep(0.02)
     log = daemon.log()
     for part in (
         'level=info msg="starting containerd" revision=',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import threading
 import time
 from pathlib import Path
 
+import grpc
 import pytest
 
 from pycontainerd.daemon.core.files import remove_tree
+from pycontainerd.lib.api.full import tasks_v1
 from support.daemons import STOCK_SHIM, Daemon, kill, make_rootfs, process_running
 from support.programs import peer, peer_environment
 
@@ -185,3 +188,81 @@ def test_s041_s076_s077_bundle_and_log_are_where_tools_look(daemon):
     assert oct(bundle.stat().st_mode) == "0o40700"
     # S071: the shim's debug lines arrive in the daemon's log.
     assert "starting signal loop" in daemon.log()
+
+
+def _forkserver_of(daemon: Daemon) -> int:
+    """The daemon's child that is the forkserver; 0 when it has none."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            is_one = b"pycontainerd-forkserver" in (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == daemon.pid and is_one:
+            return int(entry.name)
+    return 0
+
+
+@pytest.mark.parametrize("daemon", ["auto"], indirect=True)
+def test_a_container_survives_kill_9_of_the_forkserver_and_the_next_one_starts(daemon):
+    server = _forkserver_of(daemon)
+    assert server
+    pid = _run(daemon, "f1", "while true; do sleep 1; done")
+    kill(server)
+    assert process_running(pid)
+    second = _run(daemon, "f2", "while true; do sleep 1; done")
+    assert process_running(second)
+    assert daemon.ctr("tasks", "exec", "--exec-id", "e", "f1", "/bin/echo", "still").stdout == b"still\n"
+    assert _forkserver_of(daemon) not in (0, server)
+
+
+def test_the_daemon_stops_at_once_while_clients_listen_and_wait(daemon):
+    _run(daemon, "w1", "while true; do sleep 1; done")
+    with _Listener(daemon):
+        time.sleep(0.3)
+        begun = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - begun < 3
+    daemon.start()
+
+
+def test_a_client_that_goes_away_during_create_leaves_no_shim(daemon):
+    rootfs = str(daemon.folder.parent / "rootfs")
+    assert (
+        daemon.ctr("containers", "create", "--rootfs", rootfs, "gone", "/bin/sleep", "1000").returncode == 0
+    )
+    request = tasks_v1.CreateTaskRequest(container_id="gone")
+    outcomes = set()
+    with daemon.channel() as channel:
+        create = channel.unary_unary(
+            "/containerd.services.tasks.v1.Tasks/Create",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=tasks_v1.CreateTaskResponse.FromString,
+        )
+        for timeout_ms in (1, 3, 6, 10, 15, 20):
+            try:
+                create(request, timeout=timeout_ms / 1000, metadata=[("containerd-namespace", "default")])
+            except grpc.RpcError as error:
+                outcomes.add(error.code().name)
+            else:
+                break  # fast enough to be done in time
+    assert "DEADLINE_EXCEEDED" in outcomes
+    daemon.ctr("tasks", "rm", "-f", "gone")
+    _wait_until(lambda: _tasks(daemon) == {})
+    bundle = daemon.folder / "state/io.containerd.runtime.v2.task/default/gone"
+    _wait_until(lambda: not bundle.exists())
+    _wait_until(lambda: not _processes_naming(daemon.address))
+
+
+def _processes_naming(address: str) -> list[str]:
+    """Command lines of shims that belong to a daemon."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if address in line and "containerd-shim" in line.split(" ")[0]:
+                    found.append(line)
+    return found

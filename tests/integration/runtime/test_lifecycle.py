@@ -95,6 +95,14 @@ def test_kill_takes_names_and_numbers(runtime, bundle, signal, shown):
     assert (path / "rootfs/tmp/got").read_text() == f"got {shown}\n"
 
 
+@pytest.mark.parametrize("signal", ["TERM", "INT", "HUP", "QUIT"])
+def test_a_created_container_ends_at_a_signal(runtime, bundle, signal):
+    runtime.create(bundle.build())
+    runtime.ok("kill", "c", signal)
+    runtime.wait_status("stopped")
+    runtime.ok("delete", "c")
+
+
 def test_kill_of_an_unknown_signal_fails(runtime, bundle):
     runtime.create(bundle.build())
     done = runtime("kill", "c", "NOSUCH")

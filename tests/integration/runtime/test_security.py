@@ -95,6 +95,7 @@ def test_r07_proc_or_sys_as_a_symlink_is_refused(runtime, bundle, name):
     assert "must be mounted on ordinary directory" in done.err
 
 
+@ours_only
 def test_r07_tmpfs_over_proc_is_refused(runtime, bundle):
     bundle.mount("/proc", "tmpfs", "tmpfs")
     done = runtime.run(bundle.build())
@@ -109,6 +110,7 @@ def test_r07_mounts_inside_proc_are_refused(runtime, bundle, short_tmp):
     assert "cannot be mounted because it is inside /proc" in done.err
 
 
+@ours_only
 def test_r08_masked_paths_do_not_trust_the_images_null(runtime, bundle, canary):
     """CVE-2025-31133."""
     bundle.spec["mounts"] = [

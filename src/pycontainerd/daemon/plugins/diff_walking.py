@@ -143,10 +143,8 @@ def _target(mounts: Sequence[Mount], stack: ExitStack) -> tuple[list[str], list[
 
 def _environment() -> dict[str, str]:
     """What a worker may know: where its spans belong."""
-    kept = {
-        name: os.environ[name] for name in (trace.DIR_ENV, "PYCONTAINERD_INTERPRETER") if name in os.environ
-    }
-    return {**kept, trace.ENV: trace.traceparent()}
+    kept = {name: os.environ[name] for name in ("PYCONTAINERD_INTERPRETER",) if name in os.environ}
+    return {**kept, **trace.environment()}
 
 
 def _answer(output: bytes, status: int, stderr: bytes) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class _Exchange:
     async def run(self) -> None:
         dispatcher = self._server.dispatcher
         dispatcher.enter()
-        trace.adopt(self.metadata.get(trace.HEADER, ""))  # this task's context only
+        trace.adopt_metadata(self.metadata)  # this task's context only
         try:
             with trace.span("grpc", method=self.path):
                 await self._run()

@@ -57,7 +57,7 @@ class TtrpcServer:
 
     async def _unary(self, route: Route, call: aio.Call, payload: bytes) -> bytes:
         self._dispatcher.enter()
-        trace.adopt(call.metadata.get(trace.HEADER, ""))
+        trace.adopt_metadata(call.metadata)
         try:
             with trace.span("ttrpc", method=f"/{call.service}/{call.method}"):
                 response = await route.handler(_call(call), decode(route, payload))
@@ -68,7 +68,7 @@ class TtrpcServer:
 
     async def _stream(self, route: Route, call: aio.Call, stream: aio.ServerStream) -> None:
         self._dispatcher.enter()
-        trace.adopt(call.metadata.get(trace.HEADER, ""))
+        trace.adopt_metadata(call.metadata)
         try:
             if route.method.client_streaming:
                 responses = route.handler(_call(call), self._requests(route, stream))

@@ -14,6 +14,7 @@ from pycontainerd.lib.api.full import runc_v1, task_types, tasks_v1, types, wkt
 from pycontainerd.lib.errdefs import (
     AlreadyExists,
     ContainerdError,
+    DeadlineExceeded,
     InvalidArgument,
     NotFound,
     Unimplemented,
@@ -34,12 +35,19 @@ class TasksService:
     """containerd.services.tasks.v1.Tasks."""
 
     def __init__(
-        self, containers: ContainerStore, tasks: TaskManager, pools: Pools, log_error: Callable[..., None]
+        self,
+        containers: ContainerStore,
+        tasks: TaskManager,
+        pools: Pools,
+        log_error: Callable[..., None],
+        *,
+        state_timeout_s: float = 2,
     ) -> None:
         self._containers = containers
         self._tasks = tasks
         self._pools = pools
         self._log_error = log_error
+        self._state_timeout_s = state_timeout_s
 
     async def create(self, call: Call, request: tasks_v1.CreateTaskRequest) -> tasks_v1.CreateTaskResponse:
         container = await self._container(call, request.container_id)
@@ -97,13 +105,9 @@ class TasksService:
 
     async def list(self, call: Call, request: tasks_v1.ListTasksRequest) -> tasks_v1.ListTasksResponse:
         del request
-        found: list[task_types.Process] = []
-        for task in self._tasks.list(call.scope.namespace):
-            try:
-                found.append(await self._process(task, ""))
-            except NotFound:
-                continue  # deleted while we listed
-        return tasks_v1.ListTasksResponse(tasks=found)
+        tasks = self._tasks.list(call.scope.namespace)
+        found = await asyncio.gather(*(self._listed(task) for task in tasks))
+        return tasks_v1.ListTasksResponse(tasks=[process for process in found if process is not None])
 
     async def kill(self, call: Call, request: tasks_v1.KillRequest) -> wkt.Empty:
         task = await self._task(call, request.container_id, request.exec_id)
@@ -189,12 +193,17 @@ class TasksService:
             await task.state(exec_id)
         return task
 
+    async def _listed(self, task: Task) -> task_types.Process | None:
+        """None for a task that was deleted while we listed."""
+        try:
+            return await self._process(task, "")
+        except NotFound:
+            return None
+
     async def _process(self, task: Task, exec_id: str) -> task_types.Process:
         try:
-            state = await task.state(exec_id)
-        except NotFound:
-            raise
-        except Unknown as e:
+            state = await task.state(exec_id, self._state_timeout_s)
+        except (Unknown, DeadlineExceeded) as e:
             self._log_error(f"get state for {exec_id or task.id}", error=str(e))
             state = ProcessState(exec_id or task.id, 0, Status.UNKNOWN, Streams())
         return _process_to_wire(state)

@@ -32,12 +32,12 @@ def member_header(entry: Entry) -> bytes:
         b"size": (entry.size_bytes, _OCTAL_11),
     }
     fitting = {}
-    for key, (value, limit) in numbers.items():
-        fitting[key] = value if value < limit else 0
-        if value >= limit:
-            pax[key] = b"%d" % value
-    for key, value in sorted(entry.xattrs.items()):
-        pax[b"SCHILY.xattr." + key] = value
+    for key, (number, limit) in numbers.items():
+        fitting[key] = number if number < limit else 0
+        if number >= limit:
+            pax[key] = b"%d" % number
+    for name_, value in sorted(entry.xattrs.items()):
+        pax[b"SCHILY.xattr." + name_] = value
     head = b""
     if pax:
         records = b"".join(_record(key, value) for key, value in sorted(pax.items()))

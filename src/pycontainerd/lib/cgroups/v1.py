@@ -143,15 +143,21 @@ class LegacyManager:
         return read_stats(self.paths)
 
     def view(self) -> tuple[list[tuple[str, str, str]], str]:
-        from pycontainerd.lib.cgroups.hierarchy import read_mounts
+        from pycontainerd.lib.cgroups.hierarchy import own_paths, read_mounts
 
+        own = own_paths()
         found: dict[str, tuple[str, str, str]] = {}
         for name, mount in read_mounts().v1.items():
-            if name in self.paths and mount.point not in found:
-                options = ",".join(
-                    f"none,{word}" if word.startswith("name=") else word for word in mount.options.split(",")
-                )
-                found[mount.point] = (mount.point.rsplit("/", 1)[1], options, self.paths[name])
+            if name not in self.paths or mount.point in found:
+                continue
+            options = ",".join(
+                f"none,{word}" if word.startswith("name=") else word for word in mount.options.split(",")
+            )
+            folder = self.paths[name]
+            if self.rootless and not os.path.isdir(folder):
+                # A user who may make no cgroup stays in the one that it has.
+                folder = mount.point + own.get(name, "/").removeprefix(mount.root.rstrip("/"))
+            found[mount.point] = (mount.point.rsplit("/", 1)[1], options, folder)
         return list(found.values()), ""
 
 

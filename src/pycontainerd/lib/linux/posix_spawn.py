@@ -45,7 +45,4 @@ def environment() -> dict[str, str]:
 
     environ = dict(os.environ)
     environ.pop("NOTIFY_SOCKET", None)
-    parent = trace.traceparent()
-    if parent:
-        environ[trace.ENV] = parent
-    return environ
+    return {**environ, **trace.environment()}

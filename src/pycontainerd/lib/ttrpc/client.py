@@ -35,8 +35,7 @@ class Closed(errdefs.Unavailable):
 
 def with_trace(metadata: Mapping[str, str]) -> Mapping[str, str]:
     """Metadata plus the traceparent of the step that runs now."""
-    parent = trace.traceparent()
-    return {**metadata, trace.HEADER: parent} if parent and trace.HEADER not in metadata else metadata
+    return metadata if trace.HEADER in metadata else {**metadata, **trace.metadata()}
 
 
 class Pending:

@@ -11,11 +11,13 @@ _MODULES = (
     "init.standard",
     "rootfs.cgroup",
     "rootfs.device",
+    "rootfs.filesystem",
     "rootfs.mask",
     "rootfs.mounts",
     "seccomp",
 )
 _LIBRARY = (
+    "cgroups.oom",
     "cgroups.v1",
     "cgroups.v1_resources",
     "cgroups.v1_stats",

@@ -29,6 +29,7 @@ from pycontainerd.runtime.libcontainer.init.program import InitError
 from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init
 from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
 from pycontainerd.runtime.libcontainer.rootfs import mounts
+from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _plan_init(
     unified = ""
     if any(entry.fstype in ("cgroup", "cgroup2") for entry in config.mounts):
         hierarchies, unified = container.cgroups.view()
-    plan = InitPlan(config, identity, mounts.CgroupView(hierarchies, unified))
+    plan = InitPlan(config, identity, CgroupView(hierarchies, unified))
     plan.join_fds, plan.unshare_flags = joins.child_fds, joins.unshare_flags
     plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
     plan.console_socket_fd = options.console_socket_fd

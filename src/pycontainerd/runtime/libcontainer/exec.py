@@ -18,7 +18,7 @@ from pycontainerd.lib.oci import runtime as oci
 from pycontainerd.runtime.libcontainer import parent, runc_config, seccomp, sync, user
 from pycontainerd.runtime.libcontainer.config import Process
 from pycontainerd.runtime.libcontainer.init.identity import Identity
-from pycontainerd.runtime.libcontainer.init.joined import JoinPlan, run_joined
+from pycontainerd.runtime.libcontainer.init.joined import JoinPlan, run_joined, run_outer
 from pycontainerd.runtime.libcontainer.init.program import InitError
 from pycontainerd.runtime.libcontainer.init.standard import needs_home, open_terminal
 
@@ -80,6 +80,10 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
         namespace_flags=flags & ~CLONE_NEWPID,
         proc_fd=proc_fd,
     )
+    plan.in_user_namespace = bool(flags & CLONE_NEWUSER)
+    in_two_steps = bool(flags & CLONE_NEWUSER and flags & CLONE_NEWPID and os.geteuid() != 0)
+    if in_two_steps:
+        plan.namespace_flags &= ~CLONE_NEWUSER
     plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
     plan.keyring = "" if container.record.config.get("no_new_keyring") else container.id
     if needs_home(process.env):
@@ -88,18 +92,20 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
         plan.slave_fd = open_terminal(root_fd, options.console_socket_fd, process.console_size)
         opened.append(plan.slave_fd)
     pid_namespace_fd = -1
-    if flags & CLONE_NEWPID:
+    if flags & CLONE_NEWPID and not in_two_steps:
         pid_namespace_fd = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     ends = sync.make_pair()
     plan.sync_fd = ends[1]
     child = parent.start(
         _Joins(pid_namespace_fd),
-        lambda: run_joined(plan),
+        lambda: run_outer(plan) if in_two_steps else run_joined(plan),
         ends,
         sibling=options.clone_parent,
         cgroups=_cgroups(container, options.cgroups),
     )
     try:
+        if in_two_steps:
+            child.replace()
         _inherit_oom_score(container, process)
         parent.limit(child.pid, process)
         child.go()

@@ -200,6 +200,12 @@ class Child:
             raise InitError(payload.decode("utf-8", "replace"))
         raise InitError("init process died before it was ready" if not found else "protocol error")
 
+    def replace(self) -> None:
+        """Takes the process that the first child cloned in its place, and reaps the first."""
+        outer, self.pid = self.pid, int(self.expect(sync.PID))
+        if not self.sibling:
+            os.waitpid(outer, 0)
+
     def kill(self) -> None:
         """Ends and, unless it is somebody else's child, reaps it."""
         try:

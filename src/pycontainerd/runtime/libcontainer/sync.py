@@ -16,7 +16,8 @@ One AF_UNIX SOCK_SEQPACKET pair; a message is one byte of kind and a payload.
       |<------------ ERROR + text ---------|   instead of any of init's messages; init is gone then
 
 The end of the stream is an order to init (the parent died: exit) and an error to the parent (init was killed). A process
-for exec has no HOOKS step.
+for exec has no HOOKS step. Where the caller isn't root, exec's first child only enters the user and pid namespaces, clones
+the process as its own sibling, answers PID with its number and leaves.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ GO = b"G"
 HOOKS = b"H"
 READY = b"R"
 ERROR = b"E"
-MESSAGES = (GO, HOOKS, READY, ERROR)
+PID = b"P"
+MESSAGES = (GO, HOOKS, READY, ERROR, PID)
 
 MAX_MESSAGE = 64 << 10
 

@@ -5,7 +5,6 @@ Spec: containerd docs/runtime-v2.md#exec
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from pycontainerd.lib import errdefs
@@ -61,9 +60,14 @@ class Exec(Process):
         async with self.lock:
             self.require("delete")
             await self.close_streams()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self._bundle}/{self.id}.pid")
+            self._remove_pid_file()
             self.state = state.DELETED
+
+    def _remove_pid_file(self) -> None:
+        try:
+            os.unlink(f"{self._bundle}/{self.id}.pid")
+        except FileNotFoundError:
+            pass  # it was never started
 
     async def kill(self, signal: int, everyone: bool) -> None:
         """Signals this one process."""

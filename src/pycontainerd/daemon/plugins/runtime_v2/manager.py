@@ -29,7 +29,7 @@ from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExc
 from pycontainerd.lib.ttrpc.aio import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.containers import ContainerStore
@@ -80,7 +80,7 @@ class ShimManager:
         self._lost: list[tuple[Bundle, Exit]] = []
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._closing = False
         for path in (settings.root, settings.state):
             files.make_dir(path, 0o711)
@@ -99,20 +99,30 @@ class ShimManager:
         if key in self._shims or key in self._creating:
             raise AlreadyExists(f"task {id}: already exists")
         self._creating.add(key)
+        creation = asyncio.ensure_future(self._create(scope.namespace, id, options))
+        creation.add_done_callback(lambda _: self._creating.discard(key))
         try:
-            shim = await self._start_shim(scope.namespace, id, options)
-            self._shims[key] = shim
-            self._watch(shim)
-        finally:
-            self._creating.discard(key)
+            return await asyncio.shield(creation)
+        except asyncio.CancelledError:
+            # The client went away. A shim that is half started cannot be stopped: it is taken back once it is whole.
+            self._in_background(self._take_back(creation))
+            raise
+
+    async def _create(self, namespace: str, id: str, options: CreateOptions) -> Shim:
+        shim = await self._start_shim(namespace, id, options)
+        self._shims[namespace, id] = shim
+        self._in_background(self._clean_up_when_dead(shim))
         try:
             await shim.create(options)
-        except BaseException as e:
-            await asyncio.shield(self._abandon(shim))
-            if isinstance(e, ContainerdError):
-                raise type(e)(f"failed to create shim task: {e}", hint=e.hint) from e
-            raise
+        except ContainerdError as e:
+            await self._abandon(shim)
+            raise type(e)(f"failed to create shim task: {e}", hint=e.hint) from e
         return shim
+
+    async def _take_back(self, creation: asyncio.Future[Shim]) -> None:
+        """Undoes a creation nobody waits for any more."""
+        with suppress(ContainerdError):
+            await self._abandon(await creation)
 
     async def delete(self, scope: Scope, id: str) -> Exit:
         shim = self.get(scope.namespace, id)
@@ -172,9 +182,9 @@ class ShimManager:
     async def close(self) -> None:
         """Lets go of all shims, which live on."""
         self._closing = True
-        for watcher in tuple(self._watchers):
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for task in tuple(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         for shim in self._shims.values():
             shim.close()
         await self._starter.close()
@@ -190,10 +200,11 @@ class ShimManager:
         try:
             command = self._command(bundle, binary.resolve(options.runtime, settings.runtime_paths))
             return await self._start_in(bundle, command, options)
-        except BaseException as e:
-            await asyncio.shield(self._pools.run("shims", bundle.delete))
-            if isinstance(e, ContainerdError):
-                raise type(e)(f"failed to start shim: {e}", hint=e.hint) from e
+        except ContainerdError as e:
+            await self._delete_bundle(bundle)
+            raise type(e)(f"failed to start shim: {e}", hint=e.hint) from e
+        except BaseException:
+            await self._delete_bundle(bundle)
             raise
 
     async def _start_in(self, bundle: Bundle, command: ShimCommand, options: CreateOptions) -> Shim:
@@ -226,10 +237,11 @@ class ShimManager:
             env=settings.env,
         )
 
-    def _watch(self, shim: Shim) -> None:
-        watcher = asyncio.ensure_future(self._clean_up_when_dead(shim))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Runs beside requests; ended with the manager."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _clean_up_when_dead(self, shim: Shim) -> None:
         """Waits for the connection to close; unless the task was deleted, does what its shim no longer can."""
@@ -324,7 +336,7 @@ class ShimManager:
                 self._lost.append((bundle, end))
             return
         self._shims[bundle.namespace, bundle.id] = shim
-        self._watch(shim)
+        self._in_background(self._clean_up_when_dead(shim))
         self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
 
     async def _is_container(self, bundle: Bundle) -> bool:

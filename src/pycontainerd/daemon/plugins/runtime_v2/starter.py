@@ -67,8 +67,7 @@ class ShimCommand:
             "GRPC_ADDRESS": self.address,
             "NAMESPACE": self.namespace,
         }
-        parent = trace.traceparent()
-        return {**env, trace.ENV: parent} if parent else env
+        return {**env, **trace.environment()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _LOW = 0xFFFFFFFF
 _VERSION_3 = 0x20080522
-SIGPIPE, SIGXFSZ = 13, 25
+ENDING_SIGNALS = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM
+RESET_SIGNALS = (*ENDING_SIGNALS, 13, 25)  # and what Python ignores: SIGPIPE, SIGXFSZ
 
 
 class Identity:
@@ -200,7 +201,7 @@ def finish(identity: Identity, env: list[bytes], first_closed_fd: int) -> list[O
         )
         steps.append(("write", (identity.apparmor_fd, profile), what))
     steps += [
-        ("reset_signals", ((SIGPIPE, SIGXFSZ),), "unable to reset signals"),
+        ("reset_signals", (RESET_SIGNALS,), "unable to reset signals"),
         ("close_ranges", (gaps(_listener_fds(identity), first_closed_fd),), "unable to close descriptors"),
     ]
     if identity.filter is not None and identity.no_new_privileges:

@@ -9,7 +9,8 @@ import os
 
 from pycontainerd.lib.linux import prctl
 from pycontainerd.lib.linux.fd import close_range, gaps
-from pycontainerd.lib.linux.namespaces import CLONE_NEWUSER, setns
+from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWUSER, setns
+from pycontainerd.lib.linux.process import clone3
 from pycontainerd.runtime.libcontainer import sync
 from pycontainerd.runtime.libcontainer.init import identity as ident
 from pycontainerd.runtime.libcontainer.init import program
@@ -34,6 +35,7 @@ class JoinPlan:
     __slots__ = (
         "home",
         "identity",
+        "in_user_namespace",
         "keyring",
         "namespace_flags",
         "pidfd",
@@ -54,6 +56,20 @@ class JoinPlan:
         self.stdio: tuple[int, int, int] = (0, 1, 2)
         self.keyring = ""
         self.home = "/"
+        self.in_user_namespace = False
+
+
+def run_outer(plan: JoinPlan) -> None:
+    """The first of two children: without root only the user namespace gives the right to enter the pid namespace."""
+    try:
+        prctl.set_dumpable(False)
+        setns(plan.pidfd, CLONE_NEWUSER | CLONE_NEWPID)
+        pid = clone3(lambda: run_joined(plan), parent=True)
+        sync.send(plan.sync_fd, sync.PID, str(pid).encode())
+    except OSError as error:
+        sync.send(plan.sync_fd, sync.ERROR, f"error executing setns process: {error.strerror}".encode())
+        os._exit(1)
+    os._exit(0)
 
 
 def run_joined(plan: JoinPlan) -> None:
@@ -96,8 +112,10 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
         if fd != number:
             os.dup2(fd, number)
     plan.identity.apparmor_fd = open_apparmor(plan.identity, plan.proc_fd)
-    steps: list[Operation] = [("setns", (plan.pidfd, plan.namespace_flags), "setns")]
-    if plan.namespace_flags & CLONE_NEWUSER:
+    steps: list[Operation] = []
+    if plan.namespace_flags:
+        steps.append(("setns", (plan.pidfd, plan.namespace_flags), "setns"))
+    if plan.in_user_namespace:
         # Root of the joined user namespace, in whose ids all that follows is meant.
         steps += [("setgid", (0,), "setresgid"), ("setuid", (0,), "setresuid")]
         steps.append(("prctl", (prctl.PR_SET_DUMPABLE, 0, 0), "unable to clear dumpable"))

@@ -17,8 +17,9 @@ from pycontainerd.lib.linux import prctl
 from pycontainerd.lib.linux.capabilities import CapData, CapHeader
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.fd import close_range
-from pycontainerd.lib.linux.libc import go_error, prototype, syscall
+from pycontainerd.lib.linux.libc import go_error, libc, prototype, syscall
 from pycontainerd.lib.linux.mount import mount, mount_setattr, pivot_root, umount2
+from pycontainerd.lib.linux.namespaces import CLONE_NEWNS, setns
 from pycontainerd.runtime.libcontainer import sync
 
 TYPE_CHECKING = False
@@ -44,6 +45,10 @@ _seccomp = syscall(number("seccomp"), "seccomp", ctypes.c_uint, ctypes.c_uint, c
 _execve = prototype(
     "execve", ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p), ctypes.POINTER(ctypes.c_char_p)
 )
+
+_libc_signal = libc["signal"]
+_libc_signal.argtypes, _libc_signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+_EXIT_ADDRESS = ctypes.cast(libc["_exit"], ctypes.c_void_p).value
 
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
@@ -75,7 +80,11 @@ def c_strings(values: list[bytes]) -> Any:
     return (ctypes.c_char_p * (len(values) + 1))(*values, None)
 
 
-def _pivot(state: State, new_root_fd: int, old_root_fd: int) -> None:
+def _pivot(state: State, new_root_fd: int, mntns_fd: int) -> None:
+    # Joining one's own mount namespace leads to its root. In a chroot, pivot_root would swap the chroot's root only:
+    # the host's would stay the namespace's, and whoever joins it later (exec, nsenter) would stand there.
+    setns(mntns_fd, CLONE_NEWNS)
+    old_root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fchdir(new_root_fd)
     pivot_root(b".", b".")
     # The old root now lies on the new one at "/": leave it by its descriptor, and detach it without the
@@ -229,6 +238,14 @@ def _close_ranges(state: State, ranges: tuple[tuple[int, int], ...]) -> None:
         close_range(first, last)
 
 
+def _leave_on_signals(state: State, numbers: tuple[int, ...]) -> None:
+    # Not Python handlers, which run only between bytecodes: _exit itself, called by the kernel while open(2) waits.
+    # PID 1 of a pid namespace would otherwise ignore them.
+    for item in numbers:
+        _libc_signal(item, _EXIT_ADDRESS)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def _reset_signals(state: State, numbers: tuple[int, ...]) -> None:
     for item in numbers:
         signal.signal(item, signal.SIG_DFL)
@@ -273,6 +290,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "open_fifo": _open_fifo,
     "hook": _hook,
     "close_ranges": _close_ranges,
+    "leave_on_signals": _leave_on_signals,
     "reset_signals": _reset_signals,
     "load_seccomp": _load_seccomp,
     "send_listener": _send_listener,

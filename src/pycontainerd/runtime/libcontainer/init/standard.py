@@ -6,12 +6,16 @@ Runs in: init (child side)
 
 from __future__ import annotations
 
+import fcntl
 import os
+from _socket import socket
 
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux import prctl, procfs, pty
 from pycontainerd.lib.linux.fd import close_range, gaps
+from pycontainerd.lib.linux.hostname import setdomainname, sethostname
+from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
 from pycontainerd.runtime.libcontainer import hooks, sync, user
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from pycontainerd.runtime.libcontainer.config import Config
     from pycontainerd.runtime.libcontainer.init.identity import Identity
     from pycontainerd.runtime.libcontainer.init.program import Operation
-    from pycontainerd.runtime.libcontainer.rootfs.mounts import CgroupView
+    from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
 
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 IFF_UP, IFF_RUNNING = 0x1, 0x40
@@ -164,8 +168,6 @@ def enter_namespaces(plan: InitPlan) -> None:
 
 def join_keyring(id: str) -> None:
     """A session keyring of the container's own; a kernel without keyrings has none to protect."""
-    from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
-
     try:
         serial = join_session_keyring(f"_ses.{id}")
         set_permissions(serial, 0x3F1F0000)  # possessor everything, owner all but setattr; others nothing
@@ -175,9 +177,6 @@ def join_keyring(id: str) -> None:
 
 
 def _bring_up_loopback() -> None:
-    import fcntl
-    from _socket import socket
-
     request = b"lo".ljust(16, b"\0") + (IFF_UP | IFF_RUNNING).to_bytes(2, "little") + b"\0" * 22
     probe = socket(2, 2 | 0o2000000, 0)
     try:
@@ -242,8 +241,6 @@ def attach_stdio(plan: InitPlan, root_fd: int) -> None:
 
 def open_terminal(root_fd: int, console_socket_fd: int, size: tuple[int, int] | None) -> int:
     """Makes a terminal in the container's devpts and sends its master to the console socket; the slave is returned."""
-    from _socket import socket
-
     try:
         ptmx_fd = fspath.open_in_root(root_fd, b"dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
     except OSError as error:
@@ -307,12 +304,8 @@ def finalize_rootfs(plan: InitPlan, root_fd: int) -> None:
 
 def _set_names(config: Config) -> None:
     if config.hostname:
-        from pycontainerd.lib.linux.hostname import sethostname
-
         sethostname(config.hostname)
     if config.domainname:
-        from pycontainerd.lib.linux.hostname import setdomainname
-
         setdomainname(config.domainname)
 
 
@@ -361,7 +354,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     """The prepared list of a new container."""
     config = plan.config
     env = ident.environment(config.process, home)
-    old_root_fd = os.open("/", fspath.O_PATH | os.O_DIRECTORY)
+    mntns_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     own_proc_fd = _private_proc()
     # The magic link of our own descriptor; in the container's /proc only where a private one is refused.
     fifo = f"self/fd/{plan.fifo_fd}" if own_proc_fd >= 0 else f"/proc/self/fd/{plan.fifo_fd}"
@@ -372,7 +365,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
         )
     else:
         steps.append(
-            ("pivot_root", (root_fd, old_root_fd), "error jailing process inside rootfs: pivot_root")
+            ("pivot_root", (root_fd, mntns_fd), "error jailing process inside rootfs: pivot_root")
         )
     if config.rootfs_propagation:
         steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
@@ -384,6 +377,8 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     steps += [
         # Nothing of the host's is open while init waits: the container's processes may reach /proc/PID/fd.
         ("close_ranges", (gaps(keep),), "unable to close descriptors"),
+        # A created container ends at the signals that end runc's init.
+        ("leave_on_signals", (ident.ENDING_SIGNALS,), "unable to set signal dispositions"),
         ("ready", (b"",), "sync"),
         ("await_go", (), "sync"),
         ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),

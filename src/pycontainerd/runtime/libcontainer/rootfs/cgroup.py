@@ -12,11 +12,21 @@ from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux.libc import AT_FDCWD
 from pycontainerd.runtime.libcontainer.mount_option import mount_attrs
-from pycontainerd.runtime.libcontainer.rootfs.mounts import CgroupView, new_filesystem
+from pycontainerd.runtime.libcontainer.rootfs.filesystem import new_filesystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainerd.runtime.libcontainer.config import Config, Mount
+
+
+class CgroupView:
+    """What a `cgroup` mount shows: v1 hierarchies as (name, options, host path), or one v2 path."""
+
+    __slots__ = ("hierarchies", "unified_path")
+
+    def __init__(self, hierarchies: list[tuple[str, str, str]], unified_path: str) -> None:
+        self.hierarchies = hierarchies
+        self.unified_path = unified_path
 
 
 def mount_cgroups(config: Config, entry: Mount, root_fd: int, view: CgroupView) -> None:

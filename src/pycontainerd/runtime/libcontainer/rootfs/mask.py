@@ -14,7 +14,7 @@ from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.runtime.libcontainer.init.program import InitError
-from pycontainerd.runtime.libcontainer.rootfs.mounts import new_filesystem
+from pycontainerd.runtime.libcontainer.rootfs.filesystem import new_filesystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import os
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
+from pycontainerd.lib.linux.procfs import PROC_ROOT_INO, is_procfs
 from pycontainerd.runtime.libcontainer.init.program import InitError
 from pycontainerd.runtime.libcontainer.mount_option import (
     EXTENSIONS,
@@ -19,10 +20,13 @@ from pycontainerd.runtime.libcontainer.mount_option import (
     mount_attrs,
     setattr_pair,
 )
+from pycontainerd.runtime.libcontainer.rootfs import cgroup
+from pycontainerd.runtime.libcontainer.rootfs.filesystem import new_filesystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainerd.runtime.libcontainer.config import Config, Mount
+    from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
 
 # Filesystems whose options fit fsconfig(2); the rest go through mount(2), whose data may be a page long.
 _FSCONFIG_TYPES = frozenset(("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"))
@@ -42,16 +46,6 @@ _PROC_ALLOWED = frozenset(
         "/proc/sys/kernel/ns_last_pid",
     ]
 )
-
-
-class CgroupView:
-    """What a `cgroup` mount shows: v1 hierarchies as (name, options, host path), or one v2 path."""
-
-    __slots__ = ("hierarchies", "unified_path")
-
-    def __init__(self, hierarchies: list[tuple[str, str, str]], unified_path: str) -> None:
-        self.hierarchies = hierarchies
-        self.unified_path = unified_path
 
 
 def mount_all(config: Config, root_fd: int, cgroups: CgroupView, sources: dict[int, int]) -> list[int]:
@@ -90,8 +84,6 @@ def _mount_one(
     elif entry.is_bind:
         _mount_bind(config, entry, root_fd, source_fd)
     elif entry.fstype in ("cgroup", "cgroup2"):
-        from pycontainerd.runtime.libcontainer.rootfs import cgroup
-
         cgroup.mount_cgroups(config, entry, root_fd, cgroups)
     else:
         _mount_filesystem(config, entry, root_fd, late)
@@ -170,21 +162,6 @@ def _new_filesystem(entry: Mount, target_fd: int) -> int:
     return new_filesystem(entry.fstype, entry.source, words, mount_attrs(flags))
 
 
-def new_filesystem(fstype: str, source: str, words: list[str], attr: int) -> int:
-    """A detached mount of a new superblock; the caller's to attach and close."""
-    context_fd = m.fsopen(fstype)
-    try:
-        if source:
-            m.fsconfig_set(context_fd, "source", source)
-        for word in words:
-            key, equals, value = word.partition("=")
-            m.fsconfig_set(context_fd, key, value if equals else None)
-        m.fsconfig_create(context_fd)
-        return m.fsmount(context_fd, attr=attr)
-    finally:
-        os.close(context_fd)
-
-
 def _finish(entry: Mount, mount_fd: int) -> None:
     for propagation in entry.options.propagation:
         m.mount_setattr(mount_fd, propagation=propagation & ~m.MS_REC, recursive=bool(propagation & m.MS_REC))
@@ -227,8 +204,6 @@ def _mount_bind(config: Config, entry: Mount, root_fd: int, source_fd: int) -> N
 
 
 def _is_proc_root(fd: int) -> bool:
-    from pycontainerd.lib.linux.procfs import PROC_ROOT_INO, is_procfs
-
     return is_procfs(fd) and os.stat(fd).st_ino == PROC_ROOT_INO
 
 

@@ -1,0 +1,101 @@
+"""Containers of a user who isn't root: a user namespace of one id, no cgroups of its own.
+
+Spec: runc spec --rootless; walkthrough S090
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pycontainerd.lib.oci.template import rootless, template
+from support.runtime import Result, Runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.requires("root", "userns")
+UID = 1000
+
+
+class UserRuntime(Runtime):
+    """The runtime run as another user, with that user's default root."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.environment = {"PATH": "/usr/bin:/bin", "HOME": str(root), "XDG_RUNTIME_DIR": str(root)}
+
+    def argv(self, *words: str) -> list[str]:
+        return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", self.path, *words]
+
+    def __call__(self, *words, stdin="", **more) -> Result:
+        done = subprocess.run(
+            self.argv(*words),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=self.environment,
+        )
+        return Result(done)
+
+    def clean(self) -> None:
+        for id in self("list", "--quiet").out.split():
+            self("delete", "--force", id)
+
+
+@pytest.fixture
+def user(runtime, bundle, short_tmp):
+    made = UserRuntime(short_tmp / "run")
+    made.root.mkdir()
+    spec = rootless(template(), UID, UID)
+    spec["process"]["terminal"] = False
+    bundle.spec = spec
+    for folder, _names, files in os.walk(short_tmp):
+        for path in (folder, *(f"{folder}/{name}" for name in files)):
+            os.chown(path, UID, UID, follow_symlinks=False)
+    if made("--version").code != 0:
+        pytest.skip("the programs can't be read by another user here")
+    yield made
+    made.clean()
+
+
+def test_run(user, bundle):
+    done = user("run", "--bundle", str(bundle.sh("id -u; cat /proc/self/uid_map; exit 4").build()), "c")
+    assert (done.code, done.out.split()) == (4, ["0", "0", str(UID), "1"]), done
+
+
+def test_the_state_is_below_xdg_runtime_dir(user, bundle):
+    user.detached(
+        "run", "--detach", "--bundle", str(bundle.args("sleep", "100").build()), "c", env=user.environment
+    )
+    assert (user.root / "runc/c/state.json").exists()
+    assert json.loads(user.ok("state", "c").out)["status"] == "running"
+
+
+def test_exec(user, bundle):
+    user.detached(
+        "run", "--detach", "--bundle", str(bundle.args("sleep", "100").build()), "c", env=user.environment
+    )
+    done = user("exec", "c", "sh", "-c", "id -u; readlink /proc/self/ns/pid; readlink /proc/1/ns/pid; exit 5")
+    assert done.code == 5, done
+    number, own, first = done.out.split()
+    assert number == "0"
+    assert own == first
+
+
+def test_cgroups_are_read_only(user, bundle):
+    """R17, CVE-2023-25809."""
+    done = user(
+        "run",
+        "--bundle",
+        str(bundle.sh("touch /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/pids/cgroup.procs").build()),
+        "c",
+    )
+    assert done.code != 0
+    assert "Read-only" in done.err

@@ -1,0 +1,128 @@
+"""The forkserver's promises: one shim per id, nothing frozen goes along, shims outlive it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from pycontainerd.lib import errdefs, spawn
+from support import shims
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory):
+    return shims.make_rootfs(tmp_path_factory.mktemp("rootfs"))
+
+
+@pytest.fixture
+def client():
+    made = spawn.SpawnClient.start()
+    yield made
+    made.close()
+    os.waitpid(made.pid, 0)
+
+
+@pytest.fixture
+def shim(client, rootfs):
+    with tempfile.TemporaryDirectory(prefix="shim", dir="/tmp") as path:
+        under_test = shims.ForkedShim(Path(path), rootfs)
+        under_test.forkserver = client
+        under_test.write_spec("/bin/sleep", "100")
+        yield under_test
+        under_test.close()
+
+
+def request_for(shim: shims.ForkedShim, **more) -> spawn.ShimRequest:
+    return spawn.ShimRequest("r1", shim.start_argv(), shim.environment(), str(shim.bundle), **more)
+
+
+def proc(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def test_same_id_twice_is_one_shim(client, shim) -> None:
+    first, second = (client.spawn_shim(request_for(shim)) for _ in range(2))
+    assert (first.pid, first.output) == (second.pid, second.output)
+    for each in (first, second):
+        os.close(each.pidfd)
+    shim.connect(first.output.decode())
+
+
+def test_two_requests_at_once_get_the_one_answer(client, shim) -> None:
+    pending = [client.request(request_for(shim)) for _ in range(2)]
+    deadline = time.monotonic() + 10
+    while not all(each.done for each in pending) and time.monotonic() < deadline:
+        client.pump()
+        time.sleep(0.005)
+    pids = {each.result().pid for each in pending}
+    for each in pending:
+        os.close(each.result().pidfd)
+    assert len(pids) == 1
+    shim.connect(pending[0].result().output.decode())
+
+
+def test_shim_outlives_the_forkserver(rootfs, shim, client) -> None:
+    shim.start()
+    shim.call("Create", id=shim.id, bundle=str(shim.bundle), options=shims.anys.pack(shim.options()))
+    os.kill(client.pid, 9)
+    with pytest.raises(errdefs.Unavailable):
+        client.spawn_shim(spawn.ShimRequest("r2", shim.start_argv(), {}, "/"))
+    shim.call("Start", id=shim.id)
+    shim.exec("e1", "/bin/true")
+    assert shim.call("Wait", id=shim.id, exec_id="e1").exit_status == 0
+    assert int(proc(shim.pid, "stat").rpartition(")")[2].split()[1]) == 1  # nobody's child but init's
+
+
+def test_child_has_the_state_of_its_request_and_no_stray_descriptor(client, shim) -> None:
+    limits = {**spawn.current_limits(), 7: (512, 600)}
+    spawned = client.spawn_shim(
+        request_for(shim, umask=0o027, limits=limits, nice=5, affinity=[0], oom_score_adj=321)
+    )
+    os.close(spawned.pidfd)
+    shim.connect(spawned.output.decode())
+    status = proc(shim.pid, "status")
+    assert "Umask:\t0027\n" in status
+    assert "Threads:\t1\n" in status
+    assert "SigBlk:\t0000000000000000\n" in status
+    assert "Cpus_allowed_list:\t0\n" in status
+    assert os.getpriority(os.PRIO_PROCESS, shim.pid) == 5
+    assert proc(shim.pid, "oom_score_adj") == "321\n"
+    assert "Max open files            512                  600" in proc(shim.pid, "limits")
+    assert os.readlink(f"/proc/{shim.pid}/cwd") == str(shim.bundle)
+    assert os.getsid(shim.pid) != os.getsid(client.pid)
+    # What it holds: three streams, listener, log, epoll, a signal pipe, this connection.
+    opened = [os.readlink(f"/proc/{shim.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{shim.pid}/fd")]
+    kinds = sorted(name.partition(":")[0] for name in opened)
+    assert kinds == sorted(
+        ["/dev/null"] * 3 + ["socket"] * 2 + ["pipe"] * 2 + ["anon_inode", str(shim.bundle / "log")]
+    )
+
+
+def test_forkserver_itself_is_single_threaded_and_no_subreaper(client, shim) -> None:
+    shim.start()
+    assert "Threads:\t1\n" in proc(client.pid, "status")
+    assert len(os.listdir(f"/proc/{client.pid}/fd")) <= 6  # streams, control, the pidfd of a living shim
+
+
+def test_failure_says_why_and_leaves_nothing(client, shim) -> None:
+    (shim.bundle / "config.json").unlink()
+    with pytest.raises(errdefs.Unknown, match=r"config\.json"):
+        client.spawn_shim(request_for(shim))
+    shim.write_spec("/bin/sleep", "100")
+    shim.start()  # the same forkserver goes on
+
+
+def test_another_build_is_refused_as_stale(client, shim) -> None:
+    client._build = "older"
+    with pytest.raises(errdefs.FailedPrecondition) as caught:
+        client.spawn_shim(request_for(shim))
+    assert spawn.is_stale(caught.value)
+
+
+def test_request_too_large_is_refused_by_the_client(client, shim) -> None:
+    with pytest.raises(errdefs.ResourceExhausted):
+        client.request(spawn.ShimRequest("big", ["x"], {"A": "x" * (200 << 10)}, "/"))
