@@ -27,7 +27,7 @@ check: ## format, lint, types, import contracts, spelling, size gate, generated 
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/ruff check $(SOURCES)
 	.venv/bin/mypy
-	.venv/bin/lint-imports
+	PYTHONPATH=src .venv/bin/lint-imports
 	.venv/bin/codespell src tests scripts docs *.md
 	$(PYTHON) scripts/size_gate.py
 	$(PYTHON) scripts/protos.py check

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[0:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "src")]
 
-from bench import cases
+from bench import cases  # noqa: E402 - after the path is set
 
 
 def main() -> int:

@@ -74,10 +74,10 @@ class _Members:
 
 def _gzip() -> _Members:
     try:
-        from isal import isal_zlib as zlib
+        from isal.isal_zlib import decompressobj
     except ImportError:  # no wheel for this architecture
-        import zlib
-    return _Members(lambda: zlib.decompressobj(31), "gzip")
+        from zlib import decompressobj
+    return _Members(lambda: decompressobj(31), "gzip")
 
 
 def _zstd() -> _Members:
