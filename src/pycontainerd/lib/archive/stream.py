@@ -73,11 +73,12 @@ class _Members:
 
 
 def _gzip() -> _Members:
+    library: Any
     try:
-        from isal.isal_zlib import decompressobj
+        from isal import isal_zlib as library
     except ImportError:  # no wheel for this architecture
-        from zlib import decompressobj
-    return _Members(lambda: decompressobj(31), "gzip")
+        import zlib as library
+    return _Members(lambda: library.decompressobj(31), "gzip")
 
 
 def _zstd() -> _Members:
