@@ -125,7 +125,7 @@ def test_s016_to_s036_the_record_and_its_spec_are_the_same(stack: Stack, flags: 
 
 @pytest.mark.parametrize(
     "flags",
-    ["", "--cpus 1.5", "--cpu-shares 0", "--cgroup /foo/bar", "--runc-binary runc", "--null-io", "--platform linux/amd64", "--no-pivot"],
+    ["", "--cpus 1.5", "--cpu-shares 0", "--cgroup /default/other", "--runc-binary runc", "--null-io", "--platform linux/amd64", "--no-pivot"],
 )  # fmt: skip
 def test_a_run_container_is_the_same(stack: Stack, flags: str) -> None:
     compare(stack, [f"run {flags} %B x1 true", "container info x1", "task ls"])

@@ -124,7 +124,7 @@ tasks kill -s 9 t2
 WAIT STOPPED
 tasks rm t2
 containers rm t2
-containers create --rootfs ROOTFS t3 /bin/echo yes
+containers create --rootfs ROOTFS t3 /bin/sh -c echo${IFS}yes;sleep${IFS}0.3
 tasks start t3
 containers rm t3
 run --rm --runtime io.containerd.nope.v1 --rootfs ROOTFS t4 /bin/echo
@@ -194,7 +194,7 @@ def _masked(daemon: Daemon, text: str) -> str:
         (r"import-[0-9-]+", "import-TIME"),
         (r"x=y,containerd.io/gc.root=TIME", "containerd.io/gc.root=TIME,x=y"),  # ctr prints maps as they come
         (r"(?m) +$", ""),
-        (r"(?m)^(REF|ID) .*", r"\1"),  # columns as wide as what is in them
+        (r"(?m)^(REF|ID|TASK|PID) .*[A-Z].*", r"\1"),  # columns as wide as what is in them
     ):
         text = re.sub(pattern, replacement, text)
     return text

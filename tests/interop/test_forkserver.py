@@ -108,6 +108,27 @@ def test_forkserver_itself_is_single_threaded_and_no_subreaper(client, shim) -> 
     assert len(os.listdir(f"/proc/{client.pid}/fd")) <= 6  # streams, control, the pidfd of a living shim
 
 
+def pidfds(client) -> int:
+    return sum(
+        "pidfd" in os.readlink(f"/proc/{client.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{client.pid}/fd")
+    )
+
+
+def test_an_ended_shim_is_forgotten_and_its_id_free_again(client, shim) -> None:
+    first = client.spawn_shim(request_for(shim))
+    assert pidfds(client) == 1
+    os.kill(first.pid, 9)
+    os.close(first.pidfd)
+    deadline = time.monotonic() + 5
+    while pidfds(client) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pidfds(client) == 0
+    second = client.spawn_shim(request_for(shim))
+    os.close(second.pidfd)
+    assert second.pid != first.pid
+    shim.connect(second.output.decode())
+
+
 def test_failure_says_why_and_leaves_nothing(client, shim) -> None:
     (shim.bundle / "config.json").unlink()
     with pytest.raises(errdefs.Unknown, match=r"config\.json"):

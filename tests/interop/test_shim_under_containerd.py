@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,10 +10,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support import programs, shims
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CONFIG = """\
 version = 2
@@ -37,21 +42,26 @@ class Stack:
         for name in ("containerd-shim-pyrunc-v2", "containerd-shim-runc-v2"):
             (names / name).symlink_to(programs.ours("containerd-shim-pyrunc-v2"))
         environment = programs.peer_environment()
+        self.namespace = f"shim{os.urandom(4).hex()}"
         # A namespace of its own: cgroups are named after it, and the machine has only one tree of them.
         self.environment = {
             **environment,
-            "CONTAINERD_NAMESPACE": f"shim{os.getpid()}",
+            "CONTAINERD_NAMESPACE": self.namespace,
             "PATH": f"{names}:{environment['PATH']}",
         }
         # The runtimes leave a namespace's own cgroup; made here, it is removed with the stack.
         hierarchies = [
             path for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir() and not path.is_symlink()
         ]
-        self._cgroups = [path / f"shim{os.getpid()}" for path in hierarchies]
+        self._cgroups = [path / self.namespace for path in hierarchies]
         for path in self._cgroups:
             path.mkdir()
         (folder / "config.toml").write_text(CONFIG.format(folder=folder))
-        self._log = open(folder / "log", "wb")  # noqa: SIM115
+        self._start()
+
+    def _start(self) -> None:
+        folder = self.folder
+        self._log = open(folder / "log", "ab")  # noqa: SIM115
         self._daemon = subprocess.Popen(
             [programs.peer("containerd"), "--config", str(folder / "config.toml")],
             env=self.environment,
@@ -61,6 +71,13 @@ class Stack:
         deadline = time.monotonic() + 15
         while self.ctr("version", check=False).returncode and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def kill_and_start_again(self) -> None:
+        """The daemon dies without a word and comes back."""
+        self._daemon.kill()
+        self._daemon.wait()
+        self._log.close()
+        self._start()
 
     def ctr(self, *args: str, check: bool = True, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         argv = [programs.peer("ctr"), "--address", str(self.folder / "c.sock"), *args]
@@ -86,13 +103,26 @@ class Stack:
         self._log.close()
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
+@contextlib.contextmanager
+def new_stack(tmp_path_factory) -> Iterator[Stack]:
     rootfs = shims.make_rootfs(tmp_path_factory.mktemp("rootfs"))
     with tempfile.TemporaryDirectory(prefix="ct", dir="/tmp") as path:
         made = Stack(Path(path), rootfs)
         yield made
         made.close()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    with new_stack(tmp_path_factory) as made:
+        yield made
+
+
+@pytest.fixture
+def own_stack(tmp_path_factory):
+    """For a test that hurts it."""
+    with new_stack(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.mark.parametrize("runtime", ["io.containerd.pyrunc.v2", "io.containerd.runc.v2"])
@@ -147,7 +177,7 @@ def test_s072_log_lines_in_order(stack) -> None:
     ]  # fmt: skip
     at = [log.index(text) for text in wanted]
     assert at == sorted(at)
-    assert re.search(r'^time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-]\d\d:\d\d)" level=info msg="starting signal loop" namespace=shim\d+ path=\S+ pid=\d+ runtime=io\.containerd\.\w+\.v2$', log, re.MULTILINE)  # fmt: skip
+    assert re.search(r'^time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-]\d\d:\d\d)" level=info msg="starting signal loop" namespace=shim\w+ path=\S+ pid=\d+ runtime=io\.containerd\.\w+\.v2$', log, re.MULTILINE)  # fmt: skip
 
 
 def test_killed_shim_is_cleaned_up(stack) -> None:
@@ -165,3 +195,23 @@ def test_killed_shim_is_cleaned_up(stack) -> None:
     assert not Path(f"/proc/{pid}").exists()
     stack.ctr("task", "rm", "--force", "k1", check=False)
     stack.ctr("container", "rm", "k1")
+
+
+def test_s059_s060_container_survives_the_daemon(own_stack) -> None:
+    stack = own_stack
+    stack.run("s1", "/bin/sh", "-c", "sleep 1; exit 9", more=("-d",))
+    stack.run("s2", "/bin/sleep", "100", more=("-d",))
+    stack.kill_and_start_again()
+    try:
+        rows = stack.ctr("task", "ls").stdout.decode()
+        assert re.search(r"s2 +\d+ +RUNNING", rows)
+        assert stack.ctr("task", "exec", "--exec-id", "e", "s2", "/bin/echo", "still").stdout == b"still\n"
+        deadline = time.monotonic() + 5
+        while not re.search(r"s1 +\d+ +STOPPED", stack.ctr("task", "ls").stdout.decode()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert b"exit code 9" in stack.ctr("task", "rm", "s1", check=False).stderr
+    finally:
+        stack.ctr("task", "rm", "--force", "s2", check=False)
+        for name in ("s1", "s2"):
+            stack.ctr("container", "rm", name, check=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -366,3 +368,32 @@ class ShimSuite:
         while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+    def test_another_group_or_user_is_hung_up_on(self, shim: ShimUnderTest) -> None:
+        shim.write_spec("/bin/true")
+        shim.start()
+        # Root in another group: file modes let it in, so that only the shim's own check is left.
+        code = (
+            "import os, socket, sys; os.setgid(65534); s = socket.socket(socket.AF_UNIX); s.settimeout(5); "
+            "s.connect(sys.argv[1]); print(len(s.recv(1)))"
+        )
+        argv = [sys.executable, "-c", code, shim.address.removeprefix("unix://")]
+        done = subprocess.run(argv, check=False, capture_output=True, timeout=10)
+        assert done.stdout == b"0\n" or b"ConnectionResetError" in done.stderr
+
+    def test_oom_is_told(self, shim: ShimUnderTest) -> None:
+        shim.run(
+            "/bin/sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=2; sleep 100", memory_limit=16 << 20
+        )
+        assert shim.events.wait_for("/tasks/oom").container_id == shim.id
+
+    def test_a_group_shares_one_shim(self, shim: ShimUnderTest) -> None:
+        annotations = {"io.containerd.runc.v2.group": f"group-{os.getpid()}"}
+        shim.write_spec("/bin/true", annotations=annotations)
+        shim.start()
+        first, address = shim.pid, shim.address
+        with shim.second_bundle("c2"):
+            shim.write_spec("/bin/true", annotations=annotations)
+            shim.client.close()
+            shim.start()
+            assert (shim.pid, shim.address) == (first, address)

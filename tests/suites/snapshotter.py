@@ -103,6 +103,12 @@ class SnapshotterSuite:
         assert directory_count() == 1
         assert os.path.isdir(upper_of(snapshotter.mounts("keep")))
 
+    def test_cleanup_removes_what_a_crash_left_of_a_prepare(self, snapshotter, directory_count):
+        directory = os.path.dirname(upper_of(snapshotter.prepare("keep", "", {})).removesuffix("/fs"))
+        os.makedirs(f"{directory}/new-crashed/fs")
+        snapshotter.cleanup()
+        assert directory_count() == 1
+
     def test_a_refused_prepare_leaves_no_directory(self, snapshotter, directory_count):
         snapshotter.prepare("a", "", {})
         with pytest.raises(AlreadyExists):
@@ -141,6 +147,15 @@ class SnapshotterSuite:
         snapshotter.view("v", "c", {})
         listed = {info.name: (info.kind, info.parent) for info in snapshotter.walk()}
         assert listed == {"c": (Kind.COMMITTED, ""), "a": (Kind.ACTIVE, "c"), "v": (Kind.VIEW, "c")}
+
+    def test_cleanup_beside_prepares_takes_no_live_directory(self, snapshotter):
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(4) as pool:
+            prepared = [pool.submit(snapshotter.prepare, f"k{n}", "", {}) for n in range(60)]
+            while not all(future.done() for future in prepared):
+                snapshotter.cleanup()
+        assert all(os.path.isdir(upper_of(future.result())) for future in prepared)
 
     def test_many_prepares_at_once_get_a_directory_each(self, snapshotter):
         from concurrent.futures import ThreadPoolExecutor

@@ -16,13 +16,13 @@ import socket
 import subprocess
 import tarfile  # noqa: TID251 - writes test layers; nothing is extracted
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from support.programs import PEERS, free_port, peer_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 APPLETS = [
     "sh",

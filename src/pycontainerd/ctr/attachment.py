@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from pycontainerd.client import cio, tasks
-from pycontainerd.lib import errdefs
+from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.errdefs import FailedPrecondition
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -67,11 +67,8 @@ def raw_terminal(stdio: Stdio) -> Iterator[cio.Terminal | None]:
         yield terminal
 
 
-def follow(
-    client: Client, process: Process, stdio: Stdio, *, start: bool = True, on_started: object = None
-) -> ExitStatus:
+def follow(client: Client, process: Process, stdio: Stdio, *, start: bool = True) -> ExitStatus:
     """Starts a process (or joins a running one), copies its stdio and returns how it ended."""
-    del on_started
     with cio.Signals() as signals, raw_terminal(stdio) as terminal:
         exited = process.start_wait()
         if start:
@@ -82,7 +79,8 @@ def follow(
         fifos = stdio.fifos or cio.Fifos(cio.Streams())
         source_fd = max(stdio.terminal_fd, 0)
         copier = cio.Copier(client, process, fifos, signals, terminal=terminal, stdin_fd=source_fd)
-        copier.run(exited)
+        with trace.span("wait for exit", pid=process.pid):
+            copier.run(exited)
         return tasks.exit_status(exited)
 
 

@@ -8,7 +8,7 @@ from pycontainerd.client import containers, images, leases, snapshots, spec_opts
 from pycontainerd.client.image_spec import ImageFiles, open_folder, open_mounts
 from pycontainerd.ctr import container_spec, session, text
 from pycontainerd.lib import digest as digests
-from pycontainerd.lib import errdefs, platforms
+from pycontainerd.lib import errdefs, platforms, trace
 from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -81,9 +81,10 @@ def _from_image(
     matcher = platforms.only(platforms.parse(wanted)) if wanted else platforms.default_matcher()
     snapshotter = session.snapshotter(call)
     target = images.from_wire(image.target)
-    _, manifest = images.manifest_for(client, target, matcher)
-    config = images.config_of(client, manifest)
-    if not unpack.is_unpacked(client, target, snapshotter, matcher):
+    with trace.span("read image config", image=ref):
+        _, manifest = images.manifest_for(client, target, matcher)
+        config = images.config_of(client, manifest)
+    if config.diff_ids and not snapshots.exists(client, snapshotter, digests.chain_id(config.diff_ids)):
         unpack.unpack(client, target, snapshotter, matcher)
     labels = {
         **{key: value for key, value in config.labels.items() if _is_plain(key, value)},
@@ -92,9 +93,10 @@ def _from_image(
     }
     labels[tasks.STOP_SIGNAL_LABEL] = config.stop_signal or "SIGTERM"
     with _snapshot(call, client, container_id, config, snapshotter) as files:
-        spec = container_spec.build(
-            flags, client.namespace, container_id, args, image=config, read_file=files.read
-        )
+        with trace.span("build spec"):
+            spec = container_spec.build(
+                flags, client.namespace, container_id, args, image=config, read_file=files.read
+            )
         record = _record(call, client, container_id, spec, labels=labels, image=ref, snapshotter=snapshotter)
     return record, spec
 
@@ -115,7 +117,9 @@ def _snapshot(
         labels.update(_remap_labels(call))
     mounts = snapshots.prepare(client, snapshotter, key, parent, labels)
     try:
-        with open_mounts(mounts) as files:
+        with trace.span("open rootfs", key=key):
+            opened = open_mounts(mounts)
+        with opened as files:
             yield files
     except BaseException:
         with contextlib.suppress(errdefs.NotFound):

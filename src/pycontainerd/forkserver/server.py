@@ -56,6 +56,7 @@ class ForkServer:
         self._build = spawn.build_id()
         self._births: dict[str, _Birth] = {}
         self._reports: dict[int, str] = {}  # read end of a report pipe -> id
+        self._alive: dict[int, str] = {}  # pidfd of a shim -> id
         self._poller = select.poll()
         self._poller.register(control.fileno(), select.POLLIN)
 
@@ -63,8 +64,10 @@ class ForkServer:
         """Until the client hangs up."""
         while True:
             for fd, _ in self._poller.poll():
-                if fd != self._control.fileno():
+                if fd in self._reports:
                     self._read_report(fd)
+                elif fd in self._alive:
+                    self._forget(self._alive[fd])  # the shim has ended: its id may be used again
                 elif not self._take_request():
                     return 0
 
@@ -135,7 +138,10 @@ class ForkServer:
             if error is not None:
                 raise errdefs.from_status(int(error["code"]), str(error["message"]))
             birth.pid, birth.output = int(report["pid"]), bytes.fromhex(report["output"])
-            birth.pidfd = os.pidfd_open(birth.pid) if birth.pid else -1
+            if birth.pid:
+                birth.pidfd = os.pidfd_open(birth.pid)
+                self._alive[birth.pidfd] = request_id
+                self._poller.register(birth.pidfd, select.POLLIN)
         except (errdefs.ContainerdError, OSError, ValueError, KeyError) as e:
             self._forget(request_id)
             self._fail(request_id, e)
@@ -159,6 +165,8 @@ class ForkServer:
     def _forget(self, request_id: str) -> None:
         birth = self._births.pop(request_id, None)
         if birth is not None and birth.pidfd >= 0:
+            self._poller.unregister(birth.pidfd)
+            del self._alive[birth.pidfd]
             os.close(birth.pidfd)
 
 

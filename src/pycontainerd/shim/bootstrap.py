@@ -21,7 +21,7 @@ import os
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import bootstrap_v1, wkt
-from pycontainerd.lib.linux import process
+from pycontainerd.lib.linux import prctl, process
 from pycontainerd.lib.oci import document
 from pycontainerd.lib.ttrpc.address import socket_path
 from pycontainerd.shim import options as runtime_options
@@ -189,6 +189,8 @@ def start(flags: Flags, stdin_fd: int, serve: Callable[[], int]) -> bytes:
     with trace.span("shim start", id=flags.id, namespace=flags.namespace):
         listener, answer = prepare(flags, _read_all(stdin_fd))
         if listener is not None:
+            if os.environ.get("SCHED_CORE"):
+                prctl.create_core_scheduling_group()
             adjust_oom_score(_fork_server(listener, serve))
             listener.close()
     return answer

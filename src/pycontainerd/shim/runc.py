@@ -4,6 +4,9 @@
 
 What a failed runtime says is the last line of level error in log.json; its own output comes second.
 
+Unlike the stock shim, a runtime that runs when the shim dies is not killed with it: posix_spawn can't ask for that, and
+the delete action removes what such a runtime leaves.
+
 Spec: OCI runtime command line interface, runc(8)
 """
 

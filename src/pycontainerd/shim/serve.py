@@ -12,8 +12,8 @@ import os
 import sys
 
 from pycontainerd.lib.linux import prctl, title
-from pycontainerd.lib.log import Logger
 from pycontainerd.shim import bootstrap, libcontainer
+from pycontainerd.shim.fifo_log import FifoLog
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.loop import Loop
 from pycontainerd.shim.oom import OomWatcher
@@ -28,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from pycontainerd.lib.log import Logger
     from pycontainerd.shim.flags import Flags
     from pycontainerd.shim.options import Options
     from pycontainerd.shim.process.init import Runtime
@@ -47,7 +48,7 @@ def serve(program: str, flags: Flags, *, idle_timeout_s: float = 0) -> int:
     except OSError:
         pass  # a kernel without CONFIG_CHECKPOINT_RESTORE shows the interpreter in front; nothing else is lost
     prctl.set_child_subreaper(True)
-    log = Logger(open_log(), "debug" if flags.debug else "info")
+    log = FifoLog(open_log(), "debug" if flags.debug else "info")
     log.debug("setupDumpStacks")
     shim = _Shim(program, flags, log, _listener(flags))
     shim.run(idle_timeout_s)
@@ -66,6 +67,7 @@ def _listener(flags: Flags) -> _socket.socket:
     if flags.socket:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         sock.bind(flags.socket)
+        os.chmod(flags.socket, 0o600)
         sock.listen(128)
         return sock
     os.set_inheritable(bootstrap.LISTENER_FD, False)

@@ -42,7 +42,6 @@ class Server:
         self._listener = listener
         self._service = service
         self._connections: set[_Connection] = set()
-        self.last_activity_count = 0
         listener.setblocking(False)
         loop.watch(listener.fileno(), READ, self._accept)
 
@@ -55,7 +54,6 @@ class Server:
 
     def answer(self, request: Request) -> Future[bytes]:
         """Runs a method."""
-        self.last_activity_count += 1
         return spawn(self._call(request))
 
     def forget(self, connection: _Connection) -> None:
@@ -63,6 +61,7 @@ class Server:
         self._connections.discard(connection)
 
     async def _call(self, request: Request) -> bytes:
+        trace.adopt(request.metadata.get(trace.HEADER, ""))
         trace.adopt_metadata(request.metadata)
         methods = METHODS.get(request.service)
         if methods is None:

@@ -177,7 +177,7 @@ def test_s066_s067_the_shim_shows_the_classic_command_line(daemon):
     assert re.search(rb"containerd-shim-(py)?runc-v2$", argv[0])
 
 
-def test_s041_s076_s077_bundle_and_log_are_where_tools_look(daemon):
+def test_s010_s041_s071_s077_bundle_and_log_are_where_tools_look(daemon):
     _run(daemon, "c8", "while true; do sleep 1; done")
     bundle = daemon.folder / "state/io.containerd.runtime.v2.task/default/c8"
     assert {"config.json", "rootfs", "work", "log", "bootstrap.json", "shim-binary-path"} <= {
@@ -187,7 +187,15 @@ def test_s041_s076_s077_bundle_and_log_are_where_tools_look(daemon):
     assert (bundle / "work").readlink() == daemon.folder / "root/io.containerd.runtime.v2.task/default/c8"
     assert oct(bundle.stat().st_mode) == "0o40700"
     # S071: the shim's debug lines arrive in the daemon's log.
-    assert "starting signal loop" in daemon.log()
+    log = daemon.log()
+    assert "starting signal loop" in log
+    # S010: the tasks service prepares everything, then the shim is started.
+    marks = [
+        "method=/containerd.services.tasks.v1.Tasks/Create",
+        'msg="starting shim"',
+        "starting signal loop",
+    ]
+    assert sorted(marks, key=log.index) == marks
 
 
 def _forkserver_of(daemon: Daemon) -> int:

@@ -33,11 +33,13 @@ def _line(envelope: types.Envelope) -> str:
 def _body(event: Any) -> str:
     """The event's message as JSON; one that nobody here knows stays as it came."""
     from pycontainerd.ctr.metrics_view import as_json
-    from pycontainerd.lib.api.light import events
+    from pycontainerd.lib.api.light import events, images_v1
 
-    name = event.type_url.rpartition("/")[2].rpartition(".")[2]
-    kind = getattr(events, name, None)
-    if kind is None or not event.type_url.endswith(f"containerd.events.{name}"):
+    full_name = event.type_url.rpartition("/")[2]
+    name = full_name.rpartition(".")[2]
+    # The image events live in the images service's package, all others in containerd.events.
+    kind = getattr(events, name, None) or getattr(images_v1, name, None)
+    if kind is None or full_name != kind.FULL_NAME:
         return ""
     return display.go_json(_with_times(as_json(kind.FromString(event.value))))
 

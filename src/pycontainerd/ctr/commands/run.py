@@ -34,7 +34,8 @@ def _run(call: Call) -> int:
 
 
 def _run_container(call: Call) -> int:
-    from pycontainerd.ctr import make_container, session
+    with trace.span("load code"):
+        from pycontainerd.ctr import make_container, session
 
     with session.connect(call) as client:
         with trace.span("create container"):
@@ -58,14 +59,16 @@ def _removed_afterwards(client: Client, container_id: str, *, remove: bool) -> I
 
 
 def _run_task(call: Call, client: Client, record: containers_v1.Container, *, terminal: bool) -> int:
-    from pycontainerd.client import containers
-    from pycontainerd.ctr import attachment
+    with trace.span("load code"):
+        from pycontainerd.client import containers
+        from pycontainerd.ctr import attachment
 
     detach = call.flags.on("detach")
     network = _network(call)
     with trace.span("snapshot mounts"):
         rootfs = containers.rootfs_of(client, record)
-    stdio = attachment.make_stdio(client, call.flags, record.id, terminal=terminal)
+    with trace.span("make fifos"):
+        stdio = attachment.make_stdio(client, call.flags, record.id, terminal=terminal)
     keep = False
     try:
         process = create_task(call, client, record, rootfs, stdio)

@@ -116,7 +116,6 @@ class Scheduler:
                     waiter.set_exception(failure)
             self._interval_s += 1.0
             return
-        # The sweep's own commit is no reason for another collection.
         self._total_s += time.monotonic() - begun
         self._collections += 1
         average = self._total_s / self._collections

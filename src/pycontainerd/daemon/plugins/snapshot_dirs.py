@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from typing import TYPE_CHECKING
 
 from pycontainerd.daemon.core import files
@@ -30,6 +31,9 @@ class DirectorySnapshotter:
         self._snapshots = f"{root}/snapshots"
         self._nodes = SnapshotNodes(database, self.name)
         self._sync_remove = sync_remove
+        # Directories of prepares that run right now; any other one without a number is left from a crash.
+        self._filling: set[str] = set()
+        self._filling_lock = threading.Lock()
         files.make_dir(root, 0o700)
         files.make_dir(self._snapshots, 0o700)
 
@@ -84,20 +88,19 @@ class DirectorySnapshotter:
 
     def cleanup(self) -> None:
         """Removes directories nothing refers to: of removed snapshots, and of prepares that were cut short."""
-        # Listed before the nodes are read: a directory that gets its node in between is never taken for garbage.
-        names = os.listdir(self._snapshots)
-        known = {node.id for node in self._nodes.walk()}
-        for name in names:
-            if name in known:
-                continue
+        for name in sorted(self._nodes.without_node(self._placed_names)):
             path = f"{self._snapshots}/{name}"
-            if name.startswith("new-") and _is_young(path):
-                continue  # a prepare that runs right now
             with trace.span("snapshot.remove_tree", path=path):
                 files.remove_tree(path)
 
+    def _placed_names(self) -> set[str]:
+        with self._filling_lock:
+            return set(os.listdir(self._snapshots)) - self._filling
+
     def _create(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
-        directory = tempfile.mkdtemp(prefix="new-", dir=self._snapshots)
+        with self._filling_lock:
+            directory = tempfile.mkdtemp(prefix="new-", dir=self._snapshots)
+            self._filling.add(os.path.basename(directory))
         try:
             with trace.span("snapshot.fill", key=key):
                 self.fill(directory, kind, parent)
@@ -110,6 +113,9 @@ class DirectorySnapshotter:
         except BaseException:
             files.remove_tree(directory)
             raise
+        finally:
+            with self._filling_lock:
+                self._filling.discard(os.path.basename(directory))
         return self.node_mounts(node)
 
 
@@ -132,12 +138,3 @@ def disk_usage(path: str) -> Usage:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
     return Usage(len(seen), size)
-
-
-def _is_young(path: str) -> bool:
-    import time
-
-    try:
-        return time.time() - os.lstat(path).st_mtime < 3600
-    except FileNotFoundError:
-        return False

@@ -184,6 +184,9 @@ class _Exchange:
     async def run(self) -> None:
         dispatcher = self._server.dispatcher
         dispatcher.enter()
+        self._server.log.debug(
+            "grpc call", method=self.path, ns=self.metadata.get("containerd-namespace", "")
+        )
         trace.adopt_metadata(self.metadata)  # this task's context only
         try:
             with trace.span("grpc", method=self.path):

@@ -56,6 +56,7 @@ class TtrpcServer:
             )
 
     async def _unary(self, route: Route, call: aio.Call, payload: bytes) -> bytes:
+        self._log.debug("ttrpc call", method=f"/{call.service}/{call.method}")
         self._dispatcher.enter()
         trace.adopt_metadata(call.metadata)
         try:
@@ -67,6 +68,7 @@ class TtrpcServer:
             self._dispatcher.leave()
 
     async def _stream(self, route: Route, call: aio.Call, stream: aio.ServerStream) -> None:
+        self._log.debug("ttrpc call", method=f"/{call.service}/{call.method}")
         self._dispatcher.enter()
         trace.adopt_metadata(call.metadata)
         try:

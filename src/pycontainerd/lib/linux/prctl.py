@@ -18,6 +18,9 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+PR_SCHED_CORE = 62
+PR_SCHED_CORE_CREATE = 1
+_PIDTYPE_PGID = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _prctl = prototype("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
@@ -46,3 +49,8 @@ def set_no_new_privs() -> None:
 def set_pdeathsig(signal_number: int) -> None:
     """The signal this process gets when the thread that made it ends."""
     prctl(PR_SET_PDEATHSIG, signal_number)
+
+
+def create_core_scheduling_group() -> None:
+    """This process group, and what it forks, shares CPU cores with nobody else (core-scheduling.rst)."""
+    prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, _PIDTYPE_PGID, 0)

@@ -50,7 +50,8 @@ class Collector:
         with self._lock, trace.span("gc.collect"):
             with trace.span("gc.sweep"):
                 removed = self._database.write(self._sweep_rows)
-            dirty, self._dirty = self._dirty, set()
+            # Not marked in the write itself: the collector's own work is no reason for another collection.
+            dirty, self._dirty = self._dirty | {_backend_of(node) for node in removed}, set()
             self._on_removed(removed)
             for name in sorted(dirty & self._snapshotters.keys()):
                 with trace.span("gc.snapshots", snapshotter=name):
@@ -204,11 +205,21 @@ def _is_root(labels: dict[str, str], now: int) -> bool:
     return gc.LABEL_EXPIRE in labels and not gc.has_expired(labels, now)
 
 
+def _backend_of(node: Node) -> str:
+    """Which backend has something to clean up when a node goes."""
+    match node.resource:
+        case Resource.CONTENT | Resource.INGEST:
+            return "content"
+        case Resource.SNAPSHOT:
+            return node.key.partition("/")[0]
+        case _:
+            return ""
+
+
 def _remove_row(tx: Transaction, node: Node) -> None:
     match node.resource:
         case Resource.CONTENT:
             tx.execute("DELETE FROM blobs WHERE namespace=? AND digest=?", node.namespace, node.key)
-            tx.mark_dirty("content")
         case Resource.SNAPSHOT:
             snapshotter, _, key = node.key.partition("/")
             tx.execute(
@@ -217,10 +228,8 @@ def _remove_row(tx: Transaction, node: Node) -> None:
                 snapshotter,
                 key,
             )
-            tx.mark_dirty(snapshotter)
         case Resource.INGEST:
             tx.execute("DELETE FROM ingests WHERE namespace=? AND ref=?", node.namespace, node.key)
-            tx.mark_dirty("content")
         case Resource.LEASE:
             tx.execute("DELETE FROM leases WHERE namespace=? AND id=?", node.namespace, node.key)
         case Resource.IMAGE:

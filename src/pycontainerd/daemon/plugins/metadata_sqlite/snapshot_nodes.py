@@ -68,6 +68,16 @@ class SnapshotNodes:
             lambda tx: [_node(row) for row in tx.rows(_SELECT + " ORDER BY key", self._name)]
         )
 
+    def without_node(self, list_names: Callable[[], set[str]]) -> set[str]:
+        """Those directory names that belong to no node. Looks while no write runs: a directory is renamed to its
+        number inside the write that makes its node."""
+
+        def look(tx: Transaction) -> set[str]:
+            rows = tx.rows("SELECT id FROM snapshot_nodes WHERE snapshotter=?", self._name)
+            return list_names() - {str(row[0]) for row in rows}
+
+        return self._database.write(look)
+
     def create(
         self, kind: Kind, key: str, parent: str, labels: Mapping[str, str], place: Callable[[Node], None]
     ) -> Node:

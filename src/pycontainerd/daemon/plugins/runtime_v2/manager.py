@@ -212,6 +212,7 @@ class ShimManager:
         try:
             # Written before the shim exists: a daemon that dies now finds whom to ask to clean up.
             bundle.write("shim-binary-path", command.binary.encode())
+            self._log.debug("starting shim", id=bundle.id, namespace=bundle.namespace, binary=command.binary)
             try:
                 bootstrap = await self._starter.start(command, options.options)
             except ContainerdError as e:

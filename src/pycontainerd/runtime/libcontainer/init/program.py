@@ -19,6 +19,7 @@ from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.fd import close_range
 from pycontainerd.lib.linux.libc import go_error, libc, prototype, syscall
 from pycontainerd.lib.linux.mount import mount, mount_setattr, pivot_root, umount2
+from pycontainerd.lib.linux.namespaces import CLONE_NEWNS, setns
 from pycontainerd.runtime.libcontainer import sync
 
 TYPE_CHECKING = False
@@ -79,7 +80,11 @@ def c_strings(values: list[bytes]) -> Any:
     return (ctypes.c_char_p * (len(values) + 1))(*values, None)
 
 
-def _pivot(state: State, new_root_fd: int, old_root_fd: int) -> None:
+def _pivot(state: State, new_root_fd: int, mntns_fd: int) -> None:
+    # Joining one's own mount namespace leads to its root. In a chroot, pivot_root would swap the chroot's root only:
+    # the host's would stay the namespace's, and whoever joins it later (exec, nsenter) would stand there.
+    setns(mntns_fd, CLONE_NEWNS)
+    old_root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fchdir(new_root_fd)
     pivot_root(b".", b".")
     # The old root now lies on the new one at "/": leave it by its descriptor, and detach it without the

@@ -353,7 +353,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
     """The prepared list of a new container."""
     config = plan.config
     env = ident.environment(config.process, home)
-    old_root_fd = os.open("/", fspath.O_PATH | os.O_DIRECTORY)
+    mntns_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     own_proc_fd = _private_proc()
     # The magic link of our own descriptor; in the container's /proc only where a private one is refused.
     fifo = f"self/fd/{plan.fifo_fd}" if own_proc_fd >= 0 else f"/proc/self/fd/{plan.fifo_fd}"
@@ -364,7 +364,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
         )
     else:
         steps.append(
-            ("pivot_root", (root_fd, old_root_fd), "error jailing process inside rootfs: pivot_root")
+            ("pivot_root", (root_fd, mntns_fd), "error jailing process inside rootfs: pivot_root")
         )
     if config.rootfs_propagation:
         steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
