@@ -55,12 +55,11 @@ def create(options: CreateOptions) -> Container:
     if options.log is not None and config.process.unknown_capabilities:
         names = " ".join(config.process.unknown_capabilities)
         options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
-    cgroups = manager_for(
-        config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=os.geteuid() != 0
-    )
+    rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
+    cgroups = manager_for(config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless)
     directory = _make_directory(options.root, options.id)
     made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
-    made.rootless = os.geteuid() != 0
+    made.rootless = rootless
     container = Container(options.root, made, cgroups)
     container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
     try:

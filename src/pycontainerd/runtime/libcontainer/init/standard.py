@@ -363,9 +363,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
             ("move_root", (root_fd, _full_mounts(config.rootfs)), "error jailing process inside rootfs")
         )
     else:
-        steps.append(
-            ("pivot_root", (root_fd, mntns_fd), "error jailing process inside rootfs: pivot_root")
-        )
+        steps.append(("pivot_root", (root_fd, mntns_fd), "error jailing process inside rootfs: pivot_root"))
     if config.rootfs_propagation:
         steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
     umask = config.process.umask
