@@ -85,6 +85,9 @@ class BundleBuilder:
         self.path.mkdir(exist_ok=True)
         self.rootfs = make_rootfs(self.path / "rootfs")
         self.spec = default_spec()
+        # Of this test alone: cgroups are the machine's, and another run may be going on.
+        self.cgroup = "/" + path.name
+        self.linux["cgroupsPath"] = self.cgroup
 
     @property
     def process(self) -> dict[str, Any]:

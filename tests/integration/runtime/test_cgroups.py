@@ -22,7 +22,7 @@ def own(runtime, controller: str) -> Path:
 
 
 def test_limits_are_written(runtime, bundle):
-    bundle.linux["cgroupsPath"] = "/pyrunc-test/c"
+    bundle.linux["cgroupsPath"] = f"{bundle.cgroup}/c"
     bundle.linux["resources"].update(
         memory={"limit": 64 << 20, "reservation": 32 << 20, "swappiness": 10},
         cpu={"shares": 512, "quota": 50000, "period": 100000, "cpus": "0"},
@@ -30,7 +30,7 @@ def test_limits_are_written(runtime, bundle):
     )
     runtime.create(bundle.build())
     try:
-        assert own(runtime, "memory") == ROOT / "memory/pyrunc-test/c"
+        assert own(runtime, "memory") == ROOT / f"memory{bundle.cgroup}/c"
         for controller, name, value in (
             ("memory", "memory.limit_in_bytes", str(64 << 20)),
             ("memory", "memory.soft_limit_in_bytes", str(32 << 20)),
@@ -43,7 +43,7 @@ def test_limits_are_written(runtime, bundle):
             assert (own(runtime, controller) / name).read_text().strip() == value
     finally:
         runtime.ok("delete", "--force", "c")
-        for folder in ROOT.glob("*/pyrunc-test"):
+        for folder in ROOT.glob(f"*{bundle.cgroup}"):
             folder.rmdir()
 
 
@@ -135,3 +135,24 @@ def test_oom_is_an_event(runtime, bundle):
     runtime.start_detached(bundle.sh(script).build())
     lines = runtime.ok("events", "--interval", "5s", "c").out.splitlines()
     assert {"type": "oom", "id": "c"} in [json.loads(line) for line in lines]
+
+
+def test_a_relative_path_counts_from_the_callers_own_cgroup(runtime, bundle):
+    del bundle.linux["cgroupsPath"]
+    id = f"id{bundle.cgroup[1:]}"
+    runtime.create(bundle.build(), id)
+    paths = json.loads((runtime.root / id / "state.json").read_text())["cgroup_paths"]
+    own = {
+        name: path
+        for line in Path("/proc/self/cgroup").read_text().split()
+        for name, path in [line.split(":", 2)[1:]]
+    }
+    assert paths["memory"] == str(ROOT / "memory") + own["memory"].rstrip("/") + f"/{id}"
+    runtime.ok("delete", id)
+
+
+def test_a_create_that_fails_leaves_another_containers_cgroup_alone(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    path = bundle.args("nosuch").build()
+    assert runtime("create", "--bundle", str(path), "d").code == 1
+    assert runtime.state()["status"] == "running"

@@ -105,4 +105,4 @@ def test_what_a_killed_create_leaves_is_found_and_removed(runtime, bundle, call)
     if (runtime.root / "c").exists():
         runtime.ok("delete", "--force", "c")
     assert not (runtime.root / "c").exists()
-    assert not [entry for entry in os.scandir("/sys/fs/cgroup/pids") if entry.name == "c"]
+    assert not os.path.exists(f"/sys/fs/cgroup/pids{bundle.cgroup}")

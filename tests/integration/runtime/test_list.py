@@ -120,3 +120,9 @@ def test_one_json_error_line_in_the_log(runtime, short_tmp):
     assert (entry["level"], entry["msg"]) == ("error", "container does not exist")
     assert set(entry) == {"level", "msg", "time"}
     assert done.err == "container does not exist\n"
+
+
+def test_rootless_takes_a_truth_value_or_auto(runtime, bundle):
+    path = bundle.args("true").build()
+    assert runtime("--rootless", "maybe", "run", "--bundle", str(path), "c").code == 1
+    assert runtime("--rootless", "false", "run", "--bundle", str(path), "c").code == 0

@@ -6,6 +6,7 @@ import os
 
 from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.linux.libc import go_error
+from pycontainerd.runtime.cli.parse import FALSE, TRUE
 from pycontainerd.runtime.libcontainer.options import CreateOptions
 
 TYPE_CHECKING = False
@@ -35,7 +36,17 @@ def options_from(context: Context, values: Values) -> CreateOptions:
         preserve_fds=values.number("preserve-fds") + listen_fds(),
         systemd_cgroup=context.globals.on("systemd-cgroup"),
         log=context.log,
+        rootless=parse_rootless(context.globals.text("rootless")),
     )
+
+
+def parse_rootless(text: str) -> bool | None:
+    """--rootless: None is for the runtime to find out."""
+    if text == "auto":
+        return None
+    if text not in TRUE | FALSE:
+        raise InvalidArgument(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return text in TRUE
 
 
 def listen_fds() -> int:

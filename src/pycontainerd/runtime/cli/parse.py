@@ -8,8 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
-_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
+TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -101,9 +101,9 @@ def _default(flag: Flag) -> Any:
 
 def _set(values: dict[str, Any], flag: Flag, name: str, value: str) -> None:
     if flag.kind == BOOL:
-        if value not in _TRUE | _FALSE:
+        if value not in TRUE | FALSE:
             raise UsageError(f'invalid boolean value "{value}" for -{name}: parse error')
-        values[flag.name] = value in _TRUE
+        values[flag.name] = value in TRUE
     elif flag.kind == INT:
         digits = value.removeprefix("-").removeprefix("+")
         if not digits.isascii() or not digits.isdigit() or len(digits) > 18:

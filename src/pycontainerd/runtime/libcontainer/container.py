@@ -55,13 +55,13 @@ def create(options: CreateOptions) -> Container:
     if options.log is not None and config.process.unknown_capabilities:
         names = " ".join(config.process.unknown_capabilities)
         options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
-    cgroups = manager_for(
-        config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=os.geteuid() != 0
-    )
+    rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
+    cgroups = manager_for(config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless)
     directory = _make_directory(options.root, options.id)
     made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
-    made.rootless = os.geteuid() != 0
+    made.rootless = rootless
     container = Container(options.root, made, cgroups)
+    container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
     try:
         # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
         state.store(directory, made)
@@ -71,6 +71,7 @@ def create(options: CreateOptions) -> Container:
         if isinstance(error, InitError):
             raise Unknown(init_error_text(str(error))) from error
         raise
+    container.shares_cgroups = False
     return container
 
 
@@ -238,13 +239,14 @@ def load(root: str, id: str) -> Container:
 class Container:
     """One container: its record on disk and its cgroups."""
 
-    __slots__ = ("cgroups", "directory", "record", "root")
+    __slots__ = ("cgroups", "directory", "record", "root", "shares_cgroups")
 
     def __init__(self, root: str, record: state.State, cgroups: Manager) -> None:
         self.root = root
         self.record = record
         self.cgroups = cgroups
         self.directory = f"{root}/{record.id}"
+        self.shares_cgroups = False
 
     @property
     def id(self) -> str:
@@ -439,10 +441,12 @@ class Container:
 
     def destroy(self) -> None:
         """Removes what a stopped container left: processes, cgroups, files; then poststop hooks."""
-        with trace.span("cgroup.destroy"):
-            if self.cgroups.exists() and self.cgroups.pids():
-                self.cgroups.kill()
-            self.cgroups.destroy()
+        if not self.shares_cgroups:
+            with trace.span("cgroup.destroy"):
+                # A pid namespace dies with its init; without one, or after a create that died, somebody may be left.
+                if not (self._has_own("NEWPID") and self.pid) and self.cgroups.pids():
+                    self.cgroups.kill()
+                self.cgroups.destroy()
         self._remove_directory()
         document = self.hook_state("stopped", 0)
         for at, hook in enumerate(runc_config.hooks_of(self.record.config, "poststop")):

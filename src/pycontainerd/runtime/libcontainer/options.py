@@ -23,6 +23,7 @@ class CreateOptions:
         "pid_file",
         "preserve_fds",
         "root",
+        "rootless",
         "spec",
         "stdio",
         "systemd_cgroup",
@@ -44,8 +45,12 @@ class CreateOptions:
         systemd_cgroup: bool = False,
         log: Logger | None = None,
         spec: dict[str, Any] | None = None,
+        rootless: bool | None = None,
     ) -> None:
         self.id = id
+        self.rootless = (
+            rootless  # whether cgroup permission errors are ignored; None: when the caller isn't root
+        )
         self.bundle = bundle
         self.root = root
         self.console_socket_fd = console_socket_fd
