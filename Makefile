@@ -19,9 +19,6 @@ test-unit: ## unit tests only; no root, no network
 	scripts/setup test
 	$(PYTHON) -m pytest tests/unit -q
 
-test-vm: ## cgroup v2, AppArmor and all capabilities, in a VM
-	scripts/vm tests/integration -m cgroup_v2
-
 check: ## format, lint, types, import contracts, spelling, size gate, generated files
 	scripts/setup check
 	.venv/bin/ruff format --check $(SOURCES)
@@ -45,4 +42,4 @@ aliases: ## links of the classic and upstream names to our programs: make aliase
 	@test -n "$(DIR)" || { echo "usage: make aliases DIR=/some/bin" >&2; exit 2; }
 	scripts/aliases "$(DIR)"
 
-.PHONY: help install demo test test-unit test-vm check bench protos aliases
+.PHONY: help install demo test test-unit check bench protos aliases
