@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.programs import BIN, ours
 
 PROGRAMS = ("pyctr", "pycontainerd", "pyrunc", "containerd-shim-pyrunc-v2")
