@@ -146,7 +146,7 @@ class Libcontainer:
 
     async def _work_apart(
         self, name: str, work: Callable[[Logger], Any], prefix: str, stdio: Sequence[int]
-    ) -> tuple[bytes, int]:
+    ) -> tuple[str, int]:
         """The worker's answer and exit status."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         try:
