@@ -28,6 +28,7 @@ check: ## format, lint, types, import contracts, spelling, size gate, generated 
 	.venv/bin/codespell src tests scripts docs *.md
 	$(PYTHON) scripts/size_gate.py
 	$(PYTHON) scripts/protos.py check
+	$(PYTHON) scripts/tree.py check
 
 bench: ## ours and the installed peers in turn in one run, with ratios
 	scripts/setup test

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from support import leaks, requires
+from support.programs import PEERS
 
 ROOTED = ("integration", "interop")
+# strace and ps for machines that have none; the system's own come first.
+os.environ["PATH"] += f":{PEERS.parent}/bin"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,9 +48,12 @@ def _machine_unchanged():
     before, processes = leaks.Snapshot(), set(leaks.our_processes(("pycontainerd", "pyrunc")))
     yield
     after = leaks.Snapshot().added_since(before)
-    left = {
-        p: line for p, line in leaks.our_processes(("containerd-shim-pyrunc",)).items() if p not in processes
-    }
+    marks = (
+        ()
+        if os.environ.get("PYCONTAINERD_SHARED_MACHINE")
+        else ("containerd-shim-pyrunc", "pycontainerd-forkserver")
+    )
+    left = {p: line for p, line in leaks.our_processes(marks).items() if p not in processes}
     assert not after, f"the test run left behind: {after}"
     assert not left, f"the test run left processes: {left}"
 
@@ -61,3 +67,20 @@ def short_tmp():
     path = Path(tempfile.mkdtemp(prefix="pc", dir="/tmp"))
     yield path
     shutil.rmtree(path)  # noqa: TID251 - a folder of the test's own
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Under CI a skip that nobody expected fails the run: a silently skipped suite is a green lie."""
+    expected = [
+        line for line in (Path(__file__).parent / "expected_skips.txt").read_text().splitlines() if line
+    ]
+    reasons = {
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    }
+    unexpected = sorted(r for r in reasons if not any(r.startswith(e) for e in expected))
+    for reason in unexpected:
+        terminalreporter.write_line(f"unexpected skip, not in tests/expected_skips.txt: {reason}", red=True)
+    if unexpected and os.environ.get("CI") == "true":
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED

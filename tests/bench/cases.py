@@ -10,7 +10,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from support import images
 from support.programs import ours, peer, peer_environment
@@ -174,6 +174,44 @@ def exec_cli(world: World, rounds: int) -> Samples:
             daemon.ctr("containers", "rm", "ex")
 
 
+def api_life(world: World, rounds: int) -> Samples:
+    """create, start, wait, delete of a task by one gRPC connection, the same client on both daemons."""
+    import grpc
+
+    from pycontainerd.lib.api.full import snapshots_v1, tasks_v1
+
+    services = {"snapshots": snapshots_v1.SNAPSHOTS, "tasks": tasks_v1.TASKS}
+
+    def life(who: str) -> Callable[[int], float]:
+        daemon = world.daemons[who]
+        daemon.ctr("containers", "create", world.image, "api", "true")
+        channel = grpc.insecure_channel(f"unix://{daemon.address}")
+
+        def call(service: str, name: str, **fields: object) -> Any:
+            method = services[service].method(name)
+            invoke = channel.unary_unary(
+                f"/{services[service].name}/{name}",
+                lambda m: m.SerializeToString(),
+                method.response.FromString,
+            )
+            return invoke(
+                method.request(**fields), metadata=(("containerd-namespace", "default"),), timeout=30
+            )
+
+        def once(_: int) -> float:
+            begun = time.perf_counter()
+            mounts = call("snapshots", "Mounts", snapshotter="overlayfs", key="api").mounts
+            call("tasks", "Create", container_id="api", rootfs=mounts)
+            call("tasks", "Start", container_id="api")
+            call("tasks", "Wait", container_id="api")
+            call("tasks", "Delete", container_id="api")
+            return (time.perf_counter() - begun) * 1000
+
+        return once
+
+    return in_turn(rounds, {who: life(who) for who in world.daemons})
+
+
 def version(world: World, rounds: int) -> Samples:
     return clients(world, lambda _: ["version"], rounds)
 
@@ -241,6 +279,7 @@ CASES = (
     Case("ctr containers ls", container_list),
     Case("ctr run --rm", run_rm),
     Case("Debian's ctr run --rm on both daemons", stock_client_run_rm),
+    Case("API: task create, start, wait, delete", api_life),
     Case("ctr task exec", exec_cli),
     Case("pull + unpack 190 MB, one layer", pull),
     Case("shim private memory, each of 20", memory, "KiB"),

@@ -40,9 +40,7 @@ SERVICES = (
     version_v1.VERSION,
 )  # fmt: skip
 NEWER_METHODS = ("PluginInfo",)  # than Debian's daemon
-CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
-).split()
+CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"]
 MOUNTS = {
     "/proc": "nosuid,noexec,nodev",
     "/dev": "nosuid,strictatime,mode=755,size=65536k",
@@ -52,17 +50,16 @@ MOUNTS = {
     "/sys": "nosuid,noexec,nodev,ro",
     "/run": "nosuid,strictatime,mode=755,size=65536k",
 }
-DEVICES = "1:3 1:8 1:7 5:0 1:5 1:9 5:1 136:* 5:2".split()  # newer than the notes: no /dev/net/tun
-MASKED = (
-    "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/timer_stats /proc/sched_debug"
-    " /sys/firmware /proc/scsi"
-).split()
+DEVICES = ["1:3", "1:8", "1:7", "5:0", "1:5", "1:9", "5:1", "136:*", "5:2"]  # newer than the notes: no /dev/net/tun
+MASKED = ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"]
 
 
 @pytest.fixture(scope="module", params=["real", "ours"])
 def pair(request: pytest.FixtureRequest, busybox: str):
     """A client and a daemon of one kind; container `w1` runs `sleep 1000` in it."""
-    with open_pair(request.getfixturevalue({"real": "real_stack", "ours": "our_stack"}[request.param]), busybox) as pair:
+    with open_pair(
+        request.getfixturevalue({"real": "real_stack", "ours": "our_stack"}[request.param]), busybox
+    ) as pair:
         pair("run", "-d", busybox, "w1", "sleep", "1000")
         yield pair
 
@@ -148,7 +145,7 @@ def test_s012_the_link_named_ctr_asks_the_daemon(our_stack, short_tmp: Path) -> 
 def test_s016_to_s023_the_record(pair: Pair, record: dict, busybox: str) -> None:
     text = pair("container", "info", "w1").stdout
     assert text.startswith('{\n    "ID": "w1",\n    "Labels": {\n        "')
-    assert list(record) == "ID Labels Image Runtime SnapshotKey Snapshotter CreatedAt UpdatedAt Extensions Spec".split()  # fmt: skip
+    assert list(record) == ["ID", "Labels", "Image", "Runtime", "SnapshotKey", "Snapshotter", "CreatedAt", "UpdatedAt", "Extensions", "Spec"]  # fmt: skip
     assert record["ID"] == "w1"
     assert record["Labels"]["io.containerd.image.config.stop-signal"] == "SIGTERM"
     assert record["Image"] == busybox

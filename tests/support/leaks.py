@@ -72,6 +72,22 @@ def netns() -> set[str]:
         return set()
 
 
+def files() -> set[str]:
+    """What stands in the system's folders: nothing of a test belongs there."""
+    folders = (
+        "/",
+        "/etc",
+        "/opt",
+        "/root",
+        "/usr/local/bin",
+        "/usr/local/sbin",
+        "/var/lib",
+        "/var/log",
+        "/var/tmp",
+    )
+    return {f"{folder}/{name}" for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)}
+
+
 class Snapshot:
     """The state that must be the same after a test as before it."""
 
@@ -81,6 +97,7 @@ class Snapshot:
             "cgroups": cgroups(),
             "links": links(),
             "netns": netns(),
+            "files": files(),
             "children": {str(pid) for pid in children()},
         }
 

@@ -51,9 +51,7 @@ def _criu() -> str:
 
 
 def _strace() -> str:
-    from support.programs import PEERS
-
-    return "" if shutil.which("strace") or (PEERS / "usr/bin/strace").exists() else "needs strace"
+    return "" if shutil.which("strace") else "needs strace (scripts/peers)"
 
 
 def _userns() -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import _socket
 import os
-from time import monotonic_ns
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.linux import prctl, process
@@ -135,21 +134,8 @@ class Libcontainer:
         self, name: str, work: Callable[[Logger], Any], prefix: str = "", stdio: Sequence[int] = ()
     ) -> Any:
         """Does `work` in a worker; gives what it returns. Raises RuntimeFailed with the words runc would log."""
-        began = monotonic_ns()
-        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        try:
-            log_path = f"{self._bundle}/log.json"
-            pid = process.clone3(lambda: _worker(work, write_fd, stdio, log_path, prefix))
-        except OSError as e:
-            os.close(read_fd)
-            raise RuntimeFailed(f"libcontainer {name}: {e}", f"libcontainer {name}: {e}") from e
-        finally:
-            os.close(write_fd)
-        # To the worker's end, not the pipe's: init may hold the other end until it executes its program.
-        output = Output(self._loop, read_fd)
-        status = (await self._reaper.wait(pid)).status
-        data = output.finish()
-        trace.record("libcontainer " + name, began, monotonic_ns() - began, status=status)
+        with trace.span("libcontainer " + name):
+            data, status = await self._work_apart(name, work, prefix, stdio)
         if not data:
             text = f"libcontainer {name} worker ended with status {status}"
             raise RuntimeFailed(text, text)
@@ -158,6 +144,26 @@ class Libcontainer:
             raise RuntimeFailed(result["error"], result["error"])
         return result["value"]
 
+    async def _work_apart(
+        self, name: str, work: Callable[[Logger], Any], prefix: str, stdio: Sequence[int]
+    ) -> tuple[str, int]:
+        """The worker's answer and exit status."""
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        try:
+            log_path = f"{self._bundle}/log.json"
+            with trace.span("fork worker"):
+                pid = process.clone3(lambda: _worker(work, write_fd, stdio, log_path, prefix))
+        except OSError as e:
+            os.close(read_fd)
+            raise RuntimeFailed(f"libcontainer {name}: {e}", f"libcontainer {name}: {e}") from e
+        finally:
+            os.close(write_fd)
+        # To the worker's end, not the pipe's: init may hold the other end until it executes its program.
+        output = Output(self._loop, read_fd)
+        with trace.span("wait for worker", pid=pid):
+            status = (await self._reaper.wait(pid)).status
+        return output.finish(), status
+
 
 def _worker(
     work: Callable[[Logger], Any], write_fd: int, stdio: Sequence[int], log_path: str, prefix: str
@@ -165,9 +171,10 @@ def _worker(
     """Runs in the worker: answers and leaves."""
     prctl.set_pdeathsig(_SIGKILL)
     trace.after_fork()
-    # Nothing of the shim's goes along: init lives until `start` with what this process has open.
-    close_all_but((0, 1, 2, write_fd, *stdio))
-    log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    with trace.span("worker.begin"):
+        # Nothing of the shim's goes along: init lives until `start` with what this process has open.
+        close_all_but((0, 1, 2, write_fd, *stdio))
+        log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     log = Logger(log_fd, "info", "json")
     try:
         answer = {"value": work(log)}

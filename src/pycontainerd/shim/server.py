@@ -61,7 +61,6 @@ class Server:
         self._connections.discard(connection)
 
     async def _call(self, request: Request) -> bytes:
-        trace.adopt(request.metadata.get(trace.HEADER, ""))
         trace.adopt_metadata(request.metadata)
         methods = METHODS.get(request.service)
         if methods is None:
@@ -71,7 +70,8 @@ class Server:
             raise errdefs.Unimplemented(f"method {request.method}")
         message = request_class.FromString(request.payload)
         try:
-            answer = await getattr(self._service, request.method)(message)
+            with trace.span("task." + request.method):
+                answer = await getattr(self._service, request.method)(message)
         except errdefs.ContainerdError:
             raise
         except Exception as e:

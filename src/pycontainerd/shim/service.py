@@ -70,8 +70,9 @@ class Service:
             raise errdefs.Unimplemented("restoring from a checkpoint is not supported by this shim")
         if request.id in self._containers:
             raise errdefs.AlreadyExists(f"container {request.id}: already exists")
-        options = runtime_options.from_any(request.options)
-        runtime_options.store(request.bundle, options)
+        with trace.span("store options"):
+            options = runtime_options.from_any(request.options)
+            runtime_options.store(request.bundle, options)
         log.debug("rootfs", mounts=len(request.rootfs))
         root = self._mount_rootfs(request)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
@@ -88,8 +89,9 @@ class Service:
             self._end_start(None, 0)
             raise
         self._containers[request.id] = container
-        container.cgroups = self._locate_cgroups(init.pid)
-        self._oom.add(request.id, container.cgroups)
+        with trace.span("watch cgroups"):
+            container.cgroups = self._locate_cgroups(init.pid)
+            self._oom.add(request.id, container.cgroups)
         self._publish("/tasks/create", _created(request, init.pid))
         self._end_start(container, init.pid)
         return task_v2.CreateTaskResponse(pid=init.pid)

@@ -124,6 +124,7 @@ def test_exec_in_a_paused_container_fails_unless_told_to(running):
     running.ok("resume", "c")
 
 
+@pytest.mark.requires("userns")
 def test_exec_in_a_user_namespace(runtime, bundle):
     runtime.start_detached(bundle.with_userns().args("sleep", "100").build())
     done = runtime.ok("exec", "c", "sh", "-c", "id -u; cat /proc/self/uid_map")

@@ -261,6 +261,7 @@ def test_preserved_fds_reach_the_process(runtime, bundle):
         os.close(read_fd)
 
 
+@pytest.mark.requires("userns")
 def test_user_namespace_maps_root(runtime, bundle):
     path = (
         bundle.with_userns()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,26 @@ def test_a_volume_that_holds_a_host_bind_survives_delete(runtime, bundle, canary
     runtime.start_detached(bundle.args("sleep", "100").build())
     runtime.ok("delete", "--force", "c")
     assert stat.S_ISDIR(canary.stat().st_mode)
+
+
+@ours_only
+def test_exec_from_a_chroot_stays_in_the_container(runtime, bundle, short_tmp):
+    """pivot_root in a chroot swaps the chroot's root only; who joins the namespace must not stand in the host's."""
+    path = bundle.args("sleep", "100").build()
+    jail = short_tmp / "jail"
+    jail.mkdir()
+    steps = [
+        f"mount --rbind / {jail}",
+        f"chroot {jail} {' '.join(runtime.argv())} run -d --bundle {path} c </dev/null >/dev/null",
+        f"chroot {jail} {' '.join(runtime.argv())} exec c ls /",
+        f"chroot {jail} {' '.join(runtime.argv())} delete --force c",
+    ]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-ec", "\n".join(steps)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted(os.listdir(path / "rootfs"))

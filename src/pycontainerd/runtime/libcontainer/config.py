@@ -229,6 +229,9 @@ class Config:
         self.personality: str = linux.get("personality", {}).get("domain", "")
         if self.personality not in ("", "LINUX", "LINUX32"):
             raise InvalidArgument(f"linux.personality.domain: {self.personality!r} is not LINUX or LINUX32")
+        if linux.get("personality", {}).get("flags"):
+            # Unlike runc, which warns: the spec knows no flag, so what was asked for can't be meant.
+            raise InvalidArgument("linux.personality.flags: no flag is defined")
         validate(self, linux)
 
     def creates(self, name: str) -> bool:

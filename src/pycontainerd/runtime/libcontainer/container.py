@@ -56,7 +56,10 @@ def create(options: CreateOptions) -> Container:
         names = " ".join(config.process.unknown_capabilities)
         options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
-    cgroups = manager_for(config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless)
+    with trace.span("cgroup.find"):
+        cgroups = manager_for(
+            config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless
+        )
     directory = _make_directory(options.root, options.id)
     made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
     made.rootless = rootless
@@ -64,7 +67,8 @@ def create(options: CreateOptions) -> Container:
     container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
     try:
         # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
-        state.store(directory, made)
+        with trace.span("state.store"):
+            state.store(directory, made)
         _make_init(container, config, options)
     except BaseException as error:
         container.abandon()
@@ -116,7 +120,8 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
     ends = sync.make_pair()
     opened: list[int] = []
     try:
-        plan = _plan_init(container, config, options, joins, opened)
+        with trace.span("init.plan"):
+            plan = _plan_init(container, config, options, joins, opened)
         plan.sync_fd = ends[1]
         plan.rootless = rootless
         child = parent.start(
@@ -139,9 +144,10 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         child.expect(sync.READY)
         container.record.init_pid = child.pid
         container.record.init_start = proc.start_time(child.pid)
-        state.store(container.directory, container.record)
-        if options.pid_file:
-            write_pid_file(options.pid_file, child.pid)
+        with trace.span("state.store"):
+            state.store(container.directory, container.record)
+            if options.pid_file:
+                write_pid_file(options.pid_file, child.pid)
         child.go()
     except BaseException:
         child.kill()

@@ -86,8 +86,9 @@ class ForkserverStarter:
         future: asyncio.Future[Spawned] = asyncio.get_running_loop().create_future()
         self._waiting.append((client.request(request), future))
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                return await future
+            with trace.span("wait for forkserver"):
+                async with asyncio.timeout(_TIMEOUT_S):
+                    return await future
         except TimeoutError as e:
             raise DeadlineExceeded("forkserver took too long: context deadline exceeded") from e
 
