@@ -99,7 +99,17 @@ def test_s058_no_runtime_stays(pair: Pair) -> None:
 
 def test_s063_the_shim_is_a_subreaper(pair: Pair, busybox: str) -> None:
     # Without a pid namespace of its own, the container's orphans come to the shim.
-    pair("run", "-d", "--with-ns", f"pid:/proc/{pair.stack.pid()}/ns/pid", busybox, "w4", "sh", "-c", "(sleep 999 &) ; sleep 999")
+    pair(
+        "run",
+        "-d",
+        "--with-ns",
+        f"pid:/proc/{pair.stack.pid()}/ns/pid",
+        busybox,
+        "w4",
+        "sh",
+        "-c",
+        "(sleep 999 &) ; sleep 999",
+    )
     shim, init = pair.shim("w4"), pair.pid("w4")
     wait_until(lambda: len(children(shim)) == 2)
     assert init in children(shim)
@@ -142,7 +152,16 @@ def test_s011_the_publish_binary_publishes_from_an_empty_environment(pair: Pair)
     )
     assert listener.stdout is not None
     os.set_blocking(listener.stdout.fileno(), False)
-    publish = [argv[5], "--address", pair.stack.address, "publish", "--topic", "/tasks/oom", "--namespace", "n9"]
+    publish = [
+        argv[5],
+        "--address",
+        pair.stack.address,
+        "publish",
+        "--topic",
+        "/tasks/oom",
+        "--namespace",
+        "n9",
+    ]
     try:
         heard = b""
 
@@ -168,8 +187,8 @@ def test_s069_s070_task_calls_over_ttrpc(pair: Pair) -> None:
     try:
         request = task_v2.StateRequest(id="w1").SerializeToString()
         state = task_v2.StateResponse.FromString(client.call("containerd.task.v2.Task", "State", request))
+        request = task_v2.StateRequest(id="nosuch").SerializeToString()
         with pytest.raises(errdefs.NotFound):
-            request = task_v2.StateRequest(id="nosuch").SerializeToString()
             client.call("containerd.task.v2.Task", "State", request)
     finally:
         client.close()
