@@ -8,7 +8,6 @@ import socket
 import struct
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycontainerd.lib.api.light import ttrpc
@@ -16,6 +15,7 @@ from pycontainerd.lib.api.light import ttrpc
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from support.stack import Stack
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pycontainerd.daemon.core import filters, plugins
 from pycontainerd.lib.api.full import introspection_v1, rpc, types, wkt
-from pycontainerd.lib.errdefs import InvalidArgument
+from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,27 @@ class IntrospectionService:
             raise InvalidArgument(f"{e}: invalid argument") from e
         found = [_to_wire(p) for p in self._plugins if matches(plugins.adaptor(p))]
         return introspection_v1.PluginsResponse(plugins=found)
+
+    async def plugin_info(
+        self, call: Call, request: introspection_v1.PluginInfoRequest
+    ) -> introspection_v1.PluginInfoResponse:
+        """One plugin's record; what a plugin itself could add to it (`options`) is refused."""
+        del call
+        for plugin in self._plugins:
+            if (plugin.type, plugin.id) == (request.type, request.id):
+                break
+        else:
+            raise NotFound(f"plugin {request.type}.{request.id} not found: not found")
+        if request.HasField("options"):
+            if plugin.error is not None:
+                raise FailedPrecondition(
+                    f"plugin {plugin.type}.{plugin.id} did not load and has nothing to add: failed precondition"
+                )
+            raise Unimplemented(
+                f"plugin {plugin.type}.{plugin.id} has nothing to add: not implemented",
+                hint="leave the options out; for a runtime's features run: containerd-shim-pyrunc-v2 -info",
+            )
+        return introspection_v1.PluginInfoResponse(plugin=_to_wire(plugin))
 
     async def server(self, call: Call, request: wkt.Empty) -> introspection_v1.ServerResponse:
         del call, request
