@@ -9,11 +9,9 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,8 +20,7 @@ from pycontainerd.lib import errdefs
 from pycontainerd.lib.api.light import events, runc_v1, task_v2, wkt
 from pycontainerd.lib.ttrpc.client import Client
 from support.programs import ours, peer, peer_environment
-from support.stack import Stack
-from support.walkthrough import Pair, RecordingShim, TaskCapture, open_pair, wait_until
+from support.walkthrough import Pair, RecordingShim, TaskCapture, open_pair, own_stack, wait_until
 
 pytestmark = [pytest.mark.requires("root", "overlayfs", "cgroup_v1"), pytest.mark.timeout(60)]
 
@@ -35,41 +32,36 @@ def pair(request: pytest.FixtureRequest, busybox: str):
     """A client and a daemon of one kind, whose shim writes down its command lines."""
     kind = request.param
     program = peer("containerd-shim-runc-v2") if kind == "real" else ours("containerd-shim-pyrunc-v2")
-    root = Path(tempfile.mkdtemp(prefix="pw", dir="/tmp"))
-    recorder = RecordingShim(root / "recorder", program)
-    stack = Stack(root, kind=kind, shim=str(recorder.path)).start()
-    with open_pair(stack, busybox) as pair:
+    with own_stack(kind, program) as (stack, recorder), open_pair(stack, busybox) as pair:
         pair.recorder = recorder  # type: ignore[attr-defined]
         pair("run", "-d", busybox, "w1", "sleep", "1000")
         yield pair
-    stack.clean()
-    shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
 
 
 @pytest.fixture(scope="module", params=["real", "ours"])
 def captured(request: pytest.FixtureRequest, busybox: str):
     """The daemon's first requests to a shim that only listens: without a terminal, and with one."""
-    root = Path(tempfile.mkdtemp(prefix="pw", dir="/tmp"))
-    recorder = RecordingShim(root / "recorder", "")
-    stack = Stack(root, kind=request.param, shim=str(recorder.path)).start()
-    requests = {}
-    for name, flags in (("plain", ["-d"]), ("terminal", ["-d", "-t"])):
-        Path(recorder.socket).unlink(missing_ok=True)
-        capture = TaskCapture(recorder.socket)
+    with own_stack(request.param, "") as (stack, recorder):
         pair = Pair(stack)
         pair("image", "pull", "--plain-http", busybox)
-        master_fd, slave_fd = pty.openpty()  # a client asks for a terminal of its own
-        words = ("run", *flags, busybox, name, "sleep", "1")
-        failed = stack.run(pair.client, *words, check=False, stdin=slave_fd)
+        yield stack, {name: create_request(pair, recorder, busybox, name) for name in ("plain", "terminal")}
+
+
+def create_request(pair: Pair, recorder: RecordingShim, image: str, name: str) -> task_v2.CreateTaskRequest:
+    """What the daemon asks the shim for when the container `name` is run."""
+    Path(recorder.socket).unlink(missing_ok=True)
+    capture = TaskCapture(recorder.socket)
+    master_fd, slave_fd = pty.openpty()  # a client asks for a terminal of its own
+    words = ["run", "-d", *(["-t"] if name == "terminal" else []), image, name, "sleep", "1"]
+    try:
+        failed = pair.stack.run(pair.client, *words, check=False, stdin=slave_fd)
+    finally:
         os.close(master_fd)
         os.close(slave_fd)
         capture.close()
-        pair.remove(name)
-        assert "Create" in capture.requests, failed.stderr
-        requests[name] = task_v2.CreateTaskRequest.FromString(capture.requests["Create"])
-    yield stack, requests
-    stack.clean()
-    shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
+    pair.remove(name)
+    assert "Create" in capture.requests, failed.stderr
+    return task_v2.CreateTaskRequest.FromString(capture.requests["Create"])
 
 
 def parent(pid: int) -> int:

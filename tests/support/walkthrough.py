@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import struct
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycontainerd.lib.api.light import ttrpc
+from support.stack import Stack
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from support.stack import Stack
 
 
 class Pair:
@@ -62,6 +63,19 @@ def open_pair(stack: Stack, image: str) -> Iterator[Pair]:
     finally:
         for id_ in pair("container", "ls", "-q").stdout.split():
             pair.remove(id_)
+
+
+@contextlib.contextmanager
+def own_stack(kind: str, shim: str) -> Iterator[tuple[Stack, RecordingShim]]:
+    """A daemon of either kind whose shim is a recorder in front of the program `shim`, or a recorder alone."""
+    root = Path(tempfile.mkdtemp(prefix="pw", dir="/tmp"))
+    recorder = RecordingShim(root / "recorder", shim)
+    stack = Stack(root, kind=kind, shim=str(recorder.path)).start()
+    try:
+        yield stack, recorder
+    finally:
+        stack.clean()
+        shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 10) -> None:

@@ -103,6 +103,8 @@ class Spec:
 
 def parse_spec(ref: str) -> Spec:
     """Splits a full reference as containerd does: no default domain, no default tag. InvalidArgument otherwise."""
+    if " " in ref.partition("/")[0] and ref.isprintable():
+        raise InvalidArgument(f'parse "dummy://{ref}": invalid character " " in host name', hint=_FULL_NAME)
     if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in ref):
         raise InvalidArgument(
             "invalid reference", hint="a reference holds no white space or control characters"

@@ -256,6 +256,17 @@ def test_r27_signals_are_as_after_login(runtime, bundle):
     assert done.out.split()[1::2] == ["0" * 16] * 2
 
 
+def test_r27_signals_that_posix_spawn_ignores_are_not_ignored_inside(runtime, bundle, short_tmp):
+    argv = runtime.argv(
+        "run", "--bundle", str(bundle.args("grep", "SigIgn", "/proc/self/status").build()), "c"
+    )
+    out = short_tmp / "out"
+    to_out = (os.POSIX_SPAWN_OPEN, 1, str(out), os.O_WRONLY | os.O_CREAT, 0o600)
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=[to_out])
+    assert os.waitpid(pid, 0)[1] == 0
+    assert out.read_text() == "SigIgn:\t" + "0" * 16 + "\n"
+
+
 @ours_only
 @pytest.mark.parametrize(
     "text",

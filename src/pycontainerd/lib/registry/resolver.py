@@ -38,6 +38,16 @@ CHUNK: Final = 256 << 10
 _RESUMES: Final = 5
 
 
+def _parse_digest(text: str) -> digests.Digest:
+    """A reference's digest; what is wrong with it is said in go-digest's words alone."""
+    try:
+        return digests.parse(text)
+    except InvalidArgument as e:
+        raise InvalidArgument(
+            str(e).removesuffix(": invalid argument"), hint="a digest is sha256: and 64 hex digits"
+        ) from e
+
+
 class _Endpoint:
     """One host with its connection and authorizer."""
 
@@ -83,7 +93,7 @@ class Resolver:
 
     def resolve(self) -> oci.Descriptor:
         """The descriptor behind the reference; NotFound, Unauthenticated, PermissionDenied or Unavailable."""
-        wanted = digests.parse(self.spec.digest) if self.spec.digest else None
+        wanted = _parse_digest(self.spec.digest) if self.spec.digest else None
         failure: ContainerdError | None = None
         with trace.span("resolve", ref=self.ref):
             for endpoint in self._endpoints:

@@ -6,6 +6,7 @@ Spec: linux include/uapi/asm-generic/unistd.h
 from __future__ import annotations
 
 NUMBERS = {
+    "rt_sigaction": 134,
     "personality": 92,
     "pivot_root": 41,
     "setxattr": 5,

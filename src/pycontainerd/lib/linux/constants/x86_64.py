@@ -6,6 +6,7 @@ Spec: linux arch/x86/entry/syscalls/syscall_64.tbl
 from __future__ import annotations
 
 NUMBERS = {
+    "rt_sigaction": 13,
     "personality": 135,
     "pivot_root": 155,
     "setxattr": 188,

@@ -46,6 +46,11 @@ _execve = prototype(
     "execve", ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p), ctypes.POINTER(ctypes.c_char_p)
 )
 
+_rt_sigaction = syscall(
+    number("rt_sigaction"), "rt_sigaction", ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t
+)
+_DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, nothing blocked
+_LIBC_SIGNALS = (32, 33)  # posix_spawn(3) leaves them ignored, and sigaction(3) refuses them
 _libc_signal = libc["signal"]
 _libc_signal.argtypes, _libc_signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
 _EXIT_ADDRESS = ctypes.cast(libc["_exit"], ctypes.c_void_p).value
@@ -249,6 +254,8 @@ def _leave_on_signals(state: State, numbers: tuple[int, ...]) -> None:
 def _reset_signals(state: State, numbers: tuple[int, ...]) -> None:
     for item in numbers:
         signal.signal(item, signal.SIG_DFL)
+    for item in _LIBC_SIGNALS:
+        _rt_sigaction(item, _DEFAULT_ACTION, None, 8)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
