@@ -39,7 +39,20 @@ def make_certificates(work: Path) -> None:
     names = ",".join(f"DNS:{host}" for host in HOSTS)
     (work / "ext").write_text(f"subjectAltName={names}\n")
     new = ("req", "-newkey", "rsa:2048", "-nodes")
-    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl(
+        *new,
+        "-x509",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test CA",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    )
     openssl(*new, "-subj", "/CN=registry", "-keyout", "server.key", "-out", "server.csr")
     openssl(
         "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
