@@ -16,13 +16,13 @@ import socket
 import subprocess
 import tarfile  # noqa: TID251 - writes test layers; nothing is extracted
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from support.programs import PEERS, free_port, peer_environment
+from support.programs import free_port, peer, peer_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 APPLETS = [
     "sh",
@@ -95,7 +95,7 @@ def busybox_entries() -> list[Entry]:
         (name, "dir", None, 0o755) for name in ("bin", "etc", "proc", "sys", "dev", "root", "home")
     ]
     entries.append(("tmp", "dir", None, 0o1777))
-    entries.append(("bin/busybox", "file", (PEERS / "bin/busybox").read_bytes(), 0o755))
+    entries.append(("bin/busybox", "file", Path(peer("busybox")).read_bytes(), 0o755))
     entries += [(f"bin/{applet}", "link", "busybox", 0o777) for applet in APPLETS]
     entries.append(("etc/passwd", "file", PASSWD.encode(), 0o644))
     entries.append(("etc/group", "file", GROUP.encode(), 0o644))
@@ -179,7 +179,7 @@ http: {{addr: 127.0.0.1:{port}, secret: x}}
     (folder / "config.yml").write_text(config)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [PEERS / "usr/bin/docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log
+            [peer("docker-registry"), "serve", folder / "config.yml"], stdout=log, stderr=log
         )
     try:
         wait_for_port(port)
@@ -203,7 +203,7 @@ def push(layout: Path, target: str, *, credentials: str = "") -> None:
     """skopeo copies every platform of a layout (`path:tag`) to `host:port/name:tag`."""
     extra = ["--dest-creds", credentials] if credentials else []
     subprocess.run(
-        [PEERS / "usr/bin/skopeo", "--insecure-policy", "copy", "-q", "--all", "--dest-tls-verify=false", *extra,
+        [peer("skopeo"), "--insecure-policy", "copy", "-q", "--all", "--dest-tls-verify=false", *extra,
          f"oci:{layout}:latest", f"docker://{target}"],
         env=peer_environment(), check=True, capture_output=True,
     )  # fmt: skip

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from support import images
-from support.programs import PEERS, peer, peer_environment
+from support.programs import peer, peer_environment
 from support.stack import Stack
 
 HOSTS = ("registry-1.docker.io", "auth.docker.io", "index.docker.io")
@@ -68,7 +68,7 @@ def serve(work: Path) -> subprocess.Popen[bytes]:
 
 def scratch_layout(folder: Path) -> Path:
     """hello-world's kind of image: one static binary, no shell, no /etc."""
-    data = (PEERS / "bin/busybox").read_bytes()
+    data = Path(peer("busybox")).read_bytes()
     config = {"Env": ["PATH=/"], "Cmd": ["/busybox", "echo", "Hello from Docker!"]}
     return images.build_layout(folder, config, contents=[[("busybox", "file", data, 0o755)]])
 

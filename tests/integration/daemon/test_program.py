@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -102,8 +103,7 @@ def test_publish_imports_nothing_of_the_daemon():
     source = str(Path(__file__).resolve().parents[3] / "src")
     done = subprocess.run(
         [
-            "/usr/bin/env",
-            "python3.11",
+            sys.executable,
             "-I",
             "-S",
             "-c",

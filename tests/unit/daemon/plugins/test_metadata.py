@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from dataclasses import replace
@@ -109,7 +110,7 @@ def test_an_unclean_stop_is_noticed_and_nothing_is_lost(tmp_path):
 def test_a_database_of_another_version_is_refused(tmp_path):
     path = f"{tmp_path}/meta.db"
     Database(path).close()
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE settings SET value=99 WHERE key='schema_version'")
     connection.close()
     with pytest.raises(FailedPrecondition, match="schema version 99"):

@@ -256,6 +256,9 @@ def _open(path: str) -> tuple[sqlite3.Connection, bool]:
     except sqlite3.DatabaseError as e:
         connection.close()
         raise DataLoss(f"metadata database {path}: {e}: data loss") from e
+    except BaseException:
+        connection.close()
+        raise
     return connection, was_clean
 
 
