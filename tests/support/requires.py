@@ -7,8 +7,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from support.programs import PEERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 
@@ -78,7 +82,7 @@ def _userns() -> str:
     return "" if done.returncode == 0 else "needs user namespaces"
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[], str]] = {
     "root": _root,
     "cgroup_v1": _cgroup_v1,
     "cgroup_v2": _cgroup_v2,
