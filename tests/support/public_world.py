@@ -94,6 +94,17 @@ def main() -> int:
     mount_over(work, "hosts", "/etc/hosts", "127.0.0.1 localhost " + " ".join(HOSTS) + "\n")
     mount_over(work, "bundle", "/etc/ssl/certs/ca-certificates.crt", (work / "ca.pem").read_text())
     registry = serve(work)
+    try:
+        results = everything(work)
+    finally:
+        registry.terminate()
+        registry.wait()
+    sys.stdout.write(json.dumps(results))
+    return 0
+
+
+def everything(work: Path) -> dict[str, dict[str, object]]:
+    """Fills the registry, then every client on every daemon."""
     for name, layout in (
         ("hello-world", scratch_layout(work / "hello")),
         ("busybox", images.build_layout(work / "busybox")),
@@ -108,10 +119,7 @@ def main() -> int:
             results[kind] = {client: use(stack, client) for client in ("pyctr", "ctr")}
         finally:
             stack.clean()
-    registry.terminate()
-    registry.wait()
-    sys.stdout.write(json.dumps(results))
-    return 0
+    return results
 
 
 def use(stack: Stack, client: str) -> dict[str, object]:
