@@ -66,7 +66,9 @@ def _no_leaks(request: pytest.FixtureRequest):
 def _machine_unchanged():
     """After the whole run: nothing of ours is left on the machine."""
     before, processes = leaks.Snapshot(), set(leaks.our_processes(("pycontainerd", "pyrunc")))
+    parents = leaks.empty_parents()
     yield
+    leaks.remove_empty_parents(parents)
     after = leaks.Snapshot().added_since(before)
     marks = (
         ()

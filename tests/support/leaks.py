@@ -17,10 +17,41 @@ def mounts() -> set[str]:
 
 
 def cgroups() -> set[str]:
-    """Every cgroup directory; none where other work on the machine makes cgroups meanwhile."""
+    """Every cgroup that a container can have been in; none where other work on the machine makes cgroups meanwhile.
+
+    An empty cgroup directly below a hierarchy's root (`/default`, `/moby`) is left by every runtime, runc too: it is the
+    parent of the containers' own, and another container may be about to use it.
+    """
     if os.environ.get("PYCONTAINERD_SHARED_MACHINE"):
         return set()
-    return {path for path, _, _ in os.walk(_CGROUP_ROOT)}
+    found = {path for path, _, _ in os.walk(_CGROUP_ROOT)}
+    return found - {
+        path for path in empty_parents() if not any(other.startswith(path + "/") for other in found)
+    }
+
+
+def empty_parents() -> set[str]:
+    """Cgroups without processes directly below the root of a hierarchy."""
+    found = set()
+    for hierarchy in os.scandir(_CGROUP_ROOT):
+        if not hierarchy.is_dir(follow_symlinks=False):
+            continue
+        for entry in os.scandir(hierarchy.path):
+            procs = f"{entry.path}/cgroup.procs"
+            if entry.is_dir(follow_symlinks=False) and os.path.exists(procs):
+                with open(procs) as file:
+                    if not file.read(1):
+                        found.add(entry.path)
+    return found
+
+
+def remove_empty_parents(before: set[str]) -> None:
+    """Removes the parents that a run has made; one that is in use again by now stays."""
+    for path in empty_parents() - before:
+        try:
+            os.rmdir(path)
+        except OSError:
+            continue
 
 
 def open_fds() -> dict[int, str]:
