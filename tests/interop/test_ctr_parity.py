@@ -57,7 +57,9 @@ def masked(text: str) -> str:
 def clean(stack: Stack) -> None:
     stack.ctr("task", "rm", "-f", "x1", check=False)
     stack.ctr("container", "rm", "x1", check=False)
-    stack.ctr("snapshot", "rm", "x1", check=False)
+    # One by one: a single command stops at the first that isn't there.
+    for key in ("x1", "k2", "k3", "k4", "k9", "k1"):
+        stack.ctr("snapshot", "rm", key, check=False)
 
 
 def expand(stack: Stack, word: str) -> str:
