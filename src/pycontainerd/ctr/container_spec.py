@@ -199,15 +199,8 @@ def _seccomp(spec: Spec, path: str) -> Any:
                 return json.load(file)
             except ValueError as error:
                 raise InvalidArgument(f"failed to unmarshal seccomp profile: {error}") from error
-    import importlib
+    from pycontainerd.lib.oci import seccomp_profile
 
-    try:
-        seccomp_profile = importlib.import_module("pycontainerd.lib.oci.seccomp_profile")
-    except ModuleNotFoundError as error:
-        raise Unimplemented(
-            "the default seccomp profile is not implemented",
-            hint="give a profile with --seccomp --seccomp-profile FILE",
-        ) from error
     return seccomp_profile.default_profile(spec["process"]["capabilities"]["bounding"])
 
 
