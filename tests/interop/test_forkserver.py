@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -105,7 +107,9 @@ def test_child_has_the_state_of_its_request_and_no_stray_descriptor(client, shim
 def test_forkserver_itself_is_single_threaded_and_no_subreaper(client, shim) -> None:
     shim.start()
     assert "Threads:\t1\n" in proc(client.pid, "status")
-    assert len(os.listdir(f"/proc/{client.pid}/fd")) <= 6  # streams, control, the pidfd of a living shim
+    assert (
+        len(os.listdir(f"/proc/{client.pid}/fd")) <= 8
+    )  # streams, control, the pidfd of a living shim, two ends of the one in reserve
 
 
 def pidfds(client) -> int:
@@ -147,3 +151,50 @@ def test_another_build_is_refused_as_stale(client, shim) -> None:
 def test_request_too_large_is_refused_by_the_client(client, shim) -> None:
     with pytest.raises(errdefs.ResourceExhausted):
         client.request(spawn.ShimRequest("big", ["x"], {"A": "x" * (200 << 10)}, "/"))
+
+
+def test_the_shim_in_reserve_is_replaced_when_it_was_killed(client, shim) -> None:
+    """What the forkserver forked before anybody asked may be gone by then; the request is served all the same."""
+    deadline = time.monotonic() + 5
+    while not (spare := _in_reserve(client.pid)):
+        assert time.monotonic() < deadline, "no shim was held in reserve"
+        time.sleep(0.01)
+    for pid in spare:
+        os.kill(pid, signal.SIGKILL)
+    shim.start()
+    assert shim.pid not in spare
+
+
+def test_the_shim_in_reserve_leaves_with_the_forkserver() -> None:
+    with spawn.SpawnClient.start() as client:
+        deadline = time.monotonic() + 5
+        while not (spare := _in_reserve(client.pid)):
+            assert time.monotonic() < deadline, "no shim was held in reserve"
+            time.sleep(0.01)
+    os.waitpid(client.pid, 0)
+    while any(os.path.exists(f"/proc/{pid}") for pid in spare):
+        assert time.monotonic() < deadline, f"{spare} outlived the forkserver"
+        time.sleep(0.01)
+
+
+def _in_reserve(forkserver_pid: int) -> list[int]:
+    """Its copies at the other end of its own pipes: forked by it, and not yet anybody's shim."""
+    pipes, own = _pipes(forkserver_pid), _command_line(forkserver_pid)
+    others = (int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != forkserver_pid)
+    return [pid for pid in others if _command_line(pid) == own and pipes & _pipes(pid)]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return proc(pid, "cmdline")
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+def _pipes(pid: int) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            if int(name) > 2:
+                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return {target for target in found if target.startswith("pipe:")}

@@ -52,12 +52,10 @@ def test_s045_to_s053_pull_prints_and_stores_the_same(our_stack, real_stack, bus
         stack.run("ctr", "image", "rm", "--sync", busybox, check=False)
         pulled = stack.run(client, "image", "pull", "--plain-http", busybox).stdout
         lines = [line for line in masked(pulled).splitlines() if "done" in line or "unpacking" in line]
-        outputs.append((sorted(lines)[-3:], masked(stack.ctr("image", "ls").stdout)))
+        outputs.append(({line.partition(":")[0] for line in lines}, masked(stack.ctr("image", "ls").stdout)))
         assert "elapsed" in masked(pulled)
-    assert outputs[0][1] == outputs[1][1]
-    assert [line.partition(":")[0] for line in outputs[0][0]] == [
-        line.partition(":")[0] for line in outputs[1][0]
-    ]
+    # Which lines there are: how often they are drawn again depends on how fast the registry was.
+    assert outputs[0] == outputs[1]
 
 
 def test_s015_run_prints_and_passes_the_exit_status(stack, client, busybox):

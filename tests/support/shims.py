@@ -376,7 +376,7 @@ class ShimUnderTest:
         try:
             with open(f"/proc/{self.pid}/stat") as file:
                 return file.read().rpartition(")")[2].split()[0] not in "ZX"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
 
     def wait_gone(self, timeout_s: float = 10) -> None:

@@ -49,6 +49,16 @@ class Reply:
         return self._method.response.FromString(payload)
 
 
+class _Later:
+    """A call whose answer is waited for when the client is closed in good order; then its error is raised."""
+
+    __slots__ = ("allowed", "reply")
+
+    def __init__(self, reply: Reply, allowed: tuple[type[ContainerdError], ...]) -> None:
+        self.reply = reply
+        self.allowed = allowed
+
+
 class MessageStream:
     """A streaming call of messages; a context manager that gives the call up when left."""
 
@@ -97,7 +107,7 @@ class MessageStream:
 class Client:
     """One namespace on one connection. Owns the connection; a context manager."""
 
-    __slots__ = ("_timeout_s", "_transport", "address", "kind", "lease", "namespace")
+    __slots__ = ("_later", "_timeout_s", "_transport", "address", "kind", "lease", "namespace")
 
     def __init__(
         self,
@@ -112,6 +122,7 @@ class Client:
         self.address = address
         self.namespace = namespace
         self.lease = ""
+        self._later: list[_Later] = []
         self._timeout_s = timeout_s
         with trace.span("connect", address=address):
             if kind:
@@ -123,8 +134,19 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: object, tb: object) -> None:
+        try:
+            if error is None:
+                self._settle()
+        finally:
+            self.close()
+
+    def _settle(self) -> None:
+        for later in self._later:
+            try:
+                self.wait(later.reply)
+            except later.allowed:
+                continue
 
     def another(self) -> Client:
         """A client of its own connection, same namespace and lease: for another thread."""
@@ -140,22 +162,34 @@ class Client:
         """One call, waited for; raises the server's error as the errdefs class of its code."""
         found = service.method(method)
         with trace.span("rpc", service=service.name, method=method):
-            try:
-                payload = self._transport.call(
-                    service.name,
-                    method,
-                    request.SerializeToString(),
-                    self._metadata(),
-                    timeout_s or self._timeout_s,
-                )
-            except ContainerdError as error:
-                raise as_go_says(error) from error.__cause__
-        return found.response.FromString(payload)
+            # The daemon's steps stand below this one, beside the wait for them.
+            metadata = {**self._metadata(), **trace.metadata()}
+            with trace.span(trace.WAIT):
+                try:
+                    payload = self._transport.call(
+                        service.name,
+                        method,
+                        request.SerializeToString(),
+                        metadata,
+                        timeout_s or self._timeout_s,
+                    )
+                except ContainerdError as error:
+                    raise as_go_says(error) from error.__cause__
+                return found.response.FromString(payload)
 
     def start(self, service: Service, method: str, request: Message) -> Reply:
         """One call, not waited for: poll `fileno()`, then `pump()`."""
         pending = self._transport.start(service.name, method, request.SerializeToString(), self._metadata())
         return Reply(service.method(method), pending)
+
+    def call_later(
+        self, service: Service, method: str, request: Message, allowed: tuple[type[ContainerdError], ...] = ()
+    ) -> None:
+        """One call that nothing depends on: it is waited for when a `with` block of the client ends well.
+
+        Its error is raised then, unless it is one of `allowed`.
+        """
+        self._later.append(_Later(self.start(service, method, request), allowed))
 
     def stream(self, service: Service, method: str, request: Message | None = None) -> MessageStream:
         """A streaming call; `request` is the only one where the client doesn't stream."""
@@ -187,12 +221,13 @@ class Client:
         """Waits for a started call."""
         import select
 
-        while not reply.done:
-            poller = select.poll()
-            poller.register(self.fileno(), select.POLLIN | (select.POLLOUT if self.wants_write else 0))
-            poller.poll()
-            self.pump()
-        return reply.result()
+        with trace.span(trace.WAIT):
+            while not reply.done:
+                poller = select.poll()
+                poller.register(self.fileno(), select.POLLIN | (select.POLLOUT if self.wants_write else 0))
+                poller.poll()
+                self.pump()
+            return reply.result()
 
     def close(self) -> None:
         """Closes the connection."""

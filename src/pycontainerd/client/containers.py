@@ -6,7 +6,7 @@ Spec: containerd containers service
 from __future__ import annotations
 
 from pycontainerd.client import snapshots, tasks
-from pycontainerd.lib import errdefs
+from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import containers_v1, wkt
 
@@ -92,6 +92,20 @@ def delete(client: Client, container_id: str, *, keep_snapshot: bool = False) ->
         except errdefs.NotFound:
             keep_snapshot = True  # removed already
     client.call(containers_v1.CONTAINERS, "Delete", containers_v1.DeleteContainerRequest(id=container_id))
+
+
+def remove(client: Client, record: containers_v1.Container) -> None:
+    """Removes a container that the caller made and whose task it has deleted, and its snapshot, side by side."""
+    replies = []
+    if record.snapshot_key:
+        replies.append(
+            snapshots.start_remove(client, record.snapshotter or snapshots.DEFAULT, record.snapshot_key)
+        )
+    request = containers_v1.DeleteContainerRequest(id=record.id)
+    replies.append(client.start(containers_v1.CONTAINERS, "Delete", request))
+    with trace.span("remove container", id=record.id):
+        for reply in replies:
+            client.wait(reply)
 
 
 def spec_of(record: containers_v1.Container) -> dict[str, Any]:

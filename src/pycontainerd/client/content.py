@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from pycontainerd.lib import digest as digests
-from pycontainerd.lib import errdefs
+from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import content_v1, wkt
 from pycontainerd.lib.oci import image as oci
 
@@ -36,10 +36,13 @@ def read(client: Client, digest: digests.Digest, *, offset: int = 0, size: int =
 def read_blob(client: Client, digest: digests.Digest, limit: int = oci.MAX_DOCUMENT_BYTES) -> bytes:
     """A whole blob of at most `limit` bytes; InvalidArgument when it is larger."""
     data = bytearray()
-    for chunk in read(client, digest):
-        data += chunk
-        if len(data) > limit:
-            raise errdefs.InvalidArgument(f"content {digest} is larger than {limit} bytes: invalid argument")
+    with trace.span("read blob", digest=digest):
+        for chunk in read(client, digest):
+            data += chunk
+            if len(data) > limit:
+                raise errdefs.InvalidArgument(
+                    f"content {digest} is larger than {limit} bytes: invalid argument"
+                )
     return bytes(data)
 
 

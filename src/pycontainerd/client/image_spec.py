@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from pycontainerd.client import spec_opts
+from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -154,21 +155,24 @@ def open_folder(path: str) -> ImageFiles:
 
 def open_mounts(mounts: Sequence[types.Mount]) -> ImageFiles:
     """The files of a snapshot: mounted read-only on a folder of ours, opened, and detached at once."""
-    from pycontainerd.lib.linux import mount as kernel
+    with trace.span("load code", module="lib.linux.mount"):
+        from pycontainerd.lib.linux import mount as kernel
 
     folder = f"{os.environ.get('TMPDIR') or '/tmp'}/pycontainerd-{os.urandom(8).hex()}"
     os.mkdir(folder, 0o700)  # fails on a name that somebody planted
     mounted = 0
     try:
-        for entry in mounts:
-            flags, data = _mount_options(entry.options)
-            kernel.mount(entry.source, folder, entry.type, flags=flags | kernel.MS_RDONLY, data=data)
-            mounted += 1
+        with trace.span("mount", target=folder):
+            for entry in mounts:
+                flags, data = _mount_options(entry.options)
+                kernel.mount(entry.source, folder, entry.type, flags=flags | kernel.MS_RDONLY, data=data)
+                mounted += 1
         return open_folder(folder)
     finally:
-        for _ in range(mounted):
-            kernel.umount2(folder, flags=kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
-        os.rmdir(folder)
+        with trace.span("unmount", target=folder):
+            for _ in range(mounted):
+                kernel.umount2(folder, flags=kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+            os.rmdir(folder)
 
 
 def _mount_options(options: Sequence[str]) -> tuple[int, str]:

@@ -5,7 +5,6 @@ Spec: containerd leases service
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -13,7 +12,7 @@ from pycontainerd.lib.api.light import leases_v1
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from pycontainerd.client.client import Client
@@ -61,16 +60,24 @@ def expiring(seconds: int = _DAY_S) -> dict[str, str]:
     return {EXPIRE_LABEL: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))}
 
 
-@contextlib.contextmanager
-def held(client: Client) -> Iterator[str]:
-    """Everything the client makes in this block is kept until the block ends; it then lives by its references."""
-    if client.lease:
-        yield client.lease
-        return
-    lease = create(client, labels=expiring())
-    client.lease = lease.id
-    try:
-        yield lease.id
-    finally:
-        client.lease = ""
-        delete(client, lease.id)
+class held:  # noqa: N801 - reads as what it is: `with leases.held(client):`
+    """Everything the client makes in this block is kept until the block ends; it then lives by its references.
+
+    The lease's end is not waited for (`Client.call_later`).
+    """
+
+    __slots__ = ("_client", "_id")
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._id = ""
+
+    def __enter__(self) -> str:
+        if not self._client.lease:
+            self._id = self._client.lease = create(self._client, labels=expiring()).id
+        return self._client.lease
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._id:
+            self._client.lease = ""
+            self._client.call_later(leases_v1.LEASES, "Delete", leases_v1.DeleteRequest(id=self._id))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
-    from pycontainerd.client.client import Client
+    from pycontainerd.client.client import Client, Reply
     from pycontainerd.lib.api.light import types
 
 DEFAULT: Final = "overlayfs"
@@ -100,6 +100,12 @@ def remove(client: Client, snapshotter: str, key: str) -> None:
         "Remove",
         snapshots_v1.RemoveSnapshotRequest(snapshotter=snapshotter, key=key),
     )
+
+
+def start_remove(client: Client, snapshotter: str, key: str) -> Reply:
+    """The same without waiting."""
+    request = snapshots_v1.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
+    return client.start(snapshots_v1.SNAPSHOTS, "Remove", request)
 
 
 def walk(client: Client, snapshotter: str) -> Iterator[snapshots_v1.Info]:

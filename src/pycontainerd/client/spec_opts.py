@@ -383,13 +383,10 @@ def encode_process(process: Mapping[str, Any]) -> bytes:
     return _go_json(ordered(dict(process), "process"))
 
 
-def _go_json(document: Any) -> bytes:
-    import json
+def _go_json(value: Any) -> bytes:
+    from pycontainerd.lib.oci import document
 
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode("utf-8", "surrogateescape")
+    return document.dumps(value).encode("utf-8", "surrogateescape")
 
 
 def parse_mount(text: str) -> dict[str, Any]:

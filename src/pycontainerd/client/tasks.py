@@ -82,9 +82,9 @@ class Process:
             ),
         )
 
-    def close_stdin(self) -> None:
-        """Lets the process see the end of its input."""
-        self.client.call(
+    def start_close_stdin(self) -> Reply:
+        """Lets the process see the end of its input, without waiting: it may have ended meanwhile."""
+        return self.client.start(
             tasks_v1.TASKS,
             "CloseIO",
             tasks_v1.CloseIORequest(container_id=self.container_id, exec_id=self.exec_id, stdin=True),

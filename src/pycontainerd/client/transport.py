@@ -7,6 +7,7 @@ Runs in: CLIs and dockerd's worker threads; one Transport per thread (`connect` 
 
 from __future__ import annotations
 
+from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, Unavailable
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -71,14 +72,19 @@ def _connect_ttrpc(path: str, timeout_s: float) -> Transport | None:
 
     if not os.path.exists(path):
         return None
-    from pycontainerd.lib.ttrpc.client import Client as TtrpcClient
+    with trace.span("load code", module="lib.ttrpc.client"):
+        from pycontainerd.lib.ttrpc.client import Client as TtrpcClient
 
     try:
         client = TtrpcClient.connect(path, timeout_s)
     except ContainerdError:
         return None
     try:
-        client.call("containerd.services.version.v1.Version", "Version", timeout_s=timeout_s)
+        metadata = trace.metadata()
+        with trace.span(trace.WAIT):
+            client.call(
+                "containerd.services.version.v1.Version", "Version", metadata=metadata, timeout_s=timeout_s
+            )
     except ContainerdError:
         client.close()
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from pycontainerd.client import cio, tasks
@@ -11,8 +10,6 @@ from pycontainerd.lib.errdefs import FailedPrecondition
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pycontainerd.client.client import Client
     from pycontainerd.client.tasks import ExitStatus, Process
     from pycontainerd.ctr.flags import Values
@@ -57,14 +54,20 @@ def make_stdio(client: Client, flags: Values, process_id: str, *, terminal: bool
     return Stdio(fifos.streams, fifos, console_fd)
 
 
-@contextlib.contextmanager
-def raw_terminal(stdio: Stdio) -> Iterator[cio.Terminal | None]:
+class raw_terminal:  # noqa: N801 - reads as what it is: `with raw_terminal(stdio) as terminal:`
     """The caller's terminal in raw mode, where the process has one."""
-    if stdio.terminal_fd < 0:
-        yield None
-        return
-    with cio.Terminal(stdio.terminal_fd) as terminal:
-        yield terminal
+
+    __slots__ = ("_terminal",)
+
+    def __init__(self, stdio: Stdio) -> None:
+        self._terminal = None if stdio.terminal_fd < 0 else cio.Terminal(stdio.terminal_fd)
+
+    def __enter__(self) -> cio.Terminal | None:
+        return None if self._terminal is None else self._terminal.__enter__()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._terminal is not None:
+            self._terminal.__exit__(*exc_info)
 
 
 def follow(client: Client, process: Process, stdio: Stdio, *, start: bool = True) -> ExitStatus:
@@ -74,8 +77,10 @@ def follow(client: Client, process: Process, stdio: Stdio, *, start: bool = True
         if start:
             process.start()
         if terminal is not None:
-            with contextlib.suppress(errdefs.NotFound, errdefs.FailedPrecondition):  # it ended meanwhile
+            try:
                 process.resize(*terminal.size())
+            except (errdefs.NotFound, errdefs.FailedPrecondition):
+                pass  # it ended meanwhile
         fifos = stdio.fifos or cio.Fifos(cio.Streams())
         source_fd = max(stdio.terminal_fd, 0)
         copier = cio.Copier(client, process, fifos, signals, terminal=terminal, stdin_fd=source_fd)

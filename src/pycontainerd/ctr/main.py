@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic_ns
 
 from pycontainerd.ctr import tree
 from pycontainerd.ctr.command import Call, Command, HelpWanted
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pycontainerd.ctr.flags import Flag
 
 COMPLETION = "--generate-bash-completion"
+BEGAN_NANOS = monotonic_ns()  # this module and what it needs are loaded
 
 
 class _Finished(Exception):  # not an error: help was shown, and a status is known
@@ -156,9 +158,9 @@ def _parse_or_explain(
 
 def load(group: Group) -> Any:
     """The module of a noun."""
-    import importlib
-
-    return importlib.import_module(f"pycontainerd.ctr.commands.{group.module}")
+    name = f"pycontainerd.ctr.commands.{group.module}"
+    __import__(name)
+    return sys.modules[name]
 
 
 def _find(known: Sequence[Any], name: str) -> Any:

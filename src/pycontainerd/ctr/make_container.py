@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from pycontainerd.client import containers, images, leases, snapshots, spec_opts, tasks, unpack
-from pycontainerd.client.image_spec import ImageFiles, open_folder, open_mounts
+from pycontainerd.client import containers, images, leases, snapshots, spec_opts, tasks
+from pycontainerd.client.image_spec import open_folder, open_mounts
 from pycontainerd.ctr import container_spec, session, text
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib import errdefs, platforms, trace
@@ -13,15 +11,15 @@ from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from pycontainerd.client.client import Client
     from pycontainerd.client.spec_opts import Spec
     from pycontainerd.ctr.command import Call
     from pycontainerd.lib.api.codec import Message
-    from pycontainerd.lib.api.light import containers_v1
-    from pycontainerd.lib.oci.image import ImageConfig
+    from pycontainerd.lib.api.light import containers_v1, types
+    from pycontainerd.lib.oci.image import Descriptor, ImageConfig
 
 # What containerd and its other clients read from labels as orders: never taken from an image (CVE-2026-53488).
 _RESERVED = (
@@ -35,8 +33,21 @@ _RESERVED = (
 )
 
 
-def make(call: Call, client: Client) -> tuple[containers_v1.Container, Spec]:
-    """The record and the Spec of a new container from a command's flags and arguments."""
+class Made:
+    """A container that is there: its record, its Spec, and what to mount as its root (nothing for a plain folder)."""
+
+    __slots__ = ("record", "rootfs", "spec")
+
+    def __init__(
+        self, record: containers_v1.Container, spec: Spec, rootfs: Sequence[types.Mount] = ()
+    ) -> None:
+        self.record = record
+        self.spec = spec
+        self.rootfs = list(rootfs)
+
+
+def make(call: Call, client: Client) -> Made:
+    """A new container from a command's flags and arguments."""
     flags = call.flags
     if flags.text("config"):
         container_id, args = call.argument(0), call.arguments[1:]
@@ -45,7 +56,8 @@ def make(call: Call, client: Client) -> tuple[containers_v1.Container, Spec]:
         if args or flags.on("rootfs"):
             raise InvalidArgument("with spec config file, only container id should be provided")
         spec = container_spec.from_file(flags.text("config"))
-        return _record(call, client, container_id, spec, labels=text.labels_from(flags.texts("label"))), spec
+        labels = text.labels_from(flags.texts("label"))
+        return Made(_record(call, client, container_id, spec, labels=labels), spec)
     ref, container_id, args = call.argument(0), call.argument(1), call.arguments[2:]
     if not ref:
         raise InvalidArgument("image ref must be provided")
@@ -58,9 +70,7 @@ def make(call: Call, client: Client) -> tuple[containers_v1.Container, Spec]:
         return _from_image(call, client, ref, container_id, args)
 
 
-def _from_folder(
-    call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]
-) -> tuple[containers_v1.Container, Spec]:
+def _from_folder(call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]) -> Made:
     def read_file(path: str) -> bytes:
         with open_folder(folder) as files:
             return files.read(path)
@@ -69,12 +79,10 @@ def _from_folder(
         call.flags, client.namespace, container_id, args, image=None, read_file=read_file, rootfs=folder
     )
     labels = text.labels_from(call.flags.texts("label"))
-    return _record(call, client, container_id, spec, labels=labels), spec
+    return Made(_record(call, client, container_id, spec, labels=labels), spec)
 
 
-def _from_image(
-    call: Call, client: Client, ref: str, container_id: str, args: Sequence[str]
-) -> tuple[containers_v1.Container, Spec]:
+def _from_image(call: Call, client: Client, ref: str, container_id: str, args: Sequence[str]) -> Made:
     flags = call.flags
     image = images.get(client, ref)
     wanted = flags.text("platform") if flags.flag("platform") else ""
@@ -84,21 +92,28 @@ def _from_image(
     with trace.span("read image config", image=ref):
         _, manifest = images.manifest_for(client, target, matcher)
         config = images.config_of(client, manifest)
-    if config.diff_ids and not snapshots.exists(client, snapshotter, digests.chain_id(config.diff_ids)):
-        unpack.unpack(client, target, snapshotter, matcher)
     labels = {
         **{key: value for key, value in config.labels.items() if _is_plain(key, value)},
         **{key: value for key, value in dict(image.labels).items() if _is_plain(key, value)},
         **text.labels_from(flags.texts("label")),
     }
     labels[tasks.STOP_SIGNAL_LABEL] = config.stop_signal or "SIGTERM"
-    with _snapshot(call, client, container_id, config, snapshotter) as files:
-        with trace.span("build spec"):
+    mounts = _prepare(call, client, container_id, config, target, matcher)
+    try:
+        with trace.span("open rootfs", key=container_id):
+            opened = open_mounts(mounts)
+        with opened as files, trace.span("build spec"):
             spec = container_spec.build(
                 flags, client.namespace, container_id, args, image=config, read_file=files.read
             )
         record = _record(call, client, container_id, spec, labels=labels, image=ref, snapshotter=snapshotter)
-    return record, spec
+    except BaseException:
+        try:
+            snapshots.remove(client, snapshotter, container_id)
+        except errdefs.NotFound:
+            pass  # a collection was faster
+        raise
+    return Made(record, spec, mounts)
 
 
 def _is_plain(key: str, value: str) -> bool:
@@ -106,25 +121,25 @@ def _is_plain(key: str, value: str) -> bool:
     return not key.startswith(_RESERVED) and len(key) + len(value) <= 4096
 
 
-@contextlib.contextmanager
-def _snapshot(
-    call: Call, client: Client, key: str, config: ImageConfig, snapshotter: str
-) -> Iterator[ImageFiles]:
-    """The container's snapshot, and its files to read; removed again when the block fails."""
+def _prepare(
+    call: Call, client: Client, key: str, config: ImageConfig, target: Descriptor, matcher: platforms.Matcher
+) -> list[types.Mount]:
+    """The container's snapshot; an image that isn't unpacked yet is unpacked first."""
+    snapshotter = session.snapshotter(call)
     parent = str(digests.chain_id(config.diff_ids)) if config.diff_ids else ""
     labels = text.labels_from(call.flags.texts("snapshotter-label"))
     if call.flags.flag("uidmap") and call.flags.texts("uidmap"):
         labels.update(_remap_labels(call))
-    mounts = snapshots.prepare(client, snapshotter, key, parent, labels)
     try:
-        with trace.span("open rootfs", key=key):
-            opened = open_mounts(mounts)
-        with opened as files:
-            yield files
-    except BaseException:
-        with contextlib.suppress(errdefs.NotFound):
-            snapshots.remove(client, snapshotter, key)
-        raise
+        return snapshots.prepare(client, snapshotter, key, parent, labels)
+    except errdefs.NotFound:
+        # Asked for only now: nearly always it is there.
+        if not parent or snapshots.exists(client, snapshotter, parent):
+            raise
+    from pycontainerd.client import unpack
+
+    unpack.unpack(client, target, snapshotter, matcher)
+    return snapshots.prepare(client, snapshotter, key, parent, labels)
 
 
 def _remap_labels(call: Call) -> dict[str, str]:

@@ -10,7 +10,8 @@ import os
 import sys
 import time
 
-from pycontainerd.lib import trace
+from pycontainerd.ctr import main
+from pycontainerd.lib import launcher, trace
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ def traced(call: Call, run: Callable[[Call], int]) -> int:
     if own:
         os.environ[trace.DIR_ENV] = own  # for a daemon that this command starts
         trace.open_sink(own)
-    started = time.monotonic_ns()
     with trace.span("run") as root:
+        root.start_nanos = _record_beginning()
         try:
             return run(call)
         finally:
-            total = time.monotonic_ns() - started
+            total = time.monotonic_ns() - root.start_nanos
             time.sleep(_SETTLE_S)
             spans = [span for span in _read(folder or own) if span["trace_id"] == root.trace_id]
             sys.stderr.write("".join(_lines(spans, root.span_id, total)))
@@ -42,10 +43,18 @@ def traced(call: Call, run: Callable[[Call], int]) -> int:
                 _remove(own)
 
 
-def _make_folder() -> str:
-    import tempfile
+def _record_beginning() -> int:
+    """What came before this command could look on, as two steps; when the first of them began."""
+    marks = (launcher.BEGAN_NANOS, main.BEGAN_NANOS, time.monotonic_ns())
+    for name, began, ended in zip(("load pyctr", "parse command line"), marks, marks[1:], strict=False):
+        trace.record(name, began, ended - began)
+    return marks[0]
 
-    return tempfile.mkdtemp(prefix="pycontainerd-trace-")
+
+def _make_folder() -> str:
+    folder = f"{os.environ.get('TMPDIR') or '/tmp'}/pycontainerd-trace-{os.urandom(8).hex()}"
+    os.mkdir(folder, 0o700)  # fails on a name that somebody planted
+    return folder
 
 
 def _remove(folder: str) -> None:
@@ -77,7 +86,10 @@ def _lines(spans: list[dict[str, Any]], root_id: str, total_nanos: int) -> Itera
     while stack:
         span, depth = stack.pop()
         yield _line(span, depth)
-        stack += [(child, depth + 1) for child in reversed(children.get(span["span_id"], []))]
+        below = children.get(span["span_id"], [])
+        if len(below) > 1:  # what was waited for stands beside the wait, and says more
+            below = [child for child in below if child["name"] != trace.WAIT]
+        stack += [(child, depth + 1) for child in reversed(below)]
 
 
 def _line(span: dict[str, Any], depth: int) -> str:

@@ -1,7 +1,8 @@
 """The forkserver's loop: requests in, children out, one answer each.
 
-A shim is forked twice, so that it has no parent that must reap it, and reports over a pipe once it listens; a pipe
-that ends without a report is a failure. Shims outlive this process, which ends when its control socket does.
+A shim is forked twice, so that it has no parent that must reap it, before anybody asks for it: the request goes to the
+one in reserve. It reports over a pipe once it listens; a pipe that ends without a report is a failure. Shims outlive
+this process, which ends when its control socket does; the one in reserve ends with it.
 
 Spec: pycontainerd.lib.spawn
 """
@@ -48,8 +49,31 @@ class _Birth:
         return not poller.poll(0)
 
 
+class _Spare:
+    """A shim that has been forked and waits to be told whose it is. Both ends are the forkserver's."""
+
+    __slots__ = ("channel", "report_fd")
+
+    def __init__(self, channel: _socket.socket, report_fd: int) -> None:
+        self.channel = channel
+        self.report_fd = report_fd
+
+    def take(self, data: bytes, stdio: Sequence[int]) -> bool:
+        """Hands it the request; False when it is gone."""
+        rights = b"".join(fd.to_bytes(4, "little") for fd in stdio)
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if stdio else []
+        try:
+            self.channel.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            os.close(self.report_fd)
+            return False
+        finally:
+            self.channel.close()
+        return True
+
+
 class ForkServer:
-    """Owns the control socket."""
+    """Owns the control socket, and one shim in reserve: forking one more is not what a request waits for."""
 
     def __init__(self, control: _socket.socket) -> None:
         self._control = control
@@ -57,12 +81,15 @@ class ForkServer:
         self._births: dict[str, _Birth] = {}
         self._reports: dict[int, str] = {}  # read end of a report pipe -> id
         self._alive: dict[int, str] = {}  # pidfd of a shim -> id
+        self._spare: _Spare | None = None
         self._poller = select.poll()
         self._poller.register(control.fileno(), select.POLLIN)
 
     def run(self) -> int:
         """Until the client hangs up."""
         while True:
+            if self._spare is None and not self._reports:
+                self._spare = _fork_spare()
             for fd, _ in self._poller.poll():
                 if fd in self._reports:
                     self._read_report(fd)
@@ -82,7 +109,7 @@ class ForkServer:
         try:
             request = document.loads(data)
             request_id = str(request["id"])
-            self._handle(request_id, request, stdio)
+            self._handle(request_id, request, data, stdio)
         except (errdefs.ContainerdError, OSError, ValueError, KeyError, TypeError) as e:
             self._fail(request_id, e)
         finally:
@@ -90,7 +117,7 @@ class ForkServer:
                 os.close(fd)
         return True
 
-    def _handle(self, request_id: str, request: Request, stdio: Sequence[int]) -> None:
+    def _handle(self, request_id: str, request: Request, data: bytes, stdio: Sequence[int]) -> None:
         if request["build"] != self._build:
             raise errdefs.FailedPrecondition(spawn.STALE)
         birth = self._births.get(request_id)
@@ -100,21 +127,14 @@ class ForkServer:
         if birth is not None and not birth.output:
             return  # on its way: its one answer serves both requests
         self._forget(request_id)
-        self._fork(request_id, request, stdio)
-
-    def _fork(self, request_id: str, request: Request, stdio: Sequence[int]) -> None:
-        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        try:
-            middle_pid = process.clone3(lambda: _middle(request, stdio, write_fd))
-        except OSError:
-            os.close(read_fd)
-            raise
-        finally:
-            os.close(write_fd)
-        os.waitpid(middle_pid, 0)  # it only forks and leaves
+        spare, self._spare = self._spare or _fork_spare(), None
+        if not spare.take(data, stdio):  # somebody has killed it
+            spare = _fork_spare()
+            if not spare.take(data, stdio):
+                raise errdefs.Unavailable("the shim in reserve died: unavailable")
         self._births[request_id] = _Birth()
-        self._reports[read_fd] = request_id
-        self._poller.register(read_fd, select.POLLIN)
+        self._reports[spare.report_fd] = request_id
+        self._poller.register(spare.report_fd, select.POLLIN)
 
     def _read_report(self, read_fd: int) -> None:
         """The child's report is complete when it closes the pipe."""
@@ -170,11 +190,38 @@ class ForkServer:
             os.close(birth.pidfd)
 
 
-def _middle(request: Request, stdio: Sequence[int], report_fd: int) -> None:
+def _fork_spare() -> _Spare:
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    try:
+        middle_pid = process.clone3(lambda: _middle(theirs, write_fd))
+    except OSError:
+        os.close(read_fd)
+        ours.close()
+        raise
+    finally:
+        os.close(write_fd)
+        theirs.close()
+    os.waitpid(middle_pid, 0)  # it only forks and leaves
+    return _Spare(ours, read_fd)
+
+
+def _middle(channel: _socket.socket, report_fd: int) -> None:
     """A session of its own for the shim, and nobody between it and init."""
     os.setsid()
-    process.clone3(lambda: _shim(request, stdio, report_fd))
+    process.clone3(lambda: _await_request(channel, report_fd))
     os._exit(0)
+
+
+def _await_request(channel: _socket.socket, report_fd: int) -> None:
+    """The shim in reserve; it leaves with the forkserver, whose end of the channel nobody else has."""
+    close_all_but((0, 1, 2, channel.fileno(), report_fd))
+    data, ancillary, _, _ = channel.recvmsg(
+        spawn.MAX_MESSAGE, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
+    )
+    if not data:
+        os._exit(0)
+    _shim(document.loads(data), spawn.fds_of(ancillary), report_fd)
 
 
 def _shim(request: Request, stdio: Sequence[int], report_fd: int) -> None:

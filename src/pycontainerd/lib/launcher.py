@@ -6,6 +6,7 @@ Every file in bin/ is the same sh/Python polyglot; `run` is the first thing it c
 from __future__ import annotations
 
 import sys
+from time import monotonic_ns
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ INTERNAL: Final = {
     "pycontainerd-layer": "pycontainerd.lib.archive.worker",
 }
 
+BEGAN_NANOS: Final = monotonic_ns()  # this module is the first of ours that a program loads
 _self = ""
 
 

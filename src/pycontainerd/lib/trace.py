@@ -31,6 +31,7 @@ HEADER: Final = "traceparent"
 ENV: Final = "TRACEPARENT"
 DIR_HEADER: Final = "pycontainerd-trace-dir"
 DIR_ENV: Final = "PYCONTAINERD_TRACE_DIR"
+WAIT: Final = "wait for answer"  # on another program, whose own steps stand beside this one
 
 
 class Span:
@@ -123,10 +124,12 @@ def span(name: str, **attributes: Attribute) -> Span:
     return Span(name, attributes)
 
 
-def record(name: str, start_nanos: int, duration_nanos: int, **attributes: Attribute) -> None:
-    """Adds a span that was measured elsewhere (the pre-exec child's ring) under the current one."""
+def record(
+    name: str, start_nanos: int, duration_nanos: int, parent: Span | None = None, **attributes: Attribute
+) -> None:
+    """Adds a span that was measured elsewhere (a pre-exec child's steps), below `parent` or else the current one."""
     done = Span(name, attributes)
-    done.trace_id, done.parent_id = _parent()
+    done.trace_id, done.parent_id = _parent() if parent is None else (parent.trace_id, parent.span_id)
     done.span_id = _next_span_id()
     done.start_nanos, done.duration_nanos = start_nanos, duration_nanos
     _ring.append(done)

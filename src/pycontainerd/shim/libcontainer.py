@@ -1,9 +1,11 @@
 """Runs containers by this project's libcontainer: the one seam of the shim that knows the runtime.
 
-    loop --clone3--> worker: create, exec, start, delete, ...  --JSON on a pipe--> loop
+    loop --clone3--> worker: create, exec, update, ...  --a line of JSON on a pipe--> loop
                        `--clone3(CLONE_PARENT)--> init, a child of the shim
 
-What can wait (hooks, mounts, cgroups) waits in the worker, which lives for one call and dies with the shim.
+What can wait (hooks, mounts, limits, freezing) waits in the worker, which lives for one call and dies with the shim. A
+start, a signal to init, a list of processes and the removal of a container that has ended are a few quick system calls:
+they are made here, and go to a worker only where a hook or a dying process makes them wait.
 
 Spec: DESIGN "Which process is what kind of program" (ARCHITECTURE.md)
 Man:  clone(2) CLONE_PARENT
@@ -19,11 +21,14 @@ from pycontainerd.lib.linux import prctl, process
 from pycontainerd.lib.linux.fd import close_all_but
 from pycontainerd.lib.log import Logger
 from pycontainerd.lib.oci import document
-from pycontainerd.shim.runc import Output, RuntimeFailed
+from pycontainerd.shim.future import Future
+from pycontainerd.shim.loop import READ
+from pycontainerd.shim.runc import RuntimeFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
     from typing import Any, Final
 
     from pycontainerd.shim.loop import Loop
@@ -50,6 +55,7 @@ class Libcontainer:
         self._bundle = bundle
         self._root = root
         self._options = options
+        self._log_path = f"{bundle}/log.json"
 
     async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
         """Makes the container; its init, a child of the shim, waits for `start`."""
@@ -76,7 +82,22 @@ class Libcontainer:
 
     async def start(self, id: str) -> None:
         """Lets init run its program."""
+        with self._here("start"):
+            container = self._load(id)
+            if not container.hooks("poststart"):
+                await self._start(container)
+                return
         await self._run("start", lambda log: self._load(id).start())
+
+    async def _start(self, container: Any) -> None:
+        fifo_fd, pidfd = container.open_fifo()
+        try:
+            with trace.span("exec.fifo"):
+                await self._loop.either_readable(fifo_fd, pidfd)
+            container.finish_start(fifo_fd)
+        finally:
+            os.close(fifo_fd)
+            os.close(pidfd)
 
     async def exec(
         self,
@@ -103,10 +124,19 @@ class Libcontainer:
 
     async def kill(self, id: str, signal: int, everyone: bool) -> None:
         """Signals init, or everything in the container's cgroup."""
+        if not everyone:
+            with self._here("kill"):
+                container = self._load(id)
+                if container.kills_by_init(signal):
+                    container.kill(signal)
+                    return
         await self._run("kill", lambda log: self._load(id).kill(signal, everyone))
 
     async def delete(self, id: str, *, force: bool = False) -> None:
         """Removes cgroups and state."""
+        with self._here("delete"):
+            if self._load(id).delete_at_once():
+                return
         await self._run("delete", lambda log: self._load(id).delete(force))
 
     async def pause(self, id: str) -> None:
@@ -123,58 +153,134 @@ class Libcontainer:
 
     async def processes(self, id: str) -> list[int]:
         """Host pids of everything in the container."""
-        return [int(pid) for pid in await self._run("ps", lambda log: self._load(id).processes())]
+        with self._here("ps"):
+            return [int(pid) for pid in self._load(id).processes()]
 
     def _load(self, id: str) -> Any:
         from pycontainerd.runtime.libcontainer.container import load
 
         return load(self._root, id)
 
+    def _here(self, name: str) -> _Here:
+        return _Here(name, self._log_path)
+
     async def _run(
         self, name: str, work: Callable[[Logger], Any], prefix: str = "", stdio: Sequence[int] = ()
     ) -> Any:
         """Does `work` in a worker; gives what it returns. Raises RuntimeFailed with the words runc would log."""
         with trace.span("libcontainer " + name):
-            data, status = await self._work_apart(name, work, prefix, stdio)
-        if not data:
-            text = f"libcontainer {name} worker ended with status {status}"
-            raise RuntimeFailed(text, text)
-        result = document.loads(data)
+            result = document.loads(await self._work_apart(name, work, prefix, stdio))
         if "error" in result:
             raise RuntimeFailed(result["error"], result["error"])
         return result["value"]
 
     async def _work_apart(
         self, name: str, work: Callable[[Logger], Any], prefix: str, stdio: Sequence[int]
-    ) -> tuple[str, int]:
-        """The worker's answer and exit status."""
+    ) -> bytes:
+        """The worker's answer."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        parent = trace.traceparent()
         try:
-            log_path = f"{self._bundle}/log.json"
             with trace.span("fork worker"):
-                pid = process.clone3(lambda: _worker(work, write_fd, stdio, log_path, prefix))
+                pid = process.clone3(lambda: _worker(work, write_fd, stdio, self._log_path, prefix, parent))
         except OSError as e:
             os.close(read_fd)
             raise RuntimeFailed(f"libcontainer {name}: {e}", f"libcontainer {name}: {e}") from e
         finally:
             os.close(write_fd)
-        # To the worker's end, not the pipe's: init may hold the other end until it executes its program.
-        output = Output(self._loop, read_fd)
+        # To the line's end, not the pipe's: init may hold the other end until it executes its program. Nor to the
+        # worker's, which takes a millisecond to leave once it has answered.
+        answer = _Answer(self._loop, read_fd)
+        exited = self._reaper.wait(pid)
+        exited.when_done(lambda _: answer.end())
         with trace.span("wait for worker", pid=pid):
-            status = (await self._reaper.wait(pid)).status
-        return output.finish(), status
+            line = await answer.line
+        if not line:
+            text = f"libcontainer {name} worker ended with status {exited.result().status}"
+            raise RuntimeFailed(text, text)
+        return line
+
+
+class _Here:
+    """A call of the runtime made in this process: its errors are logged and said as a worker's are."""
+
+    __slots__ = ("_log_path", "_span")
+
+    def __init__(self, name: str, log_path: str) -> None:
+        self._span = trace.span("libcontainer " + name)
+        self._log_path = log_path
+
+    def __enter__(self) -> None:
+        self._span.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._span.__exit__(kind, error, tb)
+        if isinstance(error, (errdefs.ContainerdError, OSError, ValueError)):
+            log_fd = _open_log(self._log_path)
+            Logger(log_fd, "info", "json").error(str(error))
+            os.close(log_fd)
+            raise RuntimeFailed(str(error), str(error)) from error
+
+
+class _Answer:
+    """The line that a worker says; `line` settles with it, or with nothing when it has ended without."""
+
+    def __init__(self, loop: Loop, read_fd: int) -> None:
+        self._loop = loop
+        self._fd = read_fd
+        self._data = bytearray()
+        self.line: Future[bytes] = Future()
+        os.set_blocking(read_fd, False)
+        loop.watch(read_fd, READ, self._read)
+
+    def _read(self, events: int) -> None:
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        self._data += data
+        if not data or data.endswith(b"\n"):
+            self._settle()
+
+    def end(self) -> None:
+        """The worker has ended: what is in the pipe now is all there is."""
+        while not self.line.done:
+            try:
+                data = os.read(self._fd, 65536)
+            except BlockingIOError:
+                data = b""
+            self._data += data
+            if not data:
+                self._settle()
+
+    def _settle(self) -> None:
+        self._loop.unwatch(self._fd)
+        os.close(self._fd)
+        self.line.set(bytes(self._data) if self._data.endswith(b"\n") else b"")
+
+
+def _open_log(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
 def _worker(
-    work: Callable[[Logger], Any], write_fd: int, stdio: Sequence[int], log_path: str, prefix: str
+    work: Callable[[Logger], Any],
+    write_fd: int,
+    stdio: Sequence[int],
+    log_path: str,
+    prefix: str,
+    traceparent: str,
 ) -> None:
     """Runs in the worker: answers and leaves."""
     prctl.set_pdeathsig(_SIGKILL)
     trace.after_fork()
-    with trace.span("worker.begin"):
+    trace.adopt(traceparent)
+    with trace.span("begin"):
         # Nothing of the shim's goes along: init lives until `start` with what this process has open.
         close_all_but((0, 1, 2, write_fd, *stdio))
-        log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        log_fd = _open_log(log_path)
     log = Logger(log_fd, "info", "json")
     try:
         answer = {"value": work(log)}
@@ -182,7 +288,7 @@ def _worker(
         message = prefix + str(e)
         log.error(message)
         answer = {"error": message}
-    _write(write_fd, document.dumps(answer).encode("utf-8", "surrogateescape"))
+    _write(write_fd, document.dumps(answer).encode("utf-8", "surrogateescape") + b"\n")
     os._exit(0)
 
 

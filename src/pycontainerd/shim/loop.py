@@ -122,6 +122,19 @@ class Loop:
         future.when_done(ready)
         return future
 
+    def either_readable(self, one_fd: int, other_fd: int) -> Future[None]:
+        """Settles when one of the two can be read; neither is watched any more then."""
+        future: Future[None] = Future()
+
+        def ready(_: Future[None]) -> None:
+            self.unwatch(one_fd)
+            self.unwatch(other_fd)
+
+        future.when_done(ready)
+        for fd in (one_fd, other_fd):
+            self.watch(fd, READ, lambda events: future.set(None))
+        return future
+
     def on_signal(self, number: int, callback: Callable[[], object]) -> None:
         """Calls back from the loop, never from inside other code, when the signal arrives."""
         self._signals[number] = callback

@@ -89,9 +89,8 @@ class Service:
             self._end_start(None, 0)
             raise
         self._containers[request.id] = container
-        with trace.span("watch cgroups"):
-            container.cgroups = self._locate_cgroups(init.pid)
-            self._oom.add(request.id, container.cgroups)
+        # Once the answer is out: init waits for `start`, so that nothing can be missed.
+        self._world.loop.later(0, lambda: self._watch(container))
         self._publish("/tasks/create", _created(request, init.pid))
         self._end_start(container, init.pid)
         return task_v2.CreateTaskResponse(pid=init.pid)
@@ -186,6 +185,12 @@ class Service:
 
         container = self._container(request.id)
         return task_v2.StatsResponse(stats=anys.pack(stats.collect(container.cgroups)))
+
+    def _watch(self, container: Container) -> None:
+        """Finds the cgroups of a new container, for stats and OOM events."""
+        with trace.span("watch cgroups"):
+            container.cgroups = self._locate_cgroups(container.init.pid)
+            self._oom.add(container.id, container.cgroups)
 
     async def Connect(self, request: task_v2.ConnectRequest) -> task_v2.ConnectResponse:  # noqa: N802
         container = self._containers.get(request.id)

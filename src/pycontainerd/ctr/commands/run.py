@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from pycontainerd.ctr import text
 from pycontainerd.ctr.command import Command
 from pycontainerd.ctr.container_flags import RUN_FLAGS
@@ -12,14 +10,25 @@ from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from typing import Final
 
     from pycontainerd.client.client import Client
     from pycontainerd.client.tasks import Process
     from pycontainerd.ctr.attachment import Stdio
     from pycontainerd.ctr.cni import Network
     from pycontainerd.ctr.command import Call
+    from pycontainerd.ctr.make_container import Made
     from pycontainerd.lib.api.light import containers_v1, types
+
+_SIGKILL: Final = 9  # the signal module costs 3 ms: it makes enums
+# What making a container needs, one step of the trace each.
+_MODULES: Final = (
+    "client.client",
+    "client.images",
+    "client.containers",
+    "client.spec_opts",
+    "ctr.make_container",
+)
 
 
 def _run(call: Call) -> int:
@@ -34,44 +43,43 @@ def _run(call: Call) -> int:
 
 
 def _run_container(call: Call) -> int:
-    with trace.span("load code"):
-        from pycontainerd.ctr import make_container, session
+    for module in _MODULES:
+        with trace.span("load code", module=module):
+            __import__(f"pycontainerd.{module}")
+    from pycontainerd.ctr import make_container, session
 
     with session.connect(call) as client:
         with trace.span("create container"):
-            record, spec = make_container.make(call, client)
-        with _removed_afterwards(client, record.id, remove=call.flags.on("rm")):
-            return _run_task(call, client, record, terminal=bool(spec.get("process", {}).get("terminal")))
+            made = make_container.make(call, client)
+        try:
+            return _run_task(call, client, made)
+        finally:
+            if call.flags.on("rm"):
+                _remove(client, made.record)
 
 
-@contextlib.contextmanager
-def _removed_afterwards(client: Client, container_id: str, *, remove: bool) -> Iterator[None]:
+def _remove(client: Client, record: containers_v1.Container) -> None:
+    from pycontainerd.client import containers
+
     try:
-        yield
-    finally:
-        if remove:
-            from pycontainerd.client import containers
-
-            try:
-                containers.delete(client, container_id)
-            except errdefs.ContainerdError as error:
-                text.complain("failed to clean up container", error=error)
+        containers.remove(client, record)
+    except errdefs.ContainerdError as error:
+        text.complain("failed to clean up container", error=error)
 
 
-def _run_task(call: Call, client: Client, record: containers_v1.Container, *, terminal: bool) -> int:
+def _run_task(call: Call, client: Client, made: Made) -> int:
     with trace.span("load code"):
-        from pycontainerd.client import containers
         from pycontainerd.ctr import attachment
 
     detach = call.flags.on("detach")
     network = _network(call)
-    with trace.span("snapshot mounts"):
-        rootfs = containers.rootfs_of(client, record)
+    record = made.record
     with trace.span("make fifos"):
+        terminal = bool(made.spec.get("process", {}).get("terminal"))
         stdio = attachment.make_stdio(client, call.flags, record.id, terminal=terminal)
     keep = False
     try:
-        process = create_task(call, client, record, rootfs, stdio)
+        process = create_task(call, client, record, made.rootfs, stdio)
         try:
             if call.flags.text("pid-file"):
                 attachment.write_pid_file(call.flags.text("pid-file"), process.pid)
@@ -121,16 +129,16 @@ def create_task(
 
 def end_task(client: Client, process: Process) -> None:
     """Deletes the task, whatever happened to it: one that still runs is killed first."""
-    import signal
-
     try:
         process.delete()
     except errdefs.NotFound:
         return
     except errdefs.FailedPrecondition:
         exited = process.start_wait()
-        with contextlib.suppress(errdefs.NotFound):
-            process.kill(signal.SIGKILL)
+        try:
+            process.kill(_SIGKILL)
+        except errdefs.NotFound:
+            pass  # it ended by itself
         client.wait(exited)
         process.delete()
 

@@ -75,10 +75,9 @@ class TasksService:
         return tasks_v1.CreateTaskResponse(container_id=request.container_id, pid=await task.pid())
 
     async def start(self, call: Call, request: tasks_v1.StartRequest) -> tasks_v1.StartResponse:
-        task = await self._task(call, request.container_id, request.exec_id)
-        await task.start(request.exec_id)
-        state = await task.state(request.exec_id)
-        return tasks_v1.StartResponse(pid=state.pid)
+        # The shim itself says whether it knows the exec, here and where else it is asked for one right away.
+        task = await self._task(call, request.container_id)
+        return tasks_v1.StartResponse(pid=await task.start(request.exec_id))
 
     async def delete(self, call: Call, request: tasks_v1.DeleteTaskRequest) -> tasks_v1.DeleteResponse:
         await self._task(call, request.container_id)
@@ -90,7 +89,7 @@ class TasksService:
     async def delete_process(
         self, call: Call, request: tasks_v1.DeleteProcessRequest
     ) -> tasks_v1.DeleteResponse:
-        task = await self._task(call, request.container_id, request.exec_id)
+        task = await self._task(call, request.container_id)
         end = await task.delete_process(request.exec_id)
         return tasks_v1.DeleteResponse(
             id=request.exec_id,
@@ -178,7 +177,7 @@ class TasksService:
         return tasks_v1.MetricsResponse(metrics=[metric for metric in metrics if metric is not None])
 
     async def wait(self, call: Call, request: tasks_v1.WaitRequest) -> tasks_v1.WaitResponse:
-        task = await self._task(call, request.container_id, request.exec_id)
+        task = await self._task(call, request.container_id)
         end = await task.wait(request.exec_id)
         return tasks_v1.WaitResponse(exit_status=end.status, exited_at=wire.timestamp(end.exited_nanos))
 

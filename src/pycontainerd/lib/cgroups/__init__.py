@@ -56,8 +56,8 @@ if TYPE_CHECKING:
         def kill(self) -> None:
             """SIGKILL to every process in it; doesn't wait."""
 
-        def destroy(self) -> None:
-            """Removes the folders and sub-folders, waiting up to a second for dying processes; gone is fine."""
+        def destroy(self, *, timeout_s: float = 1.0) -> None:
+            """Removes the folders and sub-folders; gone is fine. OSError EBUSY when processes die no sooner than that."""
 
         def stats(self) -> dict[str, Any]:
             """The `data` of runc's stats event."""

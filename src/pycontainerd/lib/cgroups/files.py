@@ -93,9 +93,9 @@ def pids(folder: str, *, recursive: bool) -> list[int]:
     return found
 
 
-def remove(folders: Iterable[str]) -> None:
+def remove(folders: Iterable[str], timeout_s: float = DESTROY_TIMEOUT_S) -> None:
     """Removes cgroups with what is below them, retrying while processes in them die; OSError EBUSY if they don't."""
-    deadline = time.monotonic() + DESTROY_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     left = [folder for folder in dict.fromkeys(folders) if not _remove_once(folder)]
     pause_s = 0.0005
     while left:

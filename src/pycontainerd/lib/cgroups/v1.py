@@ -134,8 +134,8 @@ class LegacyManager:
             if can_freeze:
                 self.thaw()
 
-    def destroy(self) -> None:
-        files.remove(self._folders())
+    def destroy(self, *, timeout_s: float = files.DESTROY_TIMEOUT_S) -> None:
+        files.remove(self._folders(), timeout_s)
 
     def stats(self) -> dict[str, Any]:
         from pycontainerd.lib.cgroups.v1_stats import read_stats

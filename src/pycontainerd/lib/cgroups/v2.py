@@ -136,8 +136,8 @@ class UnifiedManager:
         finally:
             self.thaw()
 
-    def destroy(self) -> None:
-        files.remove([self.path])
+    def destroy(self, *, timeout_s: float = files.DESTROY_TIMEOUT_S) -> None:
+        files.remove([self.path], timeout_s)
 
     def stats(self) -> dict[str, Any]:
         from pycontainerd.lib.cgroups.v2_stats import read_stats

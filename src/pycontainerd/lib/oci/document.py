@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 MAX_BYTES = 16 << 20
@@ -102,20 +102,42 @@ def _syntax(text: str, position: int) -> str:
 
 
 def dumps(value: Any, indent: str = "") -> str:
-    """Encodes as Go's encoding/json does: `<`, `>` and `&` escaped; with indent, one item a line."""
+    """Encodes as Go's encoding/json does: `<`, `>`, `&` and two line separators escaped; with indent, one item a line."""
+    if not indent:
+        # The C encoder below the json module; what Go escapes can only stand inside strings.
+        return _escape("".join(_encode(value, 0)))
     out: list[str] = []
-    _write(value, out, indent, "\n" if indent else "")
+    _write(value, out, indent, "\n")
     return "".join(out)
 
 
+def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
+    from _json import encode_basestring, make_encoder
+
+    def refuse(value: object) -> None:
+        raise TypeError(f"{type(value).__name__} is no value of a JSON document")
+
+    encoder: Callable[[Any, int], Iterable[str]] = make_encoder(
+        None, refuse, encode_basestring, None, ":", ",", False, False, False
+    )
+    return encoder
+
+
+_encode = _make_encoder()
+
+
+def _escape(text: str) -> str:
+    for character in "<>&\u2028\u2029":
+        if character in text:
+            text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
 def quote(text: str) -> str:
-    """A JSON string with Go's HTML escapes."""
+    """A JSON string with Go's escapes."""
     from _json import encode_basestring
 
-    quoted: str = encode_basestring(text)
-    if "<" in quoted or ">" in quoted or "&" in quoted:
-        quoted = quoted.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return quoted
+    return _escape(encode_basestring(text))
 
 
 def _write(value: Any, out: list[str], indent: str, newline: str) -> None:

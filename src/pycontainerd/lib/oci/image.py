@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib.errdefs import InvalidArgument
+from pycontainerd.lib.oci import document as documents
 from pycontainerd.lib.platforms import Platform
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -279,30 +280,15 @@ def platform_to_json(platform: Platform) -> dict[str, Any]:
 
 def load(data: bytes, what: str) -> dict[str, Any]:
     """One strict JSON object: size cap, UTF-8, no duplicate keys, no NaN, nothing after it."""
-    import json
-
     if len(data) > MAX_DOCUMENT_BYTES:
         raise InvalidArgument(f"{what} is larger than {MAX_DOCUMENT_BYTES} bytes: invalid argument")
     try:
-        document = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
-    except (ValueError, RecursionError) as error:
+        loaded = documents.loads(data, max_bytes=MAX_DOCUMENT_BYTES)
+    except documents.DocumentError as error:
         raise InvalidArgument(f"invalid {what}: {error}: invalid argument") from error
-    if not isinstance(document, dict):
+    if not isinstance(loaded, dict):
         raise InvalidArgument(f"invalid {what}: not an object: invalid argument")
-    return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) != len(pairs):
-        raise ValueError("duplicate key")
-    return out
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    return loaded
 
 
 def _require_media_type(document: dict[str, Any], served: str) -> None:

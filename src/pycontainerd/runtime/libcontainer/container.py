@@ -11,6 +11,7 @@ Spec: runtime-spec runtime.md#lifecycle
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -318,14 +319,45 @@ class Container:
 
     def start(self) -> None:
         """Lets init go on to execve; FailedPrecondition unless the container is created."""
+        fifo_fd, pidfd = self.open_fifo()
+        try:
+            poll = select.poll()
+            poll.register(fifo_fd, select.POLLIN)
+            poll.register(pidfd, select.POLLIN)
+            with trace.span("exec.fifo"):
+                poll.poll()
+            self.finish_start(fifo_fd)
+        finally:
+            os.close(pidfd)
+            os.close(fifo_fd)
+
+    def _require_created(self) -> None:
         status = self.status()
         if status == "stopped":
             raise FailedPrecondition("cannot start a container that has stopped")
         if status != "created":
             raise FailedPrecondition("cannot start an already running container")
-        with trace.span("exec.fifo"):
-            self._open_fifo()
-        poststart = runc_config.hooks_of(self.record.config, "poststart")
+
+    def open_fifo(self) -> tuple[int, int]:
+        """The first half of `start`: (exec.fifo, pidfd of init), both the caller's. One can be read once init has gone on
+        or has ended; then it is `finish_start`'s turn."""
+        self._require_created()
+        # Not blocking: init may be dead, and then no writer ever comes.
+        fifo_fd = os.open(self.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return fifo_fd, os.pidfd_open(self.pid)
+        except OSError:
+            os.close(fifo_fd)
+            raise
+
+    def finish_start(self, fifo_fd: int) -> None:
+        """The second half, with the FIFO that `open_fifo` gave (borrowed)."""
+        if not os.read(fifo_fd, 16):
+            if self.is_alive():
+                raise FailedPrecondition("cannot start an already running container")
+            raise FailedPrecondition("cannot start a container that has stopped")
+        os.unlink(self.fifo)
+        poststart = self.hooks("poststart")
         if poststart:
             try:
                 hooks.run_all(poststart, self.hook_state("running", self.pid))
@@ -333,25 +365,9 @@ class Container:
                 os.kill(self.pid, 9)
                 raise Unknown(str(error)) from error
 
-    def _open_fifo(self) -> None:
-        # Not blocking: init may be dead, and then no writer ever comes.
-        fifo_fd = os.open(self.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            pidfd = os.pidfd_open(self.pid)
-            try:
-                poll = select.poll()
-                poll.register(fifo_fd, select.POLLIN)
-                poll.register(pidfd, select.POLLIN)
-                poll.poll()
-            finally:
-                os.close(pidfd)
-            if not os.read(fifo_fd, 16):
-                if self.is_alive():
-                    raise FailedPrecondition("cannot start an already running container")
-                raise FailedPrecondition("cannot start a container that has stopped")
-        finally:
-            os.close(fifo_fd)
-        os.unlink(self.fifo)
+    def hooks(self, kind: str) -> list[dict[str, Any]]:
+        """The hooks of one kind that the state keeps (poststart, poststop)."""
+        return runc_config.hooks_of(self.record.config, kind)
 
     def kill(self, signal: int, all: bool = False) -> None:
         """Signals init, or everything in the container; FailedPrecondition when it isn't running."""
@@ -369,8 +385,12 @@ class Container:
             raise FailedPrecondition("os: process already finished") from None
         if status == "paused" and signal == 9:
             self.cgroups.thaw()  # a frozen process dies only once it may run
-        if signal == 9 and not self._has_own("NEWPID"):
+        if not self.kills_by_init(signal):
             self._signal_all(9)
+
+    def kills_by_init(self, signal: int) -> bool:
+        """Whether a signal goes to init alone: SIGKILL without a pid namespace must find everybody."""
+        return signal != 9 or self._has_own("NEWPID")
 
     def _has_own(self, kind: str) -> bool:
         return any(item.get("type") == kind for item in self.record.config.get("namespaces") or [])
@@ -428,6 +448,24 @@ class Container:
             self._kill_and_wait(status)
         self.destroy()
 
+    def delete_at_once(self) -> bool:
+        """Removes a container that has ended; False where that could take time (hooks, processes that still die)."""
+        if (
+            not self.pid
+            or not self._has_own("NEWPID")
+            or self.hooks("poststop")
+            or self.status() != "stopped"
+        ):
+            return False
+        try:
+            self.cgroups.destroy(timeout_s=0)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            raise
+        self._remove_directory()
+        return True
+
     def _kill_and_wait(self, status: str) -> None:
         pidfd = os.pidfd_open(self.pid)
         try:
@@ -455,7 +493,7 @@ class Container:
                 self.cgroups.destroy()
         self._remove_directory()
         document = self.hook_state("stopped", 0)
-        for at, hook in enumerate(runc_config.hooks_of(self.record.config, "poststop")):
+        for at, hook in enumerate(self.hooks("poststop")):
             try:
                 hooks.prepare(at, hook, document)()
             except InitError as error:

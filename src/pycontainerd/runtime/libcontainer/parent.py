@@ -176,9 +176,10 @@ def limit(pid: int, process: Process) -> None:
 class Child:
     """The child being set up: its pid and our end of the wire. Anything but a finished set-up kills it."""
 
-    __slots__ = ("pid", "sibling", "sync_fd")
+    __slots__ = ("_waits", "pid", "sibling", "sync_fd")
 
     def __init__(self, pid: int, sync_fd: int, *, sibling: bool) -> None:
+        self._waits: list[trace.Span] = []
         self.pid = pid
         self.sync_fd = sync_fd
         self.sibling = sibling
@@ -192,13 +193,22 @@ class Child:
 
     def expect(self, kind: bytes) -> bytes:
         """Waits for its next message; the child's own error is raised as one of ours."""
-        with trace.span("init", until=kind.decode()):
+        with trace.span("init", until=kind.decode()) as wait:
             found, payload = sync.receive(self.sync_fd)
+        self._waits.append(wait)
         if found == kind:
+            if kind == sync.READY:
+                self._record(payload)
             return payload
         if found == sync.ERROR:
             raise InitError(payload.decode("utf-8", "replace"))
         raise InitError("init process died before it was ready" if not found else "protocol error")
+
+    def _record(self, payload: bytes) -> None:
+        """Init's own steps into the trace, each below the wait in which it was done."""
+        for name, began, duration in sync.unpack_steps(payload):
+            during = (wait for wait in self._waits if wait.start_nanos + wait.duration_nanos > began)
+            trace.record(name, began, duration, next(during, None))
 
     def replace(self) -> None:
         """Takes the process that the first child cloned in its place, and reaps the first."""

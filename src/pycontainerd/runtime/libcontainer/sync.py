@@ -24,6 +24,14 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Step = tuple[
+        str, int, int
+    ]  # what was done, when it began and how long it took in CLOCK_MONOTONIC's nanoseconds
+
 GO = b"G"
 HOOKS = b"H"
 READY = b"R"
@@ -45,6 +53,25 @@ def make_pair() -> tuple[int, int]:
 def send(fd: int, kind: bytes, payload: bytes = b"") -> None:
     """One message; a payload too long for one is cut."""
     os.write(fd, kind + payload[: MAX_MESSAGE - 1])
+
+
+def pack_steps(steps: Iterable[Step]) -> bytes:
+    """READY's payload, as many steps as fit: a line each. Uses nothing that would have to be loaded."""
+    lines, size = [], 0
+    for name, began, duration in steps:
+        line = f"{began} {duration} {name}\n".encode("utf-8", "replace")
+        size += len(line)
+        if size >= MAX_MESSAGE:
+            break
+        lines.append(line)
+    return b"".join(lines)
+
+
+def unpack_steps(payload: bytes) -> Iterator[Step]:
+    """What `pack_steps` made."""
+    for line in payload.decode("utf-8", "replace").splitlines():
+        began, duration, name = line.split(" ", 2)
+        yield name, int(began), int(duration)
 
 
 def receive(fd: int) -> tuple[bytes, bytes]:

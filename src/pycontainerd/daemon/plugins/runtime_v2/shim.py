@@ -41,6 +41,7 @@ class Shim:
         self._api: Any = task_v3 if version >= 3 else task_v2
         self._service = f"containerd.task.v{3 if version >= 3 else 2}.Task"
         self._metadata = {"containerd-namespace-ttrpc": bundle.namespace}
+        self._pid = 0  # of init, once it has been created here
 
     @property
     def id(self) -> str:
@@ -67,10 +68,11 @@ class Shim:
             options=_any(options.options),
         )
         response = await self._call("Create", request, self._api.CreateTaskResponse)
-        return int(response.pid)
+        self._pid = int(response.pid)
+        return self._pid
 
     async def pid(self) -> int:
-        return int((await self.connect()).task_pid)
+        return self._pid or int((await self.connect()).task_pid)
 
     async def connect(self, timeout_s: float = 0) -> Any:
         """The shim's own pid and its task's."""
@@ -94,9 +96,9 @@ class Shim:
             exited_nanos=_nanos(response.exited_at) if response.HasField("exited_at") else None,
         )
 
-    async def start(self, exec_id: str = "") -> None:
+    async def start(self, exec_id: str = "") -> int:
         request = self._api.StartRequest(id=self.id, exec_id=exec_id)
-        await self._call("Start", request, self._api.StartResponse)
+        return int((await self._call("Start", request, self._api.StartResponse)).pid)
 
     async def kill(self, signal: int, exec_id: str = "", *, all: bool = False) -> None:
         request = self._api.KillRequest(id=self.id, exec_id=exec_id, signal=signal, all=all)

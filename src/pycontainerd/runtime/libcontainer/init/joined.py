@@ -89,10 +89,14 @@ def run_joined(plan: JoinPlan) -> None:
         keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
         for first, last in gaps(keep):
             close_range(first, last)
+        state.done("begin")
         kind, _payload = sync.receive(state.sync_fd)
         if kind != sync.GO:
             raise Interrupted
-        program.run(_prepare(plan), state)
+        state.begin()
+        operations = _prepare(plan)
+        state.done("prepare list")
+        program.run(operations, state)
     except Interrupted:
         pass
     except InitError as error:
@@ -127,7 +131,7 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
         steps.append(("give_stdio", (process.uid,), "unable to change the owner of stdio"))
     steps.append(("umask", (0o022 if process.umask is None else process.umask,), "umask"))
     steps += ident.become(plan.identity, env)
-    steps += [("ready", (b"",), "sync"), ("await_go", (), "sync")]
+    steps += [("ready", (), "sync"), ("await_go", (), "sync")]
     steps += ident.finish(plan.identity, env, FIRST_EXTRA_FD + plan.preserve_fds)
     return steps
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from time import monotonic_ns
 
 from pycontainerd.lib.linux import prctl
 from pycontainerd.lib.linux.capabilities import CapData, CapHeader
@@ -68,16 +69,29 @@ class Interrupted(Exception):
 
 
 class State:
-    """What operations hand on to later ones: the executable that the PATH search found, the seccomp listener."""
+    """What operations hand on to later ones: the executable that the PATH search found, the seccomp listener, and how
+    long each has taken, for READY."""
 
-    __slots__ = ("argv", "envp", "executable", "listener_fd", "sync_fd")
+    __slots__ = ("_since", "argv", "envp", "executable", "listener_fd", "steps", "sync_fd")
 
     def __init__(self, sync_fd: int) -> None:
         self.sync_fd = sync_fd
+        self.steps: list[sync.Step] = []
+        self._since = monotonic_ns()
         self.executable = b""
         self.argv: Any = None
         self.envp: Any = None
         self.listener_fd = -1
+
+    def begin(self) -> None:
+        """The next step starts now: what came before was waiting for somebody else."""
+        self._since = monotonic_ns()
+
+    def done(self, step: str) -> None:
+        """A step ends here; it began where the one before ended."""
+        now = monotonic_ns()
+        self.steps.append((step, self._since, now - self._since))
+        self._since = now
 
 
 def c_strings(values: list[bytes]) -> Any:
@@ -214,8 +228,8 @@ def _search_path(state: State, name: bytes, directories: tuple[bytes, ...], show
     raise InitError(f"exec: {shown}: executable file not found in $PATH")
 
 
-def _ready(state: State, payload: bytes) -> None:
-    sync.send(state.sync_fd, sync.READY, payload)
+def _ready(state: State) -> None:
+    sync.send(state.sync_fd, sync.READY, sync.pack_steps(state.steps))
 
 
 def _await_go(state: State) -> None:
@@ -310,6 +324,7 @@ def run(program: list[Operation], state: State) -> None:
     for name, arguments, what in program:
         try:
             OPERATIONS[name](state, *arguments)
+            state.done(name)
         except OSError as error:
             if name == "execve":
                 shown = state.executable.decode("utf-8", "replace")

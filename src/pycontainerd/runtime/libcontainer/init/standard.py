@@ -78,6 +78,7 @@ def run_init(plan: InitPlan) -> None:
         if not plan.rootless:
             prctl.set_dumpable(False)
         _close_others(plan)
+        state.done("begin")
         _await_go(state)
         program.run(_set_up(plan, state), state)
     except Interrupted:
@@ -104,25 +105,32 @@ def _await_go(state: State) -> None:
     kind, _payload = sync.receive(state.sync_fd)
     if kind != sync.GO:
         raise Interrupted
+    state.begin()
 
 
 def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     """All that runs on the host's side of pivot_root; returns what runs on the other."""
     config = plan.config
     enter_namespaces(plan)
+    state.done("enter namespaces")
     os.umask(0)
-    root_fd = prepare_rootfs(plan)
+    root_fd = prepare_rootfs(plan, state)
     sync.send(state.sync_fd, sync.HOOKS)
     _await_go(state)  # prestart and createRuntime hooks ran: they still saw the host's mounts
     hooks.run_all(config.hooks.get("createContainer", []), _hook_state(config, "creating"))
+    state.done("createContainer hooks")
     _make_cwd(root_fd, config.process.cwd)
     home = user.find_home(root_fd, config.process.uid) if needs_home(config.process.env) else "/"
     attach_stdio(plan, root_fd)
+    state.done("attach stdio")
     finalize_rootfs(plan, root_fd)
+    state.done("mask paths")
     _set_names(config)
     _write_sysctls(config, plan.proc_fd)
     plan.identity.apparmor_fd = open_apparmor(plan.identity, plan.proc_fd)
-    return _prepare(plan, root_fd, home)
+    operations = _prepare(plan, root_fd, home)
+    state.done("prepare list")
+    return operations
 
 
 def _hook_state(config: Config, status: str) -> bytes:
@@ -184,7 +192,7 @@ def _bring_up_loopback() -> None:
         probe.close()
 
 
-def prepare_rootfs(plan: InitPlan) -> int:
+def prepare_rootfs(plan: InitPlan, state: State) -> int:
     """The rootfs as a mount of its own with everything mounted in it; an O_PATH descriptor of its root."""
     config = plan.config
     propagation = config.rootfs_propagation or m.MS_SLAVE | m.MS_REC
@@ -196,9 +204,11 @@ def prepare_rootfs(plan: InitPlan) -> int:
     m.move_mount(root_fd, target_fd)
     os.close(target_fd)
     # A read-only tmpfs becomes so after the hooks: mount points in it must still be made.
-    plan.late_readonly = mounts.mount_all(config, root_fd, plan.cgroup_view, plan.source_fds)
+    state.done("attach rootfs")
+    plan.late_readonly = mounts.mount_all(config, root_fd, plan.cgroup_view, plan.source_fds, state.done)
     if device.needs_devices(config):
         device.make_devices(config, root_fd)
+        state.done("make devices")
     return root_fd
 
 
@@ -376,7 +386,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
         ("close_ranges", (gaps(keep),), "unable to close descriptors"),
         # A created container ends at the signals that end runc's init.
         ("leave_on_signals", (ident.ENDING_SIGNALS,), "unable to set signal dispositions"),
-        ("ready", (b"",), "sync"),
+        ("ready", (), "sync"),
         ("await_go", (), "sync"),
         ("open_fifo", (own_proc_fd, fifo.encode()), "open exec fifo"),
     ]

@@ -26,6 +26,8 @@ from pycontainerd.runtime.libcontainer.rootfs.filesystem import new_filesystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pycontainerd.runtime.libcontainer.config import Config, Mount
     from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
 
@@ -49,10 +51,13 @@ _PROC_ALLOWED = frozenset(
 )
 
 
-def mount_all(config: Config, root_fd: int, cgroups: CgroupView, sources: dict[int, int]) -> list[int]:
+def mount_all(
+    config: Config, root_fd: int, cgroups: CgroupView, sources: dict[int, int], done: Callable[[str], None]
+) -> list[int]:
     """Mounts everything in order; returns descriptors of the mounts that become read-only at the end.
 
-    `sources` holds, by index in config.mounts, detached trees that the parent opened (user namespaces).
+    `sources` holds, by index in config.mounts, detached trees that the parent opened (user namespaces). `done` is told
+    of each mount.
     """
     late: list[int] = []
     for at, entry in enumerate(config.mounts):
@@ -65,6 +70,7 @@ def mount_all(config: Config, root_fd: int, cgroups: CgroupView, sources: dict[i
             raise InitError(f"{_where(entry)}: {text}") from None
         except InitError as error:
             raise InitError(f"{_where(entry)}: {error}") from None
+        done(f"mount {entry.destination}")
     return late
 
 
