@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from support.programs import free_port, peer, peer_environment
+import pytest
+
+from support.programs import PEERS, free_port, peer, peer_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,10 +121,14 @@ def build_layout(
     contents: list[list[Entry]] | None = None,
 ) -> Path:
     """Writes an OCI layout of busybox, or of the given layers; returns its folder."""
+    layers = [layer(entries) for entries in contents or [busybox_entries(), top_entries()]]
+    return _layout(folder, layers, config or {}, tag)
+
+
+def _layout(folder: Path, layers: list[tuple[bytes, str]], config: dict[str, Any], tag: str) -> Path:
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
-    layers = [layer(entries) for entries in contents or [busybox_entries(), top_entries()]]
-    manifests = [_image(blobs, layers, config or {}, architecture) for architecture in ("amd64", "arm64")]
+    manifests = [_image(blobs, layers, config, architecture) for architecture in ("amd64", "arm64")]
     index = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -133,6 +139,17 @@ def build_layout(
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
     return folder
+
+
+def debian_layout(folder: Path) -> Path:
+    """An OCI layout of the Debian root file system that scripts/peers unpacks, in one layer; skips where there is none."""
+    root = PEERS.parent / "debian"
+    if not root.is_dir():
+        pytest.skip("needs a Debian root file system (scripts/peers all)")
+    argv = ["tar", "-C", str(root), "--sort=name", "--numeric-owner", "-cf", "-", "."]
+    raw = subprocess.run(argv, capture_output=True, check=True).stdout
+    made = (gzip.compress(raw, 1, mtime=0), "sha256:" + hashlib.sha256(raw).hexdigest())
+    return _layout(folder, [made], {"Cmd": ["/bin/bash"]}, "latest")
 
 
 def _image(

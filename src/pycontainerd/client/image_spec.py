@@ -155,6 +155,8 @@ def open_folder(path: str) -> ImageFiles:
 
 def open_mounts(mounts: Sequence[types.Mount]) -> ImageFiles:
     """The files of a snapshot: mounted read-only on a folder of ours, opened, and detached at once."""
+    with trace.span("load code", module="ctypes"):
+        import ctypes  # noqa: F401 - most of what the next line loads
     with trace.span("load code", module="lib.linux.mount"):
         from pycontainerd.lib.linux import mount as kernel
 

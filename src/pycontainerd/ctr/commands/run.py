@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 _SIGKILL: Final = 9  # the signal module costs 3 ms: it makes enums
 # What making a container needs, one step of the trace each.
 _MODULES: Final = (
+    "lib.platforms",
     "client.client",
+    "lib.oci.image",
+    "client.content",
     "client.images",
     "client.containers",
     "client.spec_opts",
