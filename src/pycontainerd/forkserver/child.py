@@ -63,7 +63,6 @@ def reset_state(request: Request) -> None:
     if request["oom_score_adj"] is not None:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(request["oom_score_adj"]))
-    _reset_signals()
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -81,7 +80,8 @@ def _set_limits(limits: Sequence[Sequence[int]]) -> None:
         resource.setrlimit(number, (soft, hard))
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
+    """As after exec; the one part that doesn't depend on the request, so that it can be done before there is one."""
     for number in range(1, _signal.NSIG):
         if number in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):  # the C library keeps 32 and 33
             continue

@@ -137,12 +137,12 @@ class ForkServer:
         self._poller.register(spare.report_fd, select.POLLIN)
 
     def _read_report(self, read_fd: int) -> None:
-        """The child's report is complete when it closes the pipe."""
+        """The child's report is one line; a pipe that ends without is a child that died."""
         request_id = self._reports[read_fd]
         birth = self._births[request_id]
         data = os.read(read_fd, 4096)
-        if data and len(birth.report) < _MAX_REPORT:
-            birth.report += data
+        birth.report += data
+        if data and not data.endswith(b"\n") and len(birth.report) < _MAX_REPORT:
             return
         self._poller.unregister(read_fd)
         os.close(read_fd)
@@ -151,7 +151,7 @@ class ForkServer:
 
     def _conclude(self, request_id: str, birth: _Birth) -> None:
         try:
-            if not birth.report:
+            if not birth.report.endswith(b"\n"):
                 raise errdefs.Unknown("shim died before it listened")
             report = document.loads(bytes(birth.report))
             error = report.get("error")
@@ -216,6 +216,8 @@ def _middle(channel: _socket.socket, report_fd: int) -> None:
 def _await_request(channel: _socket.socket, report_fd: int) -> None:
     """The shim in reserve; it leaves with the forkserver, whose end of the channel nobody else has."""
     close_all_but((0, 1, 2, channel.fileno(), report_fd))
+    os.setpgid(0, 0)
+    child.reset_signals()
     data, ancillary, _, _ = channel.recvmsg(
         spawn.MAX_MESSAGE, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
     )
@@ -234,7 +236,6 @@ def _shim(request: Request, stdio: Sequence[int], report_fd: int) -> None:
         _write_report(_REPORT_FD, {"pid": pid, "output": output.hex()})
 
     try:
-        os.setpgid(0, 0)
         code = child.become_shim(request, stdio, report)
     except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
         status, message = errdefs.to_status(e)
@@ -267,5 +268,5 @@ def _park(fd: int) -> int:
 
 
 def _write_report(fd: int, fields: dict[str, Any]) -> None:
-    os.write(fd, document.dumps(fields).encode())
+    os.write(fd, document.dumps(fields).encode() + b"\n")
     os.close(fd)

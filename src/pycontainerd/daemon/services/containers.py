@@ -29,7 +29,7 @@ class ContainersService:
     async def get(
         self, call: Call, request: containers_v1.GetContainerRequest
     ) -> containers_v1.GetContainerResponse:
-        found = await self._pools.run("metadata", self._store.get, call.scope, request.id)
+        found = self._pools.quick(self._store.get, call.scope, request.id)
         return containers_v1.GetContainerResponse(container=to_wire(found))
 
     async def list(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pycontainerd.daemon.core.content import ContentStore, Info, Status, Writer
+from pycontainerd.daemon.core.content import Blob, ContentStore, Info, Status, Writer
 from pycontainerd.daemon.services import wire
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib.api.full import content_v1, events, wkt
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 100
 _READ_CHUNK: Final = 1 << 20
+_FIRST_CHUNK: Final = 64 << 10
 
 
 class ContentService:
@@ -45,7 +46,7 @@ class ContentService:
 
     async def info(self, call: Call, request: content_v1.InfoRequest) -> content_v1.InfoResponse:
         _require_digest(request.digest, f"{quoted(request.digest)} failed validation")
-        info = await self._pools.run("content", self._store.info, call.scope, request.digest)
+        info = self._pools.quick(self._store.info, call.scope, request.digest)
         return content_v1.InfoResponse(info=_to_wire(info))
 
     async def update(self, call: Call, request: content_v1.UpdateRequest) -> content_v1.UpdateResponse:
@@ -75,9 +76,9 @@ class ContentService:
         self, call: Call, request: content_v1.ReadContentRequest
     ) -> AsyncIterator[content_v1.ReadContentResponse]:
         _require_digest(request.digest, "", prefix=f"{request.digest}: ")
-        blob = await self._pools.run("content", self._store.open_blob, call.scope, request.digest)
+        offset = max(request.offset, 0)
+        blob, data = await self._pools.run("content", self._open, call.scope, request.digest, offset)
         try:
-            offset = max(request.offset, 0)
             if offset > blob.size_bytes:
                 raise OutOfRange(f"read past object length {blob.size_bytes} bytes")
             end = blob.size_bytes
@@ -85,7 +86,9 @@ class ContentService:
                 end = offset + request.size
             sent = 0
             while offset < end:
-                data = await self._pools.run("content", blob.read, offset, min(_READ_CHUNK, end - offset))
+                if sent or len(data) < min(_FIRST_CHUNK, end - offset):
+                    data = await self._pools.run("content", blob.read, offset, min(_READ_CHUNK, end - offset))
+                data = data[: end - offset]
                 if not data:
                     return
                 # As in containerd, offsets count from where this read began.
@@ -94,6 +97,15 @@ class ContentService:
                 offset += len(data)
         finally:
             blob.close()
+
+    def _open(self, scope: Scope, digest: str, offset: int) -> tuple[Blob, bytes]:
+        """A blob and its first bytes in one go: most reads are of a document that fits."""
+        blob = self._store.open_blob(scope, digest)
+        try:
+            return blob, blob.read(offset, _FIRST_CHUNK) if offset < blob.size_bytes else b""
+        except BaseException:
+            blob.close()
+            raise
 
     async def status(self, call: Call, request: content_v1.StatusRequest) -> content_v1.StatusResponse:
         try:

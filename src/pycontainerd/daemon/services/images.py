@@ -29,7 +29,7 @@ class ImagesService:
         self._collect = collect
 
     async def get(self, call: Call, request: images_v1.GetImageRequest) -> images_v1.GetImageResponse:
-        found = await self._pools.run("metadata", self._store.get, call.scope, request.name)
+        found = self._pools.quick(self._store.get, call.scope, request.name)
         return images_v1.GetImageResponse(image=to_wire(found))
 
     async def list(self, call: Call, request: images_v1.ListImagesRequest) -> images_v1.ListImagesResponse:

@@ -28,7 +28,7 @@ class NamespacesService:
         self, call: Call, request: namespaces_v1.GetNamespaceRequest
     ) -> namespaces_v1.GetNamespaceResponse:
         del call
-        found = await self._pools.run("metadata", self._store.get, request.name)
+        found = self._pools.quick(self._store.get, request.name)
         return namespaces_v1.GetNamespaceResponse(namespace=_to_wire(found))
 
     async def list(

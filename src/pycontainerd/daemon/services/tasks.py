@@ -50,7 +50,7 @@ class TasksService:
         self._state_timeout_s = state_timeout_s
 
     async def create(self, call: Call, request: tasks_v1.CreateTaskRequest) -> tasks_v1.CreateTaskResponse:
-        container = await self._container(call, request.container_id)
+        container = self._container(call, request.container_id)
         if request.HasField("checkpoint"):
             raise Unimplemented(
                 "restoring from a checkpoint image is not built: not implemented",
@@ -181,12 +181,12 @@ class TasksService:
         end = await task.wait(request.exec_id)
         return tasks_v1.WaitResponse(exit_status=end.status, exited_at=wire.timestamp(end.exited_nanos))
 
-    async def _container(self, call: Call, id: str) -> Container:
-        return await self._pools.run("metadata", self._containers.get, call.scope, id)
+    def _container(self, call: Call, id: str) -> Container:
+        return self._pools.quick(self._containers.get, call.scope, id)
 
     async def _task(self, call: Call, id: str, exec_id: str = "") -> Task:
         """A container's task; with `exec_id` it must have that process too."""
-        await self._container(call, id)
+        self._container(call, id)
         task = self._tasks.get(call.scope.namespace, id)
         if exec_id:
             await task.state(exec_id)

@@ -137,11 +137,14 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         parent.limit(child.pid, process)
         child.go()
         child.expect(sync.HOOKS)
+        kinds = [kind for kind in ("prestart", "createRuntime") if config.hooks.get(kind)]
+        if not kinds:
+            child.go()  # nobody looks at the limits before init is ready: they are set while it goes on
         _set_resources(container, config)
-        document = container.hook_state("creating", child.pid)
-        for kind in ("prestart", "createRuntime"):
-            hooks.run_all(config.hooks.get(kind, []), document)
-        child.go()
+        for kind in kinds:
+            hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
+        if kinds:
+            child.go()
         child.expect(sync.READY)
         container.record.init_pid = child.pid
         container.record.init_start = proc.start_time(child.pid)
