@@ -338,7 +338,7 @@ class Copier:
     def _end_input(self) -> None:
         """Both ends have to go: ours here, and the one that the shim keeps open against a lost writer."""
         self._fifos.close_stdin()
-        self._process.start_close_stdin()
+        self._process.close_stdin()
 
     def _forward(self, number: int) -> None:
         try:

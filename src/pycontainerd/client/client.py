@@ -50,7 +50,7 @@ class Reply:
 
 
 class _Later:
-    """A call whose answer is waited for when the client is closed in good order; then its error is raised."""
+    """A call whose answer is waited for when the client is left; its error is raised then, unless it is allowed."""
 
     __slots__ = ("allowed", "reply")
 
@@ -134,19 +134,25 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: object, error: object, tb: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
+        # Also after an error: a connection that closes cancels what the daemon has under way for it.
         try:
-            if error is None:
-                self._settle()
+            self._settle(quietly=error is not None)
         finally:
             self.close()
 
-    def _settle(self) -> None:
+    def _settle(self, *, quietly: bool) -> None:
+        """Waits for the calls made later; `quietly` where another error is on its way, which is the one that matters."""
+        failure: ContainerdError | None = None
         for later in self._later:
             try:
                 self.wait(later.reply)
             except later.allowed:
                 continue
+            except ContainerdError as error:
+                failure = failure or error
+        if failure is not None and not quietly:
+            raise failure
 
     def another(self) -> Client:
         """A client of its own connection, same namespace and lease: for another thread."""
@@ -185,9 +191,9 @@ class Client:
     def call_later(
         self, service: Service, method: str, request: Message, allowed: tuple[type[ContainerdError], ...] = ()
     ) -> None:
-        """One call that nothing depends on: it is waited for when a `with` block of the client ends well.
+        """One call that nothing depends on: it is waited for when the client's `with` block ends.
 
-        Its error is raised then, unless it is one of `allowed`.
+        Its error is raised then, unless it is one of `allowed` or the block ends with another one.
         """
         self._later.append(_Later(self.start(service, method, request), allowed))
 

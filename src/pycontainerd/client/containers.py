@@ -96,16 +96,18 @@ def delete(client: Client, container_id: str, *, keep_snapshot: bool = False) ->
 
 def remove(client: Client, record: containers_v1.Container) -> None:
     """Removes a container that the caller made and whose task it has deleted, and its snapshot, side by side."""
-    replies = []
-    if record.snapshot_key:
-        replies.append(
-            snapshots.start_remove(client, record.snapshotter or snapshots.DEFAULT, record.snapshot_key)
-        )
     request = containers_v1.DeleteContainerRequest(id=record.id)
-    replies.append(client.start(containers_v1.CONTAINERS, "Delete", request))
     with trace.span("remove container", id=record.id):
-        for reply in replies:
-            client.wait(reply)
+        snapshot = None
+        if record.snapshot_key:
+            snapshotter = record.snapshotter or snapshots.DEFAULT
+            snapshot = snapshots.start_remove(client, snapshotter, record.snapshot_key)
+        client.wait(client.start(containers_v1.CONTAINERS, "Delete", request))
+        try:
+            if snapshot is not None:
+                client.wait(snapshot)
+        except errdefs.NotFound:
+            pass  # removed already
 
 
 def spec_of(record: containers_v1.Container) -> dict[str, Any]:

@@ -82,12 +82,13 @@ class Process:
             ),
         )
 
-    def start_close_stdin(self) -> Reply:
-        """Lets the process see the end of its input, without waiting: it may have ended meanwhile."""
-        return self.client.start(
+    def close_stdin(self) -> None:
+        """Lets the process see the end of its input, without waiting for the answer: it may have ended meanwhile."""
+        self.client.call_later(
             tasks_v1.TASKS,
             "CloseIO",
             tasks_v1.CloseIORequest(container_id=self.container_id, exec_id=self.exec_id, stdin=True),
+            allowed=(errdefs.NotFound, errdefs.FailedPrecondition),
         )
 
     def info(self) -> task_types.Process:

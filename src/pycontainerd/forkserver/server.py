@@ -64,9 +64,11 @@ class _Spare:
         ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if stdio else []
         try:
             self.channel.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError as e:
             os.close(self.report_fd)
-            return False
+            if isinstance(e, (BrokenPipeError, ConnectionResetError)):
+                return False
+            raise
         finally:
             self.channel.close()
         return True
@@ -89,7 +91,7 @@ class ForkServer:
         """Until the client hangs up."""
         while True:
             if self._spare is None and not self._reports:
-                self._spare = _fork_spare()
+                self._spare = _try_to_fork_spare()
             for fd, _ in self._poller.poll():
                 if fd in self._reports:
                     self._read_report(fd)
@@ -152,7 +154,8 @@ class ForkServer:
     def _conclude(self, request_id: str, birth: _Birth) -> None:
         try:
             if not birth.report.endswith(b"\n"):
-                raise errdefs.Unknown("shim died before it listened")
+                # Nothing was made: who asked may ask again, or start one by exec.
+                raise errdefs.Unavailable("shim died before it listened")
             report = document.loads(bytes(birth.report))
             error = report.get("error")
             if error is not None:
@@ -188,6 +191,14 @@ class ForkServer:
             self._poller.unregister(birth.pidfd)
             del self._alive[birth.pidfd]
             os.close(birth.pidfd)
+
+
+def _try_to_fork_spare() -> _Spare | None:
+    """None when there is no room for one now: whoever asks for a shim then is told why."""
+    try:
+        return _fork_spare()
+    except OSError:
+        return None
 
 
 def _fork_spare() -> _Spare:

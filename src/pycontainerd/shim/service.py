@@ -188,6 +188,8 @@ class Service:
 
     def _watch(self, container: Container) -> None:
         """Finds the cgroups of a new container, for stats and OOM events."""
+        if container.init_exit is not None:
+            return  # killed before it could be started
         with trace.span("watch cgroups"):
             container.cgroups = self._locate_cgroups(container.init.pid)
             self._oom.add(container.id, container.cgroups)

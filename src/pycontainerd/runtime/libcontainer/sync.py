@@ -28,9 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    Step = tuple[
-        str, int, int
-    ]  # what was done, when it began and how long it took in CLOCK_MONOTONIC's nanoseconds
+    # What was done, when it began and how long it took, in CLOCK_MONOTONIC's nanoseconds.
+    Step = tuple[str, int, int]
 
 GO = b"G"
 HOOKS = b"H"
@@ -59,7 +58,8 @@ def pack_steps(steps: Iterable[Step]) -> bytes:
     """READY's payload, as many steps as fit: a line each. Uses nothing that would have to be loaded."""
     lines, size = [], 0
     for name, began, duration in steps:
-        line = f"{began} {duration} {name}\n".encode("utf-8", "replace")
+        one_line = name.replace("\n", "?")  # a mount point may be called anything
+        line = f"{began} {duration} {one_line}\n".encode("utf-8", "replace")
         size += len(line)
         if size >= MAX_MESSAGE:
             break
@@ -69,7 +69,7 @@ def pack_steps(steps: Iterable[Step]) -> bytes:
 
 def unpack_steps(payload: bytes) -> Iterator[Step]:
     """What `pack_steps` made."""
-    for line in payload.decode("utf-8", "replace").splitlines():
+    for line in payload.decode("utf-8", "replace").split("\n")[:-1]:
         began, duration, name = line.split(" ", 2)
         yield name, int(began), int(duration)
 
