@@ -137,14 +137,12 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         parent.limit(child.pid, process)
         child.go()
         child.expect(sync.HOOKS)
-        kinds = [kind for kind in ("prestart", "createRuntime") if config.hooks.get(kind)]
-        if not kinds:
-            child.go()  # nobody looks at the limits before init is ready: they are set while it goes on
+        # While init waits: between denying all devices and allowing some, it could not open its terminal.
         _set_resources(container, config)
-        for kind in kinds:
-            hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
-        if kinds:
-            child.go()
+        for kind in ("prestart", "createRuntime"):
+            if config.hooks.get(kind):
+                hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
+        child.go()
         child.expect(sync.READY)
         container.record.init_pid = child.pid
         container.record.init_start = proc.start_time(child.pid)
