@@ -150,13 +150,7 @@ def _write(value: Any, out: list[str], indent: str, newline: str) -> None:
     elif isinstance(value, (int, float)):
         out.append(str(value))
     elif isinstance(value, dict):
-        _write_items(
-            [(quote(key) + (": " if indent else ":"), item) for key, item in value.items()],
-            "{}",
-            out,
-            indent,
-            newline,
-        )
+        _write_items([(quote(key) + ": ", item) for key, item in value.items()], "{}", out, indent, newline)
     else:
         _write_items([("", item) for item in value], "[]", out, indent, newline)
 
@@ -167,7 +161,7 @@ def _write_items(
     if not items:
         out.append(brackets)
         return
-    inner = newline + indent if indent else ""
+    inner = newline + indent
     separator = brackets[0] + inner
     for key, item in items:
         out.append(separator + key)
