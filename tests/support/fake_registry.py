@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = tuple[int, dict[str, str], bytes]
+Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]  # an iterator's length goes into the headers
 Rule = Callable[["Request"], Answer | None]
 
 
@@ -90,11 +90,13 @@ def fake_registry() -> Iterator[FakeRegistry]:
             fake.requests.append(request)
             status, extra, data = fake.answer(request)
             self.send_response(status)
-            for key, value in {"Content-Length": str(len(data)), **extra}.items():
+            length = {"Content-Length": str(len(data))} if isinstance(data, bytes) else {}
+            for key, value in {**length, **extra}.items():
                 self.send_header(key, value)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(data)
+                for part in [data] if isinstance(data, bytes) else data:
+                    self.wfile.write(part)
             if "X-Cut" in extra:
                 self.close_connection = True
 

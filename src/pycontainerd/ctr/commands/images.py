@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.client.client import Client
+    from pycontainerd.client.unpack_along import UnpackAlong
     from pycontainerd.ctr.command import Call
     from pycontainerd.lib import platforms
     from pycontainerd.lib.api.light import images_v1
+    from pycontainerd.lib.oci import image as oci
     from pycontainerd.lib.registry.hosts import Options
 
 REGISTRY_FLAGS = (
@@ -53,7 +55,9 @@ def _pull(call: Call) -> int:
 def _pull_into(
     call: Call, client: Client, ref: str, options: Options, wanted: list[platforms.Platform]
 ) -> int:
-    from pycontainerd.client import images, pull
+    from pycontainerd.client import pull
+    from pycontainerd.client.unpack_along import UnpackAlong
+    from pycontainerd.ctr import session
     from pycontainerd.ctr.progress import Display
     from pycontainerd.lib import platforms
     from pycontainerd.lib.registry.resolver import Resolver
@@ -69,11 +73,26 @@ def _pull_into(
     ]
     fetcher = pull.Fetcher(client, resolver, matchers, threads=call.flags.number("max-concurrent-downloads"))
     screen.resolved(fetcher)
-    try:
-        fetcher.run(target, screen.tick)
-        screen.finish()
-    finally:
-        resolver.close()
+    with UnpackAlong(client, fetcher, target, session.snapshotter(call), matchers[0]) as along:
+        try:
+            fetcher.run(target, screen.tick)
+            screen.finish()
+        finally:
+            resolver.close()
+        return _name_and_unpack(call, client, ref, target, wanted, along)
+
+
+def _name_and_unpack(
+    call: Call,
+    client: Client,
+    ref: str,
+    target: oci.Descriptor,
+    wanted: list[platforms.Platform],
+    along: UnpackAlong,
+) -> int:
+    from pycontainerd.client import images
+    from pycontainerd.lib import platforms
+
     existed = _exists(client, ref)
     images.create_or_update(client, ref, target, text.labels_from(call.flags.texts("label")))
     started = time.monotonic_ns()
@@ -82,7 +101,7 @@ def _pull_into(
             images.platforms_of(client, target) if call.flags.on("all-platforms") else [platforms.default()]
         )
     try:
-        _unpack_all(call, client, target, wanted)
+        _unpack_all(call, client, target, wanted, along)
     except BaseException:
         if not existed:
             images.delete(client, ref)
@@ -101,13 +120,20 @@ def _exists(client: Client, name: str) -> bool:
     return True
 
 
-def _unpack_all(call: Call, client: Client, target: Any, wanted: Sequence[platforms.Platform]) -> None:
+def _unpack_all(
+    call: Call,
+    client: Client,
+    target: oci.Descriptor,
+    wanted: Sequence[platforms.Platform],
+    along: UnpackAlong,
+) -> None:
     from pycontainerd.client import unpack
     from pycontainerd.ctr import session
     from pycontainerd.lib import platforms
 
     for platform in wanted:
         display.write(f"unpacking {platform} {target.digest}...\n")
+        along.wait()
         chain_id = unpack.unpack(client, target, session.snapshotter(call), platforms.only(platform))
         if call.flags.on("print-chainid"):
             display.write(f"image chain ID: {chain_id}\n")
