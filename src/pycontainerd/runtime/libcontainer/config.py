@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pycontainerd.runtime.libcontainer.scheduling import Affinity, MemoryPolicy, Scheduling
+
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
@@ -91,10 +93,12 @@ class Process:
         "console_size",
         "cwd",
         "env",
+        "exec_affinity",
         "gid",
         "no_new_privileges",
         "oom_score_adj",
         "rlimits",
+        "scheduling",
         "selinux_label",
         "terminal",
         "uid",
@@ -132,9 +136,16 @@ class Process:
             raise InvalidArgument(
                 "selinux label is specified in config, but selinux is disabled or not supported"
             )
-        for name in ("ioPriority", "scheduler", "execCPUAffinity"):
-            if name in raw:
-                raise Unimplemented(f"process.{name} is not supported")
+        self.scheduling: Scheduling | None = None
+        self.exec_affinity: Affinity | None = None
+        if "ioPriority" in raw or "scheduler" in raw:
+            from pycontainerd.runtime.libcontainer.scheduling import Scheduling
+
+            self.scheduling = Scheduling(raw)
+        if raw.get("execCPUAffinity", {}).keys() & {"initial", "final"}:
+            from pycontainerd.runtime.libcontainer.scheduling import Affinity
+
+            self.exec_affinity = Affinity(raw["execCPUAffinity"])
 
 
 def _capabilities(raw: dict[str, list[str]] | None) -> tuple[dict[str, list[str]] | None, list[str]]:
@@ -173,6 +184,7 @@ class Config:
         "hostname",
         "id",
         "masked_paths",
+        "memory_policy",
         "mounts",
         "namespaces",
         "no_new_keyring",
@@ -229,6 +241,7 @@ class Config:
         self.personality: str = linux.get("personality", {}).get("domain", "")
         if self.personality not in ("", "LINUX", "LINUX32"):
             raise InvalidArgument(f"linux.personality.domain: {self.personality!r} is not LINUX or LINUX32")
+        self.memory_policy = _memory_policy(linux)
         if linux.get("personality", {}).get("flags"):
             # Unlike runc, which warns: the spec knows no flag, so what was asked for can't be meant.
             raise InvalidArgument("linux.personality.flags: no flag is defined")
@@ -330,6 +343,14 @@ def _devices(raw: list[dict[str, Any]]) -> list[Device]:
     return list(found.values())
 
 
+def _memory_policy(linux: dict[str, Any]) -> MemoryPolicy | None:
+    if "memoryPolicy" not in linux:
+        return None
+    from pycontainerd.runtime.libcontainer.scheduling import parse_memory_policy
+
+    return parse_memory_policy(linux["memoryPolicy"])
+
+
 _SYSCTL_IPC = frozenset(
     [
         "kernel.msgmax",
@@ -366,7 +387,7 @@ def validate(config: Config, linux: dict[str, Any]) -> None:
         raise InvalidArgument(
             "selinux label is specified in config, but selinux is disabled or not supported"
         )
-    for name in ("netDevices", "intelRdt", "memoryPolicy"):
+    for name in ("netDevices", "intelRdt"):
         if linux.get(name):
             raise Unimplemented(f"linux.{name} is not supported")
     if ".." in config.cgroups_path.split("/"):

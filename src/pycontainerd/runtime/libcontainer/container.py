@@ -135,6 +135,7 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         if config.creates("user"):
             parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
         parent.limit(child.pid, process)
+        proc.reset_affinity(child.pid)
         child.go()
         child.expect(sync.HOOKS)
         # While init waits: between denying all devices and allowing some, it could not open its terminal.
@@ -192,6 +193,10 @@ def _plan_init(
     plan.join_fds, plan.unshare_flags = joins.child_fds, joins.unshare_flags
     plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
     plan.console_socket_fd = options.console_socket_fd
+    if process.scheduling is not None:
+        plan.scheduling += process.scheduling.steps(config.resources.get("cpu", {}).get("cpus", ""))
+    if config.memory_policy is not None:
+        plan.scheduling += config.memory_policy.steps()
     plan.proc_fd = procfs.open_proc()
     opened.append(plan.proc_fd)
     plan.fifo_fd = _make_fifo(container.directory, config)

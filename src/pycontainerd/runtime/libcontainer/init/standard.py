@@ -51,6 +51,7 @@ class InitPlan:
         "preserve_fds",
         "proc_fd",
         "rootless",
+        "scheduling",
         "source_fds",
         "stdio",
         "sync_fd",
@@ -68,6 +69,7 @@ class InitPlan:
         self.join_fds: list[tuple[int, int]] = []
         self.unshare_flags = 0
         self.late_readonly: list[int] = []
+        self.scheduling: list[Operation] = []
         self.rootless = False
 
 
@@ -378,6 +380,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
         steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
     umask = config.process.umask
     steps.append(("umask", (0o022 if umask is None else umask,), "umask"))
+    steps += plan.scheduling
     steps += ident.become(plan.identity, env)
     keep = {plan.sync_fd, plan.fifo_fd, own_proc_fd, *ident.kept_fds(plan.identity)}
     keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
