@@ -67,6 +67,8 @@ def create(options: CreateOptions) -> Container:
     container = Container(options.root, made, cgroups)
     container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
     try:
+        if options.folder:
+            os.mkdir(f"{directory}/{options.folder}", 0o755)
         # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
         with trace.span("state.store"):
             state.store(directory, made)
