@@ -71,7 +71,6 @@ def test_refused(spec, path, value, text):
     [
         (("linux", "intelRdt"), {"closID": "x"}),
         (("linux", "netDevices"), {"eth0": {}}),
-        (("mounts",), [{"destination": "/x", "uidMappings": [{"size": 1}]}]),
     ],
 )
 def test_what_is_not_built_is_refused_and_not_ignored(spec, path, value):

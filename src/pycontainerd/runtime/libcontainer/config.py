@@ -50,7 +50,17 @@ class IDMapping:
 class Mount:
     """One entry of `mounts`, options taken apart, a relative bind source made absolute."""
 
-    __slots__ = ("destination", "fstype", "gid_mappings", "is_bind", "options", "source", "uid_mappings")
+    __slots__ = (
+        "destination",
+        "fstype",
+        "gid_mappings",
+        "is_bind",
+        "is_id_mapped",
+        "options",
+        "source",
+        "uid_mappings",
+        "userns_path",
+    )
 
     def __init__(self, raw: dict[str, Any], bundle: str) -> None:
         self.options: MountOptions = parse_options(raw.get("options", []))
@@ -65,6 +75,8 @@ class Mount:
                 self.source = os.path.normpath(f"{bundle}/{self.source}")
         self.uid_mappings = parse_mappings(raw.get("uidMappings", []))
         self.gid_mappings = parse_mappings(raw.get("gidMappings", []))
+        self.is_id_mapped = "uidMappings" in raw or "gidMappings" in raw or self.options.id_map is not None
+        self.userns_path = ""  # the namespace whose mappings are meant, where none are given
 
 
 class Device:
@@ -246,6 +258,9 @@ class Config:
             # Unlike runc, which warns: the spec knows no flag, so what was asked for can't be meant.
             raise InvalidArgument("linux.personality.flags: no flag is defined")
         validate(self, linux)
+        for at, entry in enumerate(self.mounts):
+            if entry.is_id_mapped:
+                _complete_id_map(entry, self, f"mounts[{at}]")
 
     def creates(self, name: str) -> bool:
         """Whether the container gets a new namespace of this kind (not one that it joins)."""
@@ -308,9 +323,22 @@ def _mount(raw: dict[str, Any], bundle: str, at: int) -> Mount:
     made = Mount(raw, bundle)
     if not made.destination.startswith("/"):
         made.destination = "/" + made.destination
-    if made.uid_mappings or made.gid_mappings:
-        raise Unimplemented(f"mounts[{at}]: id-mapped mounts are not supported")
     return made
+
+
+def _complete_id_map(entry: Mount, config: Config, where: str) -> None:
+    """The rules of id-mapped mounts, in runc's words; without mappings those of the user namespace are meant."""
+    if not entry.is_bind:
+        raise InvalidArgument(f"{where}: id-mapped mounts are only supported for bind-mounts")
+    if os.geteuid() != 0:
+        raise InvalidArgument(f"{where}: id-mapped mounts are not supported for rootless containers")
+    if not entry.uid_mappings and not entry.gid_mappings and "user" in config.namespaces:
+        entry.userns_path = config.namespaces["user"]
+        if entry.userns_path:
+            return
+        entry.uid_mappings, entry.gid_mappings = config.uid_mappings, config.gid_mappings
+    if not entry.uid_mappings or not entry.gid_mappings:
+        raise InvalidArgument(f"{where}: id-mapped mounts must have both uid and gid mappings specified")
 
 
 def _hooks(raw: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

@@ -203,13 +203,23 @@ def _plan_init(
     opened.append(plan.proc_fd)
     plan.fifo_fd = _make_fifo(container.directory, config)
     opened.append(plan.fifo_fd)
-    if config.creates("user") and os.geteuid() == 0:
-        # Opened with our rights: the root of the user namespace may not be able to reach them.
-        for at, entry in enumerate(config.mounts):
-            if entry.is_bind:
-                plan.source_fds[at] = mounts.open_source(entry)
-                opened.append(plan.source_fds[at])
+    _open_sources(plan, opened)
     return plan
+
+
+def _open_sources(plan: InitPlan, opened: list[int]) -> None:
+    """Bind mounts that init could not make itself."""
+    config = plan.config
+    # With our rights: the root of the user namespace may not be able to reach them.
+    reached = config.creates("user") and os.geteuid() == 0
+    for at, entry in enumerate(config.mounts):
+        if entry.is_id_mapped or (entry.is_bind and reached):
+            plan.source_fds[at] = mounts.open_source(entry)
+            opened.append(plan.source_fds[at])
+    if any(entry.is_id_mapped for entry in config.mounts):
+        from pycontainerd.runtime.libcontainer.idmap import map_ids
+
+        map_ids(config.mounts, plan.source_fds)
 
 
 def image_groups(rootfs: str, uid: int) -> list[int]:

@@ -187,7 +187,7 @@ def _mount(entry: Mount) -> dict[str, Any]:
             "Propagation": 0,
             "Userns_fd": 0,
         }
-    return {
+    document = {
         "source": entry.source,
         "destination": entry.destination,
         "device": entry.fstype,
@@ -200,6 +200,15 @@ def _mount(entry: Mount) -> dict[str, Any]:
         "premount_cmds": None,
         "postmount_cmds": None,
     }
+    if entry.is_id_mapped:
+        fields = (
+            ("recursive", entry.options.id_map or None),
+            ("userns_path", entry.userns_path),
+            ("uid_mappings", _mappings(entry.uid_mappings)),
+            ("gid_mappings", _mappings(entry.gid_mappings)),
+        )
+        document["id_mapping"] = {name: value for name, value in fields if value}
+    return document
 
 
 def _device(item: Any) -> dict[str, Any]:

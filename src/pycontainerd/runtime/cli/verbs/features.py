@@ -42,7 +42,7 @@ def run(context: Context, values: Values) -> int:
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
             "memoryPolicy": {"modes": sorted(MPOL_MODES), "flags": sorted(MPOL_FLAGS)},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {
             "io.github.seccomp.libseccomp.version": library_version(),
