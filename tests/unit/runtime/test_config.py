@@ -70,7 +70,6 @@ def test_refused(spec, path, value, text):
     ("path", "value"),
     [
         (("linux", "intelRdt"), {"closID": "x"}),
-        (("linux", "netDevices"), {"eth0": {}}),
     ],
 )
 def test_what_is_not_built_is_refused_and_not_ignored(spec, path, value):

@@ -199,6 +199,7 @@ class Config:
         "memory_policy",
         "mounts",
         "namespaces",
+        "net_devices",
         "no_new_keyring",
         "no_pivot",
         "oci_version",
@@ -254,6 +255,7 @@ class Config:
         if self.personality not in ("", "LINUX", "LINUX32"):
             raise InvalidArgument(f"linux.personality.domain: {self.personality!r} is not LINUX or LINUX32")
         self.memory_policy = _memory_policy(linux)
+        self.net_devices = _net_devices(linux, self.namespaces)
         if linux.get("personality", {}).get("flags"):
             # Unlike runc, which warns: the spec knows no flag, so what was asked for can't be meant.
             raise InvalidArgument("linux.personality.flags: no flag is defined")
@@ -379,6 +381,14 @@ def _memory_policy(linux: dict[str, Any]) -> MemoryPolicy | None:
     return parse_memory_policy(linux["memoryPolicy"])
 
 
+def _net_devices(linux: dict[str, Any], namespaces: dict[str, str]) -> dict[str, str]:
+    if not linux.get("netDevices"):
+        return {}
+    from pycontainerd.runtime.libcontainer.netdevice import parse
+
+    return parse(linux["netDevices"], namespaces)
+
+
 _SYSCTL_IPC = frozenset(
     [
         "kernel.msgmax",
@@ -415,9 +425,8 @@ def validate(config: Config, linux: dict[str, Any]) -> None:
         raise InvalidArgument(
             "selinux label is specified in config, but selinux is disabled or not supported"
         )
-    for name in ("netDevices", "intelRdt"):
-        if linux.get(name):
-            raise Unimplemented(f"linux.{name} is not supported")
+    if linux.get("intelRdt"):
+        raise Unimplemented("linux.intelRdt is not supported")
     if ".." in config.cgroups_path.split("/"):
         raise InvalidArgument(f"linux.cgroupsPath: {config.cgroups_path!r} must not contain ..")
 

@@ -57,6 +57,8 @@ def create(options: CreateOptions) -> Container:
         names = " ".join(config.process.unknown_capabilities)
         options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
+    if config.net_devices and (rootless or os.geteuid() != 0):
+        raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")
     with trace.span("cgroup.find"):
         cgroups = manager_for(
             config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless
@@ -140,6 +142,10 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         proc.reset_affinity(child.pid)
         child.go()
         child.expect(sync.HOOKS)
+        if config.net_devices:
+            from pycontainerd.runtime.libcontainer.netdevice import move_all
+
+            move_all(config.net_devices, child.pid)
         # While init waits: between denying all devices and allowing some, it could not open its terminal.
         _set_resources(container, config)
         for kind in ("prestart", "createRuntime"):

@@ -134,11 +134,11 @@ def to_runc(config: Config) -> dict[str, Any]:
         document["oom_score_adj"] = process.oom_score_adj
     if process.apparmor_profile:
         document["apparmor_profile"] = process.apparmor_profile
-    _scheduling(config, document)
+    _newer(config, document)
     return document
 
 
-def _scheduling(config: Config, document: dict[str, Any]) -> None:
+def _newer(config: Config, document: dict[str, Any]) -> None:
     """What runc 1.2 and later know; 1.1 passes over it."""
     process = config.process
     if process.scheduling is not None:
@@ -149,6 +149,10 @@ def _scheduling(config: Config, document: dict[str, Any]) -> None:
         document["exec_cpu_affinity"] = process.exec_affinity.stored()
     if config.memory_policy is not None:
         document["memory_policy"] = config.memory_policy.stored()
+    if config.net_devices:
+        document["netDevices"] = {
+            name: {} if name == inside else {"name": inside} for name, inside in config.net_devices.items()
+        }
 
 
 def scheduling_of(document: dict[str, Any]) -> dict[str, Any]:
