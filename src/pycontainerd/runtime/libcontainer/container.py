@@ -27,7 +27,7 @@ from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, seccom
 from pycontainerd.runtime.libcontainer.config import Config, load_spec
 from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.program import InitError
-from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init
+from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init, run_outer
 from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
 from pycontainerd.runtime.libcontainer.rootfs import mounts
 from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
@@ -117,7 +117,6 @@ def _make_directory(root: str, id: str) -> str:
 
 def _make_init(container: Container, config: Config, options: CreateOptions) -> None:
     """The parent's story of a create, with sync.py's diagram."""
-    process = config.process
     rootless = os.geteuid() != 0
     joins = parent.Joins(config)
     with trace.span("cgroup.create"):
@@ -129,42 +128,50 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
             plan = _plan_init(container, config, options, joins, opened)
         plan.sync_fd = ends[1]
         plan.rootless = rootless
+        run = run_outer if joins.in_two_steps else run_init
         child = parent.start(
-            joins, lambda: run_init(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
+            joins, lambda: run(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
         )
     finally:
         for fd in opened:
             os.close(fd)
     try:
-        if config.creates("user"):
-            parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
-        parent.limit(child.pid, process)
-        proc.reset_affinity(child.pid)
-        child.go()
-        child.expect(sync.HOOKS)
-        if config.net_devices:
-            from pycontainerd.runtime.libcontainer.netdevice import move_all
-
-            move_all(config.net_devices, child.pid)
-        # While init waits: between denying all devices and allowing some, it could not open its terminal.
-        _set_resources(container, config)
-        for kind in ("prestart", "createRuntime"):
-            if config.hooks.get(kind):
-                hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
-        child.go()
-        child.expect(sync.READY)
-        container.record.init_pid = child.pid
-        container.record.init_start = proc.start_time(child.pid)
-        with trace.span("state.store"):
-            state.store(container.directory, container.record)
-            if options.pid_file:
-                write_pid_file(options.pid_file, child.pid)
-        child.go()
+        if joins.in_two_steps:
+            child.replace()
+        _see_through(container, config, options, child)
     except BaseException:
         child.kill()
         raise
     finally:
         os.close(child.sync_fd)
+
+
+def _see_through(container: Container, config: Config, options: CreateOptions, child: parent.Child) -> None:
+    """From an init that waits for its first GO to one that waits on exec.fifo."""
+    if config.creates("user"):
+        parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
+    parent.limit(child.pid, config.process)
+    proc.reset_affinity(child.pid)
+    child.go()
+    child.expect(sync.HOOKS)
+    if config.net_devices:
+        from pycontainerd.runtime.libcontainer.netdevice import move_all
+
+        move_all(config.net_devices, child.pid)
+    # While init waits: between denying all devices and allowing some, it could not open its terminal.
+    _set_resources(container, config)
+    for kind in ("prestart", "createRuntime"):
+        if config.hooks.get(kind):
+            hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
+    child.go()
+    child.expect(sync.READY)
+    container.record.init_pid = child.pid
+    container.record.init_start = proc.start_time(child.pid)
+    with trace.span("state.store"):
+        state.store(container.directory, container.record)
+        if options.pid_file:
+            write_pid_file(options.pid_file, child.pid)
+    child.go()
 
 
 def _set_resources(container: Container, config: Config) -> None:
