@@ -27,7 +27,7 @@ from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, seccom
 from pycontainerd.runtime.libcontainer.config import Config, load_spec
 from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.program import InitError
-from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init
+from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init, run_outer
 from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
 from pycontainerd.runtime.libcontainer.rootfs import mounts
 from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
@@ -57,6 +57,8 @@ def create(options: CreateOptions) -> Container:
         names = " ".join(config.process.unknown_capabilities)
         options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
+    if config.net_devices and (rootless or os.geteuid() != 0):
+        raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")
     with trace.span("cgroup.find"):
         cgroups = manager_for(
             config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless
@@ -67,6 +69,8 @@ def create(options: CreateOptions) -> Container:
     container = Container(options.root, made, cgroups)
     container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
     try:
+        if options.folder:
+            os.mkdir(f"{directory}/{options.folder}", 0o755)
         # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
         with trace.span("state.store"):
             state.store(directory, made)
@@ -113,7 +117,6 @@ def _make_directory(root: str, id: str) -> str:
 
 def _make_init(container: Container, config: Config, options: CreateOptions) -> None:
     """The parent's story of a create, with sync.py's diagram."""
-    process = config.process
     rootless = os.geteuid() != 0
     joins = parent.Joins(config)
     with trace.span("cgroup.create"):
@@ -125,37 +128,50 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
             plan = _plan_init(container, config, options, joins, opened)
         plan.sync_fd = ends[1]
         plan.rootless = rootless
+        run = run_outer if joins.in_two_steps else run_init
         child = parent.start(
-            joins, lambda: run_init(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
+            joins, lambda: run(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
         )
     finally:
         for fd in opened:
             os.close(fd)
     try:
-        if config.creates("user"):
-            parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
-        parent.limit(child.pid, process)
-        child.go()
-        child.expect(sync.HOOKS)
-        # While init waits: between denying all devices and allowing some, it could not open its terminal.
-        _set_resources(container, config)
-        for kind in ("prestart", "createRuntime"):
-            if config.hooks.get(kind):
-                hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
-        child.go()
-        child.expect(sync.READY)
-        container.record.init_pid = child.pid
-        container.record.init_start = proc.start_time(child.pid)
-        with trace.span("state.store"):
-            state.store(container.directory, container.record)
-            if options.pid_file:
-                write_pid_file(options.pid_file, child.pid)
-        child.go()
+        if joins.in_two_steps:
+            child.replace()
+        _see_through(container, config, options, child)
     except BaseException:
         child.kill()
         raise
     finally:
         os.close(child.sync_fd)
+
+
+def _see_through(container: Container, config: Config, options: CreateOptions, child: parent.Child) -> None:
+    """From an init that waits for its first GO to one that waits on exec.fifo."""
+    if config.creates("user"):
+        parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
+    parent.limit(child.pid, config.process)
+    proc.reset_affinity(child.pid)
+    child.go()
+    child.expect(sync.HOOKS)
+    if config.net_devices:
+        from pycontainerd.runtime.libcontainer.netdevice import move_all
+
+        move_all(config.net_devices, child.pid)
+    # While init waits: between denying all devices and allowing some, it could not open its terminal.
+    _set_resources(container, config)
+    for kind in ("prestart", "createRuntime"):
+        if config.hooks.get(kind):
+            hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
+    child.go()
+    child.expect(sync.READY)
+    container.record.init_pid = child.pid
+    container.record.init_start = proc.start_time(child.pid)
+    with trace.span("state.store"):
+        state.store(container.directory, container.record)
+        if options.pid_file:
+            write_pid_file(options.pid_file, child.pid)
+    child.go()
 
 
 def _set_resources(container: Container, config: Config) -> None:
@@ -192,17 +208,31 @@ def _plan_init(
     plan.join_fds, plan.unshare_flags = joins.child_fds, joins.unshare_flags
     plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
     plan.console_socket_fd = options.console_socket_fd
+    if process.scheduling is not None:
+        plan.scheduling += process.scheduling.steps(config.resources.get("cpu", {}).get("cpus", ""))
+    if config.memory_policy is not None:
+        plan.scheduling += config.memory_policy.steps()
     plan.proc_fd = procfs.open_proc()
     opened.append(plan.proc_fd)
     plan.fifo_fd = _make_fifo(container.directory, config)
     opened.append(plan.fifo_fd)
-    if config.creates("user") and os.geteuid() == 0:
-        # Opened with our rights: the root of the user namespace may not be able to reach them.
-        for at, entry in enumerate(config.mounts):
-            if entry.is_bind:
-                plan.source_fds[at] = mounts.open_source(entry)
-                opened.append(plan.source_fds[at])
+    _open_sources(plan, opened)
     return plan
+
+
+def _open_sources(plan: InitPlan, opened: list[int]) -> None:
+    """Bind mounts that init could not make itself."""
+    config = plan.config
+    # With our rights: the root of the user namespace may not be able to reach them.
+    reached = config.creates("user") and os.geteuid() == 0
+    for at, entry in enumerate(config.mounts):
+        if entry.is_id_mapped or (entry.is_bind and reached):
+            plan.source_fds[at] = mounts.open_source(entry)
+            opened.append(plan.source_fds[at])
+    if any(entry.is_id_mapped for entry in config.mounts):
+        from pycontainerd.runtime.libcontainer.idmap import map_ids
+
+        map_ids(config.mounts, plan.source_fds)
 
 
 def image_groups(rootfs: str, uid: int) -> list[int]:

@@ -16,6 +16,7 @@ class CreateOptions:
         "bundle",
         "clone_parent",
         "console_socket_fd",
+        "folder",
         "id",
         "log",
         "no_new_keyring",
@@ -63,6 +64,7 @@ class CreateOptions:
         self.systemd_cgroup = systemd_cgroup
         self.log = log
         self.spec = spec  # config.json when the caller has read it already
+        self.folder = ""  # a folder to make in the container's own, for a mount of the spec
 
 
 class ExecOptions:
