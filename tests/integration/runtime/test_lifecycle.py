@@ -11,6 +11,8 @@ import subprocess
 
 import pytest
 
+from pycontainerd.lib.linux.prctl import set_child_subreaper
+
 
 def test_run_passes_output_and_exit_code_through(runtime, bundle):
     done = runtime.run(bundle.sh("echo out; echo err >&2; exit 7").build())
@@ -281,3 +283,18 @@ def test_a_signal_to_run_reaches_the_container(runtime, bundle):
         pass
     running.terminate()
     assert running.wait(10) == 9
+
+
+@pytest.mark.requires("strace")
+def test_start_succeeds_however_quickly_the_container_ends(runtime, bundle):
+    """buildah's RUN of a short step: init may have run and be reaped while `start` still makes its calls."""
+    set_child_subreaper(True)
+    try:
+        runtime.create(bundle.args("true").build())
+        late = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:delay_enter=1000000"]
+        starting = subprocess.Popen([*late, *runtime.argv("start", "c")], stderr=subprocess.PIPE, text=True)
+        assert os.waitpid(runtime.pid(), 0)[1] == 0
+        assert starting.communicate(timeout=30)[1] == ""
+        assert starting.returncode == 0
+    finally:
+        set_child_subreaper(False)

@@ -373,12 +373,16 @@ class Container:
         """The first half of `start`: (exec.fifo, pidfd of init), both the caller's. One can be read once init has gone on
         or has ended; then it is `finish_start`'s turn."""
         self._require_created()
-        # Not blocking: init may be dead, and then no writer ever comes.
-        fifo_fd = os.open(self.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Init goes on with the FIFO's opening: it may have run and be gone, reaped by its parent, before the next call.
         try:
-            return fifo_fd, os.pidfd_open(self.pid)
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError as error:
+            raise FailedPrecondition("cannot start a container that has stopped") from error
+        try:
+            # Not blocking: init may be dead, and then no writer ever comes.
+            return os.open(self.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), pidfd
         except OSError:
-            os.close(fifo_fd)
+            os.close(pidfd)
             raise
 
     def finish_start(self, fifo_fd: int) -> None:
