@@ -35,9 +35,12 @@ _IDLE_CHECK_S: Final = 1.0
 def run(launcher: str, config: Config, *, idle_exit_s: int = 0) -> int:
     """Serves until SIGTERM or SIGINT, or until idle; the exit code. Raises errdefs when it cannot start."""
     begun = time.monotonic()
-    log = Logger(2, config.log_level, config.log_format)
+    log = Logger(2, config.debug.level, config.debug.format)
     files.make_dir(config.root, 0o700)
     files.make_dir(config.state, 0o711)
+    if config.temp:
+        files.make_dir(config.temp, 0o700)
+        os.environ["TMPDIR"] = config.temp  # for this process and every one it starts, as in containerd
     locks = [sockets.lock_folder(config.root, "--root"), sockets.lock_folder(config.state, "--state")]
     log.info("starting containerd", revision=REVISION, version=VERSION)
     for warning in config.warnings:
@@ -64,7 +67,12 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         if tasks is not None:
             await tasks.load()
         dispatcher = Dispatcher(context.services)
-        grpc = GrpcServer(dispatcher, log, max_receive_bytes=config.grpc.max_recv_message_size)
+        grpc = GrpcServer(
+            dispatcher,
+            log,
+            max_receive_bytes=config.grpc.max_recv_message_size,
+            max_send_bytes=config.grpc.max_send_message_size,
+        )
         ttrpc = TtrpcServer(dispatcher, log)
         servers += [ttrpc, grpc]
         for server, address, socket in (

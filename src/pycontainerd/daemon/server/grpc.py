@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.server.dispatch import Dispatcher, Route
     from pycontainerd.lib.log import Logger
 
-MAX_RECEIVE_BYTES: Final = 16 << 20
+MAX_MESSAGE_BYTES: Final = 16 << 20
 _WINDOW_BYTES: Final = 4 << 20
 _RESPONSE_HEADERS: Final = [(":status", "200"), ("content-type", "application/grpc")]
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -56,11 +56,17 @@ class GrpcServer:
     """Serves a dispatcher's routes on listening sockets."""
 
     def __init__(
-        self, dispatcher: Dispatcher, log: Logger, *, max_receive_bytes: int = MAX_RECEIVE_BYTES
+        self,
+        dispatcher: Dispatcher,
+        log: Logger,
+        *,
+        max_receive_bytes: int = MAX_MESSAGE_BYTES,
+        max_send_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self.dispatcher = dispatcher
         self.log = log
         self.max_receive_bytes = max_receive_bytes
+        self.max_send_bytes = max_send_bytes
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Protocol] = set()
 
@@ -227,12 +233,22 @@ class _Exchange:
             request = decode(route, payload)
             if not method.server_streaming:
                 response = await route.handler(call, request)
-                await self._respond(response.SerializeToString())
+                await self._respond(self._encode(response))
                 return
             responses = route.handler(call, request)
         async for response in responses:
-            await self._send(response.SerializeToString())
+            await self._send(self._encode(response))
         await self._finish(0, "")
+
+    def _encode(self, response: Any) -> bytes:
+        """The message's bytes; ResourceExhausted above the cap, before any of them is sent."""
+        payload: bytes = response.SerializeToString()
+        limit = self._server.max_send_bytes
+        if len(payload) > limit:
+            raise ResourceExhausted(
+                f"grpc: trying to send message larger than max ({len(payload)} vs. {limit})"
+            )
+        return payload
 
     async def _requests(self, route: Route) -> AsyncIterator[Any]:
         while (payload := await self._receive()) is not None:
