@@ -43,6 +43,7 @@ PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     DIFF_SERVICE: {"default": ["walking"]},
 }
 TIMEOUT_DEFAULTS: Final = {
+    "io.containerd.timeout.metrics.shimstats": "2s",
     "io.containerd.timeout.shim.cleanup": "5s",
     "io.containerd.timeout.shim.load": "5s",
     "io.containerd.timeout.shim.shutdown": "3s",
