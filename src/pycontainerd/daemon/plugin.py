@@ -299,7 +299,7 @@ def _tasks(context: Context) -> ShimManager:
             address=config.grpc.address,
             ttrpc_address=config.ttrpc_address,
             publish_binary=context.launcher,
-            debug=config.log_level in ("debug", "trace"),
+            debug=config.debug.level in ("debug", "trace"),
             env=options["env"],
             runtime_paths=options["runtime_paths"],
             load_timeout_s=config.timeouts_s["io.containerd.timeout.shim.load"],
