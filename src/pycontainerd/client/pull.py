@@ -32,7 +32,8 @@ DEFAULT_THREADS: Final = 4
 MAX_DESCRIPTORS: Final = 10_000
 SOURCE_LABEL: Final = "containerd.io/distribution.source"
 
-WAITING, DOWNLOADING, EXISTS, DONE = "waiting", "downloading", "exists", "done"
+WAITING, DOWNLOADING, UPLOADING = "waiting", "downloading", "uploading"
+EXISTS, DONE = "exists", "done"
 
 
 class Progress:
@@ -70,7 +71,7 @@ class Fetcher:
         self._error: BaseException | None = None
         self._ingests: set[str] = set()
         self.progress: dict[str, Progress] = {}
-        self.downloaded = 0
+        self.moved = 0
         host = resolver.spec.hostname.partition(":")[0]
         self._source = f"{SOURCE_LABEL}.{host}", resolver.spec.path
 
@@ -221,7 +222,7 @@ class Fetcher:
                 for chunk in self._resolver.fetch(descriptor, writer.offset):
                     writer.write(chunk)
                     progress.offset = writer.offset
-                    self.downloaded += len(chunk)
+                    self.moved += len(chunk)
                 with contextlib.suppress(errdefs.AlreadyExists):  # somebody else was faster
                     writer.commit()
             with self._condition:

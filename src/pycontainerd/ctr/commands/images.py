@@ -1,4 +1,4 @@
-"""`ctr images`: pull, list, check, tag, label, import, export, delete."""
+"""`ctr images`: pull, push, list, check, tag, label, import, export, delete."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from pycontainerd.ctr import display, text
 from pycontainerd.ctr.command import Command
 from pycontainerd.ctr.flags import BOOL, INT, STRING, STRINGS, Flag, format_duration
+from pycontainerd.ctr.registry_flags import PLATFORM_FLAGS, REGISTRY_FLAGS, platforms_of, registry_options
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
     from pycontainerd.lib.oci import image as oci
     from pycontainerd.lib.registry.hosts import Options
 
-REGISTRY_FLAGS = (
-    Flag("skip-verify, k", BOOL, "don't check the registry's certificate"),
-    Flag("plain-http", BOOL, "speak http instead of https"),
-    Flag("user, u", STRING, "name[:password] for the registry"),
-    Flag("refresh", STRING, "refresh token for the token server"),
-    Flag("hosts-dir", STRING, "folder of hosts.toml files"),
-    Flag("tlscacert", STRING, "file of trusted CA certificates"),
-    Flag("tlscert", STRING, "file of the client's certificate"),
-    Flag("tlskey", STRING, "file of the client's key"),
-)
-PLATFORM_FLAGS = (
-    Flag("platform", STRINGS, "platform to take (os/architecture[/variant])"),
-    Flag("all-platforms", BOOL, "take every platform"),
-)
-
 
 def _pull(call: Call) -> int:
     from pycontainerd.client import leases
@@ -46,7 +32,7 @@ def _pull(call: Call) -> int:
     ref = call.argument(0)
     if not ref:
         raise InvalidArgument("please provide an image reference to pull")
-    wanted = _platforms(call.flags)
+    wanted = platforms_of(call.flags)
     options = registry_options(call)
     with session.connect(call) as client, leases.held(client):
         return _pull_into(call, client, ref, options, wanted)
@@ -110,6 +96,12 @@ def _name_and_unpack(
     return 0
 
 
+def _push(call: Call) -> int:
+    from pycontainerd.ctr import image_push
+
+    return image_push.run(call)
+
+
 def _exists(client: Client, name: str) -> bool:
     from pycontainerd.client import images
 
@@ -137,45 +129,6 @@ def _unpack_all(
         chain_id = unpack.unpack(client, target, session.snapshotter(call), platforms.only(platform))
         if call.flags.on("print-chainid"):
             display.write(f"image chain ID: {chain_id}\n")
-
-
-def _platforms(flags: Any) -> list[platforms.Platform]:
-    from pycontainerd.lib import platforms
-
-    given = flags.texts("platform") if flags.flag("all-platforms") else ()
-    found: list[platforms.Platform] = []
-    for one in given:
-        try:
-            found.append(platforms.parse(one))
-        except InvalidArgument as error:
-            raise InvalidArgument(f"invalid platform {one}: {error}", hint=error.hint) from error
-    return found
-
-
-def registry_options(call: Call) -> Options:
-    """The registry flags; a --user without a password asks for it on the terminal."""
-    from pycontainerd.lib.registry.hosts import Options
-
-    flags = call.flags
-    username, colon, secret = flags.text("user").partition(":")
-    if username and not colon and not flags.text("refresh"):
-        import getpass
-
-        try:
-            secret = getpass.getpass("Password: ")
-        except EOFError as error:
-            raise InvalidArgument("no password given", hint="--user NAME:PASSWORD") from error
-    client_cert = (flags.text("tlscert"), flags.text("tlskey") or flags.text("tlscert"))
-    return Options(
-        plain_http=flags.on("plain-http"),
-        skip_verify=flags.on("skip-verify"),
-        hosts_dir=flags.text("hosts-dir"),
-        ca_file=flags.text("tlscacert"),
-        client_cert=client_cert if client_cert[0] else None,
-        username=username,
-        secret=secret,
-        refresh=flags.text("refresh"),
-    )
 
 
 def _list(call: Call) -> int:
@@ -369,7 +322,7 @@ def _export(call: Call) -> int:
     path, names = call.argument(0), call.arguments[1:]
     if not path or not names:
         raise InvalidArgument("please provide both an output filename and an image reference to export")
-    wanted = _platforms(call.flags)
+    wanted = platforms_of(call.flags)
     matcher = platforms.any_of(wanted) if wanted else platforms.default_matcher()
     if call.flags.on("all-platforms"):
         matcher = platforms.everything()
@@ -456,6 +409,26 @@ COMMANDS = (
             Flag("print-chainid", BOOL, "print the image's chain id"),
             Flag("max-concurrent-downloads", INT, "blobs to fetch side by side"),
         ),
+    ),
+    Command(
+        "push",
+        "upload an image to a registry",
+        _push,
+        arguments="[flags] <remote> [<local>]",
+        flags=(
+            *REGISTRY_FLAGS,
+            Flag("manifest", STRING, "push the document of this digest"),
+            Flag(
+                "manifest-type",
+                STRING,
+                "media type of the document",
+                default="application/vnd.oci.image.manifest.v1+json",
+            ),
+            Flag("platform", STRINGS, "push the manifest of this platform only"),
+            Flag("max-concurrent-uploaded-layers", INT, "blobs to upload side by side"),
+            Flag("allow-non-distributable-blobs", BOOL, "push foreign layers too"),
+        ),
+        description="everything that the image refers to has to be in the content store",
     ),
     Command(
         "delete, del, remove, rm",
