@@ -142,8 +142,8 @@ def fake_registry() -> Iterator[FakeRegistry]:
             fake.requests.append(request)
             status, extra, data = fake.answer(request)
             self.send_response(status)
-            length = {"Content-Length": str(len(data))} if isinstance(data, bytes) else {}
-            for key, value in {**length, **extra}.items():
+            sizes = {"Content-Length": str(len(data))} if isinstance(data, bytes) else {}
+            for key, value in {**sizes, **extra}.items():
                 self.send_header(key, value)
             self.end_headers()
             if self.command != "HEAD":
