@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainerd.lib.errdefs import InvalidArgument, NotFound, Unimplemented
+from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux.capabilities import CAPABILITIES
 from pycontainerd.lib.linux.libc import go_error
@@ -195,6 +195,7 @@ class Config:
         "hooks",
         "hostname",
         "id",
+        "intel_rdt",
         "masked_paths",
         "memory_policy",
         "mounts",
@@ -254,6 +255,7 @@ class Config:
         self.personality: str = linux.get("personality", {}).get("domain", "")
         if self.personality not in ("", "LINUX", "LINUX32"):
             raise InvalidArgument(f"linux.personality.domain: {self.personality!r} is not LINUX or LINUX32")
+        self.intel_rdt: dict[str, Any] | None = _intel_rdt(linux)
         self.memory_policy = _memory_policy(linux)
         self.net_devices = _net_devices(linux, self.namespaces)
         if linux.get("personality", {}).get("flags"):
@@ -373,6 +375,16 @@ def _devices(raw: list[dict[str, Any]]) -> list[Device]:
     return list(found.values())
 
 
+def _intel_rdt(linux: dict[str, Any]) -> dict[str, Any] | None:
+    if "intelRdt" not in linux:
+        return None
+    from pycontainerd.runtime.libcontainer import intelrdt
+
+    raw: dict[str, Any] = linux["intelRdt"]
+    intelrdt.check(raw, intelrdt.find_root())
+    return raw
+
+
 def _memory_policy(linux: dict[str, Any]) -> MemoryPolicy | None:
     if "memoryPolicy" not in linux:
         return None
@@ -425,8 +437,6 @@ def validate(config: Config, linux: dict[str, Any]) -> None:
         raise InvalidArgument(
             "selinux label is specified in config, but selinux is disabled or not supported"
         )
-    if linux.get("intelRdt"):
-        raise Unimplemented("linux.intelRdt is not supported")
     if ".." in config.cgroups_path.split("/"):
         raise InvalidArgument(f"linux.cgroupsPath: {config.cgroups_path!r} must not contain ..")
 

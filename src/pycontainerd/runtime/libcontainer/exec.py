@@ -129,6 +129,12 @@ def _see_through(container: Container, child: parent.Child, process: Process, op
     parent.limit(child.pid, process)
     if process.exec_affinity is None:
         reset_affinity(child.pid)
+    group = container.intel_rdt_group()
+    if group is not None and os.path.exists(group.path):
+        try:
+            group.add(child.pid)
+        except Unknown as error:
+            raise InitError(f"error adding pid {child.pid} to Intel RDT: {error}") from error
     child.go()
     child.expect(sync.READY)
     if options.pid_file:

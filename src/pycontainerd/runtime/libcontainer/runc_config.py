@@ -149,6 +149,10 @@ def _newer(config: Config, document: dict[str, Any]) -> None:
         document["exec_cpu_affinity"] = process.exec_affinity.stored()
     if config.memory_policy is not None:
         document["memory_policy"] = config.memory_policy.stored()
+    if config.intel_rdt is not None:
+        from pycontainerd.runtime.libcontainer.intelrdt import to_runc as rdt_to_runc
+
+        document["intel_rdt"] = rdt_to_runc(config.intel_rdt)
     if config.net_devices:
         document["netDevices"] = {
             name: {} if name == inside else {"name": inside} for name, inside in config.net_devices.items()

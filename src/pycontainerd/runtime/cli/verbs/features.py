@@ -40,7 +40,7 @@ def run(context: Context, values: Values) -> int:
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": False},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "memoryPolicy": {"modes": sorted(MPOL_MODES), "flags": sorted(MPOL_FLAGS)},
             "netDevices": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},
