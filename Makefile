@@ -19,6 +19,13 @@ test-unit: ## unit tests only; no root, no network
 	scripts/setup test
 	$(PYTHON) -m pytest tests/unit -q
 
+test-runtimes: ## the runtime's integration tests on Debian's runc and on pyrunc
+	scripts/setup test
+	scripts/peers all
+	for runtime in runc pyrunc; do \
+	  RUNTIME=$$runtime scripts/isolated $(PYTHON) -m pytest tests/integration/runtime -q || exit 1; \
+	done
+
 check: ## format, lint, types, import contracts, spelling, size gate, generated files
 	scripts/setup check
 	.venv/bin/ruff format --check $(SOURCES)
@@ -43,4 +50,4 @@ aliases: ## links of the classic and upstream names to our programs: make aliase
 	@test -n "$(DIR)" || { echo "usage: make aliases DIR=/some/bin" >&2; exit 2; }
 	scripts/aliases "$(DIR)"
 
-.PHONY: help install demo test test-unit check bench protos aliases
+.PHONY: help install demo test test-unit test-runtimes check bench protos aliases

@@ -23,7 +23,7 @@ from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux import procfs
 from pycontainerd.lib.linux.capabilities import last_cap, permitted
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, seccomp, state, sync, user
+from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, seccomp, state, sync
 from pycontainerd.runtime.libcontainer.config import Config, load_spec
 from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.program import InitError
@@ -181,7 +181,7 @@ def _plan_init(
         filter=filter_,
         last_cap=last_cap(),
         available=-1 if "user" in config.namespaces else permitted(),
-        additional_gids=process.additional_gids or image_groups(config.rootfs, process.uid),
+        additional_gids=process.additional_gids,
         setgroups_allowed=os.geteuid() == 0 or not config.creates("user"),
     )
     hierarchies: list[tuple[str, str, str]] = []
@@ -203,15 +203,6 @@ def _plan_init(
                 plan.source_fds[at] = mounts.open_source(entry)
                 opened.append(plan.source_fds[at])
     return plan
-
-
-def image_groups(rootfs: str, uid: int) -> list[int]:
-    """The groups that the image's own files give a user."""
-    root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return user.find_groups(root_fd, uid)
-    finally:
-        os.close(root_fd)
 
 
 def _make_fifo(directory: str, config: Config) -> int:
