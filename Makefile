@@ -19,6 +19,18 @@ test-unit: ## unit tests only; no root, no network
 	scripts/setup test
 	$(PYTHON) -m pytest tests/unit -q
 
+test-runtimes: ## the runtime's integration tests on Debian's runc and on pyrunc
+	scripts/setup test
+	scripts/peers all
+	for runtime in runc pyrunc; do \
+	  RUNTIME=$$runtime scripts/isolated $(PYTHON) -m pytest tests/integration/runtime -q || exit 1; \
+	done
+
+sweep: ## the long runs of tests/sweep in full, about an hour: kills at every call, thousands of cycles
+	scripts/setup test
+	scripts/peers all
+	SWEEP=full scripts/isolated $(PYTHON) -m pytest tests/sweep -q
+
 check: ## format, lint, types, import contracts, spelling, size gate, generated files
 	scripts/setup check
 	.venv/bin/ruff format --check $(SOURCES)
@@ -43,4 +55,4 @@ aliases: ## links of the classic and upstream names to our programs: make aliase
 	@test -n "$(DIR)" || { echo "usage: make aliases DIR=/some/bin" >&2; exit 2; }
 	scripts/aliases "$(DIR)"
 
-.PHONY: help install demo test test-unit check bench protos aliases
+.PHONY: help install demo test test-unit test-runtimes sweep check bench protos aliases

@@ -12,7 +12,7 @@ import pytest
 from support import leaks, requires
 from support.programs import PEERS
 
-ROOTED = ("integration", "interop")
+ROOTED = ("integration", "interop", "sweep")
 # strace and ps for machines that have none; the system's own come first.
 os.environ["PATH"] += f":{PEERS.parent}/bin"
 # A run in a shell's background inherits an ignored SIGINT, and so would every program that a test interrupts.

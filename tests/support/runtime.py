@@ -8,6 +8,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from support.programs import ours, peer
 
 if TYPE_CHECKING:
@@ -23,6 +25,20 @@ def program() -> str:
 def is_ours() -> bool:
     """Whether pyrunc is being tested."""
     return os.environ.get("RUNTIME", "pyrunc") == "pyrunc"
+
+
+def differs(difference: str) -> bool:
+    """Whether another runtime than ours is tested, for a difference that docs/conformance.md states with its reason.
+
+    A unit test holds that every sentence given here, or to `ours_only`, stands there.
+    """
+    assert difference
+    return not is_ours()
+
+
+def ours_only(difference: str) -> pytest.MarkDecorator:
+    """The mark of a test that Debian's runc can't pass, for a stated difference."""
+    return pytest.mark.skipif(differs(difference), reason=f"stated difference: {difference}")
 
 
 class Result:

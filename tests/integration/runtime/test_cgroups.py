@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v1")
 ROOT = Path("/sys/fs/cgroup")
@@ -121,14 +121,14 @@ def test_stats_have_runcs_shape(runtime, bundle):
     assert event["data"]["pids"]["current"] == 1
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 events outlives its container")
+@ours_only("events ends with its container")
 def test_events_end_with_the_container(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "1").build())
     lines = runtime.ok("events", "--interval", "200ms", "c").out.splitlines()
     assert {json.loads(line)["type"] for line in lines} == {"stats"}
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 events outlives its container")
+@ours_only("events ends with its container")
 def test_oom_is_an_event(runtime, bundle):
     bundle.linux["resources"]["memory"] = {"limit": 8 << 20}
     script = "sleep 1; dd if=/dev/zero of=/dev/null bs=64M count=1"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 
 def test_delete_of_a_running_container_fails(runtime, bundle):
@@ -74,7 +74,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc writes no intent")
+@ours_only("a create killed at any moment is removed by delete --force")
 @pytest.mark.requires("strace")
 @pytest.mark.parametrize(
     "call", ["mkdir:when=4", "mkdir:when=9", "clone3:when=1", "rename:when=2", "mknod:when=1"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 
 def test_table(runtime, bundle):
@@ -105,7 +105,7 @@ def test_version(runtime):
     assert any(line.startswith("libseccomp: ") for line in rest)
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc has its completion in a package")
+@ours_only("completion is a command")
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(runtime, shell):
     assert "pyrunc" in runtime.ok("completion", shell).out

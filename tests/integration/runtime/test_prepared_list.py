@@ -10,11 +10,11 @@ import subprocess
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 pytestmark = [
     pytest.mark.requires("strace"),
-    pytest.mark.skipif(not is_ours(), reason="the prepared list is pyrunc's"),
+    ours_only("the prepared list is of this program"),
 ]
 
 # What the operations of init.program are made of, and what the C library and the interpreter do between them.

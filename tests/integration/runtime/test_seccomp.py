@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 DENY_MKDIR = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
 
@@ -72,7 +72,7 @@ def test_a_broken_profile_fails_create(runtime, bundle, broken):
     assert runtime.run(bundle.args("true").build()).code == 1
 
 
-@pytest.mark.skipif(not is_ours(), reason="the cache is ours")
+@ours_only("compiled seccomp filters are kept in the root, as .seccomp-DIGEST.bpf")
 def test_the_compiled_filter_is_cached(runtime, bundle):
     bundle.linux["seccomp"] = profile(DENY_MKDIR)
     path = bundle.args("mkdir", "/dev/x").build()

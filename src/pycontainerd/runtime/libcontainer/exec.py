@@ -193,7 +193,7 @@ def _identity(container: Container, process: Process, root_fd: int, flags: int) 
         filter=filter_,
         last_cap=last_cap(),
         available=-1 if flags & CLONE_NEWUSER else permitted(),
-        additional_gids=process.additional_gids or user.find_groups(root_fd, process.uid),
+        additional_gids=process.additional_gids,
         setgroups_allowed=_setgroups_allowed(container.pid),
     )
 

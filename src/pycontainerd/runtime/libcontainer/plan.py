@@ -9,7 +9,7 @@ import os
 
 from pycontainerd.lib.linux import procfs
 from pycontainerd.lib.linux.capabilities import last_cap, permitted
-from pycontainerd.runtime.libcontainer import seccomp, state, user
+from pycontainerd.runtime.libcontainer import seccomp, state
 from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.standard import InitPlan
 from pycontainerd.runtime.libcontainer.rootfs import mounts
@@ -36,7 +36,7 @@ def plan_init(
         filter=filter_,
         last_cap=last_cap(),
         available=-1 if "user" in config.namespaces else permitted(),
-        additional_gids=process.additional_gids or image_groups(config.rootfs, process.uid),
+        additional_gids=process.additional_gids,
         setgroups_allowed=os.geteuid() == 0 or not config.creates("user"),
     )
     hierarchies: list[tuple[str, str, str]] = []
@@ -72,15 +72,6 @@ def _open_sources(plan: InitPlan, opened: list[int]) -> None:
         from pycontainerd.runtime.libcontainer.idmap import map_ids
 
         map_ids(config.mounts, plan.source_fds)
-
-
-def image_groups(rootfs: str, uid: int) -> list[int]:
-    """The groups that the image's own files give a user."""
-    root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return user.find_groups(root_fd, uid)
-    finally:
-        os.close(root_fd)
 
 
 def _make_fifo(directory: str, config: Config) -> int:

@@ -1,6 +1,6 @@
-"""Users and groups of an image, read from its own files by descriptor: no NSS, no host names.
+"""Users of an image, read from its own files by descriptor: no NSS, no host names.
 
-Spec:    passwd(5), group(5)
+Spec:    passwd(5)
 Runs in: parent or init, before pivot_root
 """
 
@@ -46,23 +46,3 @@ def find_home(root_fd: int, uid: int) -> str:
         if len(fields) >= 6 and parse_id(fields[2]) == uid:
             return os.fsdecode(fields[5]) or "/"
     return "/"
-
-
-def find_groups(root_fd: int, uid: int) -> list[int]:
-    """The groups whose member list in /etc/group names the user that has this uid in /etc/passwd."""
-    name = b""
-    for line in _lines(root_fd, b"etc/passwd"):
-        fields = line.split(b":")
-        if len(fields) >= 4 and parse_id(fields[2]) == uid:
-            name = fields[0]
-            break
-    if not name:
-        return []
-    found = []
-    for line in _lines(root_fd, b"etc/group"):
-        fields = line.split(b":")
-        if len(fields) >= 4 and name in fields[3].split(b","):
-            gid = parse_id(fields[2])
-            if gid >= 0:
-                found.append(gid)
-    return found

@@ -1,0 +1,43 @@
+"""docs/conformance.md names tests that exist, and exactly the differences that the tests let pass."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[3]
+TEXT = (TOP / "docs/conformance.md").read_text()
+_NAMED = re.compile(r"`([\w/]+\.py)(?:::(test_\w+))?`")
+_STATED = re.compile(r'(?:differs|ours_only)\(\s*"([^"]+)"\s*\)')
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next of its level."""
+    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the tables in a text, without heads and rules."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    rules = [at for at, line in enumerate(cells) if set(line[0]) == {"-"}]
+    return [line for at, line in enumerate(cells) if at not in rules and at + 1 not in rules]
+
+
+@pytest.mark.parametrize(("file", "test"), sorted(set(_NAMED.findall(TEXT))))
+def test_a_named_test_exists(file, test):
+    path = TOP / "tests" / file
+    assert path.exists(), path
+    assert not test or re.search(rf"^ *(async )?def {test}\(", path.read_text(), re.MULTILINE), test
+
+
+def test_the_stated_differences_are_those_that_tests_let_pass():
+    stated = {line[0] for line in rows(section("pyrunc beside runc"))}
+    used = set()
+    for path in (TOP / "tests/integration/runtime").glob("*.py"):
+        used |= set(_STATED.findall(path.read_text()))
+    assert stated == used
