@@ -58,7 +58,7 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
     endpoints: Endpoints | None = None
     background: list[asyncio.Task[None]] = []
     try:
-        plugin.start_all(context, plugin.PLUGINS)
+        plugin.start_all(context, plugin.registrations(config))
         tasks = context.instances.get(plugin.TASKS)
         if tasks is not None:
             await tasks.load()
@@ -100,6 +100,8 @@ async def _stop(
     if tasks is not None:
         await tasks.close()
     context.pools.close()
+    for stop in context.on_stop:
+        stop()
     database = context.instances.get(plugin.METADATA)
     if database is not None:
         database.close()
