@@ -59,11 +59,14 @@ class Fetcher:
         wanted: Sequence[platforms.Matcher],
         *,
         threads: int = DEFAULT_THREADS,
+        all_metadata: bool = False,
     ) -> None:
+        """`wanted`: the platforms; with `all_metadata` the documents of every other one are fetched too."""
         self._client = client
         self._resolver = resolver
         self._wanted = wanted
         self._threads = threads or DEFAULT_THREADS
+        self._all_metadata = all_metadata
         self._condition = threading.Condition()
         self._queue: list[tuple[oci.Descriptor, int]] = []
         self._busy = 0
@@ -190,12 +193,23 @@ class Fetcher:
     def _matching(self, parent: oci.Descriptor, children: Sequence[oci.Descriptor]) -> list[oci.Descriptor]:
         """Of an index, the best entry for each platform that is wanted; of anything else, everything."""
         if not oci.is_index(parent.media_type):
+            return [child for child in children if not self._is_left_out(parent, child)]
+        if self._all_metadata:
             return list(children)
         places: set[int] = set()
         for matcher in self._wanted:
             ranked = platforms.best([child.platform for child in children], matcher)
             places.update(ranked if matcher.is_open else ranked[:1])
         return [child for place, child in enumerate(children) if place in places]
+
+    def _is_left_out(self, manifest: oci.Descriptor, child: oci.Descriptor) -> bool:
+        """With all metadata: the layers of platforms that nobody wants."""
+        if not self._all_metadata or oci.is_config(child.media_type):
+            return False
+        platform = manifest.platform
+        if platform is None:
+            return not self._wanted
+        return not any(matcher.matches(platform) for matcher in self._wanted)
 
     def _download(self, client: Client, descriptor: oci.Descriptor, progress: Progress) -> None:
         if (oci.is_index(descriptor.media_type) or oci.is_manifest(descriptor.media_type)) and (

@@ -29,6 +29,10 @@ PLATFORM_FLAGS = (
     Flag("platform", STRINGS, "platform to take (os/architecture[/variant])"),
     Flag("all-platforms", BOOL, "take every platform"),
 )
+# Hidden, as in ctr: what it asks for costs little, and `content fetch --metadata-only` is the command for it.
+ALL_METADATA_FLAG = Flag(
+    "all-metadata", BOOL, "fetch the manifests and configs of every platform too", hidden=True
+)
 
 
 def registry_options(call: Call) -> Options:
