@@ -29,7 +29,7 @@ def run(context: Context, values: Values) -> int:
         "linux": {
             "namespaces": sorted(LINUX_NAMESPACES),
             "capabilities": list(CAPABILITIES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {
                 "enabled": bool(library_version()),
                 "actions": sorted(ACTIONS),
