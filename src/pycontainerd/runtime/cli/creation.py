@@ -30,6 +30,7 @@ def options_from(context: Context, values: Values) -> CreateOptions:
         values.args[0],
         os.getcwd(),
         os.path.abspath(context.root),
+        pidfd_socket_fd=connect_console(values.text("pidfd-socket")),
         pid_file=pid_file,
         no_pivot=values.on("no-pivot"),
         no_new_keyring=values.on("no-new-keyring"),
@@ -67,7 +68,7 @@ def listen_fds() -> int:
 
 
 def connect_console(path: str) -> int:
-    """A connection to the console socket, the caller's; -1 without a path."""
+    """A connection to the socket for a console (or a pidfd), the caller's; -1 without a path."""
     if not path:
         return -1
     from _socket import socket

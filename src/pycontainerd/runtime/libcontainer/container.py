@@ -204,6 +204,8 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
         state.store(container.directory, container.record)
         if options.pid_file:
             write_pid_file(options.pid_file, child.pid)
+    if options.pidfd_socket_fd >= 0:
+        parent.send_pidfd(options.pidfd_socket_fd, child.pid, "standard")
     child.go()
 
 

@@ -34,6 +34,7 @@ def run(context: Context, values: Values) -> int:
     pid_file = values.text("pid-file")
     options = ExecOptions(
         process,
+        pidfd_socket_fd=connect_console(values.text("pidfd-socket")),
         pid_file=os.path.abspath(pid_file) if pid_file else "",
         preserve_fds=values.number("preserve-fds") + listen_fds(),
         ignore_paused=values.on("ignore-paused"),
