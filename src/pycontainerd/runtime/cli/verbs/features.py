@@ -45,6 +45,8 @@ def run(context: Context, values: Values) -> int:
             "netDevices": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
+        # With --systemd-cgroup these set properties of a unit of the host: who takes annotations from others drops them.
+        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property."],
         "annotations": {
             "io.github.seccomp.libseccomp.version": library_version(),
             "org.opencontainers.runc.checkpoint.enabled": "false",
