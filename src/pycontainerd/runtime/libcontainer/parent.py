@@ -204,9 +204,9 @@ class Child:
         self.sibling = sibling
 
     def go(self) -> None:
-        """Lets it take its next step."""
+        """Lets it take its next step, and tells it its pid here."""
         try:
-            sync.send(self.sync_fd, sync.GO)
+            sync.send(self.sync_fd, sync.GO, str(self.pid).encode())
         except (BrokenPipeError, ConnectionResetError):
             return  # it died: the next receive says why, or that it was killed
 
