@@ -97,6 +97,19 @@ def test_update(runtime, bundle):
     assert (own(runtime, "cpu") / "cpu.shares").read_text().strip() == "700"
 
 
+@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know --cpu-burst and --cpu-idle")
+def test_update_of_burst_and_idle(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    folder = own(runtime, "cpu")
+    runtime.ok("update", "--cpu-quota", "50000", "--cpu-period", "100000", "--cpu-burst", "5000", "c")
+    assert (folder / "cpu.cfs_burst_us").read_text().strip() == "5000"
+    runtime.ok("update", "--cpu-idle", "1", "c")
+    assert (folder / "cpu.idle").read_text().strip() == "1"
+    done = runtime("update", "--cpu-burst", "x", "c")
+    assert done.code == 1
+    assert "invalid value for cpu-burst" in done.err
+
+
 def test_unified_on_v1_fails(runtime, bundle):
     bundle.linux["resources"]["unified"] = {"memory.high": "1"}
     assert runtime.run(bundle.build()).code == 1

@@ -7,10 +7,13 @@ import os
 from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.runtime.cli.parse import FALSE, TRUE
+from pycontainerd.runtime.libcontainer.config import load_spec
 from pycontainerd.runtime.libcontainer.options import CreateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pycontainerd.runtime.cli.main import Context
     from pycontainerd.runtime.cli.parse import Values
 
@@ -26,14 +29,17 @@ def options_from(context: Context, values: Values) -> CreateOptions:
             os.chdir(bundle)
         except OSError as error:
             raise InvalidArgument(f"chdir {bundle}: {go_error(error.errno or 0)}") from error
+    passed = listen_fds()
     return CreateOptions(
         values.args[0],
         os.getcwd(),
         os.path.abspath(context.root),
+        pidfd_socket_fd=connect_console(values.text("pidfd-socket")),
         pid_file=pid_file,
         no_pivot=values.on("no-pivot"),
         no_new_keyring=values.on("no-new-keyring"),
-        preserve_fds=values.number("preserve-fds") + listen_fds(),
+        preserve_fds=values.number("preserve-fds") + passed,
+        spec=_with_listen_fds(passed) if passed else None,
         systemd_cgroup=context.globals.on("systemd-cgroup"),
         log=context.log,
         rootless=parse_rootless(context.globals.text("rootless")),
@@ -55,19 +61,22 @@ def parse_rootless(text: str) -> bool | None:
 
 
 def listen_fds() -> int:
-    """How many descriptors socket activation passed to this process."""
+    """How many descriptors socket activation passed to this very process. Man: sd_listen_fds(3)"""
     text = os.environ.get("LISTEN_FDS", "")
-    if (
-        not text.isascii()
-        or not text.isdigit()
-        or os.environ.get("LISTEN_PID", "") not in ("", str(os.getpid()))
-    ):
-        return 0
-    return int(text)
+    ours = os.environ.get("LISTEN_PID", "") == str(os.getpid())
+    return int(text) if ours and text.isascii() and text.isdigit() else 0
+
+
+def _with_listen_fds(count: int) -> dict[str, Any]:
+    """The bundle's config, in which the process is told of the descriptors that go on to it."""
+    spec = load_spec(os.getcwd())
+    if "process" in spec:
+        spec["process"].setdefault("env", []).extend((f"LISTEN_FDS={count}", "LISTEN_PID=1"))
+    return spec
 
 
 def connect_console(path: str) -> int:
-    """A connection to the console socket, the caller's; -1 without a path."""
+    """A connection to the socket for a console (or a pidfd), the caller's; -1 without a path."""
     if not path:
         return -1
     from _socket import socket

@@ -22,6 +22,7 @@ class CreateOptions:
         "no_new_keyring",
         "no_pivot",
         "pid_file",
+        "pidfd_socket_fd",
         "preserve_fds",
         "root",
         "rootless",
@@ -37,6 +38,7 @@ class CreateOptions:
         root: str,
         *,
         console_socket_fd: int = -1,
+        pidfd_socket_fd: int = -1,
         pid_file: str = "",
         no_pivot: bool = False,
         no_new_keyring: bool = False,
@@ -55,6 +57,7 @@ class CreateOptions:
         self.bundle = bundle
         self.root = root
         self.console_socket_fd = console_socket_fd
+        self.pidfd_socket_fd = pidfd_socket_fd  # where a pidfd of the process is sent before it may run
         self.pid_file = pid_file
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
@@ -76,6 +79,7 @@ class ExecOptions:
         "console_socket_fd",
         "ignore_paused",
         "pid_file",
+        "pidfd_socket_fd",
         "preserve_fds",
         "process",
         "stdio",
@@ -86,6 +90,7 @@ class ExecOptions:
         process: dict[str, Any],
         *,
         console_socket_fd: int = -1,
+        pidfd_socket_fd: int = -1,
         pid_file: str = "",
         stdio: tuple[int, int, int] = (0, 1, 2),
         clone_parent: bool = False,
@@ -95,6 +100,7 @@ class ExecOptions:
     ) -> None:
         self.process = process
         self.console_socket_fd = console_socket_fd
+        self.pidfd_socket_fd = pidfd_socket_fd  # where a pidfd of the process is sent before it may run
         self.pid_file = pid_file
         self.stdio = stdio
         self.clone_parent = clone_parent

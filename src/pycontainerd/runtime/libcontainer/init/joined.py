@@ -17,10 +17,12 @@ from pycontainerd.runtime.libcontainer.init import program
 from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
 from pycontainerd.runtime.libcontainer.init.standard import (
     FIRST_EXTRA_FD,
+    await_go,
     give_stdio,
     join_keyring,
     open_apparmor,
     take_terminal,
+    tell_pid,
 )
 
 TYPE_CHECKING = False
@@ -92,10 +94,7 @@ def run_joined(plan: JoinPlan) -> None:
         for first, last in gaps(keep):
             close_range(first, last)
         state.done("begin")
-        kind, _payload = sync.receive(state.sync_fd)
-        if kind != sync.GO:
-            raise Interrupted
-        state.begin()
+        tell_pid(plan.identity, await_go(state))
         operations = _prepare(plan)
         state.done("prepare list")
         program.run(operations, state)
