@@ -28,3 +28,9 @@ def runtime(short_tmp):
 @pytest.fixture
 def bundle(short_tmp) -> BundleBuilder:
     return BundleBuilder(short_tmp)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if FULL:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0))

@@ -18,7 +18,7 @@ import time
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.cgroups import manager_for, manager_from_paths
-from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, Unknown
+from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unknown
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux import procfs
 from pycontainerd.lib.linux.capabilities import last_cap, permitted
@@ -233,6 +233,16 @@ def load(root: str, id: str) -> Container:
     """A container that exists; NotFound otherwise."""
     record = state.load(root, id)
     return Container(root, record, manager_from_paths(record.cgroup_paths, rootless=record.rootless))
+
+
+def delete_by_force(root: str, id: str) -> None:
+    """Removes a container, killing it, or the folder that a create killed before its first record has left; none is fine."""
+    try:
+        container = load(root, id)
+    except NotFound:
+        state.remove(root, id)
+        return
+    container.delete(force=True)
 
 
 class Container:
@@ -459,7 +469,7 @@ class Container:
             if error.errno == errno.EBUSY:
                 return False
             raise
-        self._remove_directory()
+        state.remove(self.root, self.id)
         return True
 
     def _kill_and_wait(self, status: str) -> None:
@@ -487,7 +497,7 @@ class Container:
                 if not (self._has_own("NEWPID") and self.pid) and self.cgroups.pids():
                     self.cgroups.kill()
                 self.cgroups.destroy()
-        self._remove_directory()
+        state.remove(self.root, self.id)
         document = self.hook_state("stopped", 0)
         for at, hook in enumerate(self.hooks("poststop")):
             try:
@@ -501,12 +511,3 @@ class Container:
             self.destroy()
         except OSError as error:
             os.write(2, f"unable to remove container {self.id}: {error}\n".encode())
-
-    def _remove_directory(self) -> None:
-        from pycontainerd.lib.linux.tree import remove_tree
-
-        root_fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            remove_tree(root_fd, self.id)
-        finally:
-            os.close(root_fd)
