@@ -34,6 +34,7 @@ def options_from(context: Context, values: Values) -> CreateOptions:
         no_pivot=values.on("no-pivot"),
         no_new_keyring=values.on("no-new-keyring"),
         preserve_fds=values.number("preserve-fds") + listen_fds(),
+        environment=listen_environment(),
         systemd_cgroup=context.globals.on("systemd-cgroup"),
         log=context.log,
         rootless=parse_rootless(context.globals.text("rootless")),
@@ -59,6 +60,12 @@ def listen_fds() -> int:
     ):
         return 0
     return int(text)
+
+
+def listen_environment() -> list[str]:
+    """What tells the process of the descriptors: in its namespace it is process 1, or is taken for it."""
+    count = listen_fds()
+    return [f"LISTEN_FDS={count}", "LISTEN_PID=1"] if count else []
 
 
 def connect_console(path: str) -> int:

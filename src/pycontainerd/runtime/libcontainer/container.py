@@ -52,6 +52,7 @@ def create(options: CreateOptions) -> Container:
         spec = load_spec(bundle) if options.spec is None else options.spec
         config = Config(spec, id=options.id, bundle=bundle, systemd_cgroup=options.systemd_cgroup)
     config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
+    config.process.env = [*config.process.env, *options.environment]
     _check_terminal(config, options)
     if options.log is not None and config.process.unknown_capabilities:
         names = " ".join(config.process.unknown_capabilities)

@@ -6,7 +6,7 @@ import os
 
 from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.oci.runtime import PROCESS, parse
-from pycontainerd.runtime.cli.creation import connect_console, listen_fds
+from pycontainerd.runtime.cli.creation import connect_console, listen_environment, listen_fds
 from pycontainerd.runtime.libcontainer.config import load_spec
 from pycontainerd.runtime.libcontainer.container import load
 from pycontainerd.runtime.libcontainer.options import ExecOptions
@@ -30,6 +30,7 @@ def run(context: Context, values: Values) -> int:
         raise InvalidArgument("process args cannot be empty")
     container = load(os.path.abspath(context.root), values.args[0])
     process = _process(container, values)
+    process["env"] = [*process.get("env", []), *listen_environment()]
     terminal, detach = bool(process.get("terminal")), values.on("detach")
     pid_file = values.text("pid-file")
     options = ExecOptions(
