@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from support.programs import PEERS
 ROOTED = ("integration", "interop", "sweep")
 # strace and ps for machines that have none; the system's own come first.
 os.environ["PATH"] += f":{PEERS.parent}/bin"
+# A run in a shell's background inherits an ignored SIGINT, and so would every program that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What these compare with is the text of one version of the real programs, not its meaning.

@@ -9,22 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from support import images
+from support import images, parity
 from support.stack import Stack
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(180)]
 
 SEVEN = "sha256:" + "7" * 64
-MASKS = (
-    (r"\x1b\[[0-9;]*[A-Za-z]", ""),
-    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "TIME"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \+0000 UTC", "TIME"),
-    (r"done: [0-9.]+[a-zµ]+", "done: DURATION"),
-    (r"elapsed: .*", "ELAPSED"),
-    (r"fifo/\d+/", "fifo/N/"),
-    (r'"pid": ?\d+', '"pid": N'),
-    (r"snapshots/\d+/", "snapshots/N/"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +37,6 @@ def stack():
     shutil.rmtree(root)  # noqa: TID251 - the test's own folder
 
 
-def masked(text: str) -> str:
-    for pattern, mask in MASKS:
-        text = re.sub(pattern, mask, text)
-    # Go's maps have no order: labels are compared sorted.
-    return re.sub(r"\S+=\S+(,\S+=\S+)*", lambda m: ",".join(sorted(m.group().split(","))), text)
-
-
 def clean(stack: Stack) -> None:
     stack.ctr("task", "rm", "-f", "x1", check=False)
     stack.ctr("container", "rm", "x1", check=False)
@@ -62,36 +45,11 @@ def clean(stack: Stack) -> None:
         stack.ctr("snapshot", "rm", key, check=False)
 
 
-def expand(stack: Stack, word: str) -> str:
-    """%B, %W and %H are images and registry; `~a_b` is the one word `a b`."""
-    if word.startswith("~"):
-        return word[1:].replace("_", " ")
+def compare(stack: Stack, steps: list[str]) -> None:
+    """Runs the steps with ctr, then with pyctr; %B, %W and %H are images and registry."""
     host: str = stack.host  # type: ignore[attr-defined]
-    for mark, name in (
-        ("%B", f"{host}/library/busybox:latest"),
-        ("%W", f"{host}/library/web:1"),
-        ("%H", host),
-    ):
-        word = word.replace(mark, name)
-    return word
-
-
-def compare(stack: Stack, steps: list[str], ignore: str = "") -> None:
-    """Runs the steps with ctr, then with pyctr, from the same start; every answer has to be the same."""
-    answers: dict[str, list[tuple[int, str, str]]] = {}
-    for program in ("ctr", "pyctr"):
-        clean(stack)
-        answers[program] = []
-        for step in steps:
-            words = [expand(stack, word) for word in step.split()]
-            done = stack.run(program, *words, check=False, timeout=30)
-            out, err = (
-                masked(text.replace(ignore, "") if ignore else text) for text in (done.stdout, done.stderr)
-            )
-            answers[program].append((done.returncode, out, err))
-    clean(stack)
-    for step, real, ours in zip(steps, answers["ctr"], answers["pyctr"], strict=True):
-        assert ours == real, f"ctr {step}"
+    names = {"%B": f"{host}/library/busybox:latest", "%W": f"{host}/library/web:1", "%H": host}
+    parity.compare(stack, steps, names, lambda: clean(stack))
 
 
 CREATE_FLAGS = (

@@ -41,15 +41,25 @@ class Daemon:
     """A running daemon: `folder` holds root, state, sockets and log."""
 
     def __init__(
-        self, folder: Path, *, real: bool, config_extra: str = "", level: str = "info", starter: str = "exec"
+        self,
+        folder: Path,
+        *,
+        real: bool,
+        config_extra: str = "",
+        level: str = "info",
+        starter: str = "exec",
+        config: str = "",
     ) -> None:
+        """`config` is a whole config.toml for both kinds, `{folder}` in it the folder; its paths must be like REAL_CONFIG's."""
         self.folder = folder
         self.real = real
         self.address = f"{folder}/c.sock"
         self.log_path = folder / "log"
         self._level = level
         self._config_extra = config_extra
+        self._config = config
         self._starter = starter
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -61,14 +71,20 @@ class Daemon:
     def start(self, *arguments: str) -> Daemon:
         """Starts it and waits until it serves."""
         config = self.folder / "config.toml"
-        text = REAL_CONFIG.format(folder=self.folder, level=self._level)
-        config.write_text(
-            text if self.real else OUR_CONFIG.format(extra=self._config_extra, starter=self._starter)
-        )
+        if self._config:
+            text = self._config.replace("{folder}", str(self.folder))
+        elif self.real:
+            text = REAL_CONFIG.format(folder=self.folder, level=self._level)
+        else:
+            text = OUR_CONFIG.format(extra=self._config_extra, starter=self._starter)
+        config.write_text(text)
         log = self.log_path.open("ab")
         with log:
             self._process = subprocess.Popen(
-                [*self._argv(config), *arguments], stdout=log, stderr=log, env=peer_environment()
+                [*self._argv(config), *arguments],
+                stdout=log,
+                stderr=log,
+                env=peer_environment(**self.environment),
             )
         self._wait_until_serving()
         return self

@@ -9,6 +9,7 @@ from pycontainerd.client import snapshots, tasks
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import containers_v1, wkt
+from pycontainerd.lib.oci import document
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -111,11 +112,12 @@ def remove(client: Client, record: containers_v1.Container) -> None:
 
 
 def spec_of(record: containers_v1.Container) -> dict[str, Any]:
-    """The runtime-spec document of a record."""
-    import json
-
-    document: dict[str, Any] = json.loads(record.spec.value or b"{}")
-    return document
+    """The runtime-spec document of a record; InvalidArgument for one that isn't JSON."""
+    try:
+        found: dict[str, Any] = document.loads(record.spec.value or b"{}")
+    except document.DocumentError as error:
+        raise errdefs.InvalidArgument(f"the spec of container {record.id} is no document: {error}") from error
+    return found
 
 
 def rootfs_of(client: Client, record: containers_v1.Container) -> list[types.Mount]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pycontainerd.client.client import Client, MessageStream
 
 CHUNK_SIZE: Final = 1 << 20  # well under ttrpc's 4 MiB and gRPC's 16 MiB a message
+_AHEAD: Final = 1  # chunks that are sent before the daemon has answered for the one before
 _LOCK_WAIT_S: Final = 30
 
 
@@ -103,16 +104,21 @@ def statuses(client: Client, filters: Sequence[str] = ()) -> list[content_v1.Sta
 
 
 class Writer:
-    """One ingest. `offset` is how much the daemon has; leaving the context without `commit` keeps it for a resume."""
+    """One ingest. `offset` is how much the daemon has; leaving the context without `commit` keeps it for a resume.
 
-    __slots__ = ("_expected", "_ref", "_stream", "_total", "offset")
+    A chunk is on its way while the daemon writes and hashes the one before: an error of the daemon's is raised by the
+    write after, or by `commit`.
+    """
+
+    __slots__ = ("_expected", "_ref", "_sent", "_stream", "_total", "_unanswered", "offset")
 
     def __init__(self, stream: MessageStream, ref: str, total: int, expected: str) -> None:
         self._stream = stream
         self._ref = ref
         self._total = total
         self._expected = expected
-        self.offset = self._exchange(content_v1.WriteAction.STAT).offset
+        self._unanswered = 0
+        self.offset = self._sent = self._exchange(content_v1.WriteAction.STAT).offset
 
     def __enter__(self) -> Writer:
         return self
@@ -121,11 +127,17 @@ class Writer:
         self.close()
 
     def _exchange(self, action: int, **fields: Any) -> content_v1.WriteContentResponse:
+        self._send(action, **fields)
+        return self._receive()
+
+    def _send(self, action: int, **fields: Any) -> None:
         self._stream.send(
             content_v1.WriteContentRequest(
                 action=action, ref=self._ref, total=self._total, expected=self._expected, **fields
             )
         )
+
+    def _receive(self) -> content_v1.WriteContentResponse:
         reply: content_v1.WriteContentResponse | None = self._stream.receive()
         if reply is None:
             raise errdefs.Unavailable(f"the daemon ended the write of {self._ref}")
@@ -136,20 +148,28 @@ class Writer:
         view = memoryview(data)
         while view:
             chunk = bytes(view[:CHUNK_SIZE])
-            reply = self._exchange(content_v1.WriteAction.WRITE, offset=self.offset, data=chunk)
-            if reply.offset != self.offset + len(chunk):
-                raise errdefs.DataLoss(
-                    f"short write of {self._ref}: {reply.offset} of {self.offset + len(chunk)}"
-                )
-            self.offset = reply.offset
+            self._settle(_AHEAD)
+            self._send(content_v1.WriteAction.WRITE, offset=self._sent, data=chunk)
+            self._sent += len(chunk)
+            self._unanswered += 1
             view = view[len(chunk) :]
+
+    def _settle(self, allowed: int = 0) -> None:
+        """Takes answers until at most that many writes are unanswered."""
+        while self._unanswered > allowed:
+            self.offset = self._receive().offset
+            self._unanswered -= 1
+        if not self._unanswered and self.offset != self._sent:
+            raise errdefs.DataLoss(f"short write of {self._ref}: {self.offset} of {self._sent}")
 
     def restart(self) -> None:
         """Goes back to the beginning: the next write at offset 0 truncates."""
-        self.offset = 0
+        self._settle()
+        self.offset = self._sent = 0
 
     def commit(self, labels: Mapping[str, str] | None = None) -> None:
         """Verifies and publishes. AlreadyExists means that somebody else did, FailedPrecondition that it is another blob."""
+        self._settle()
         try:
             self._exchange(content_v1.WriteAction.COMMIT, offset=self.offset, labels=dict(labels or {}))
         except errdefs.AlreadyExists:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pycontainerd.lib.oci.image import ImageConfig
 
 MAX_USER_FILE: Final = 10 << 20
+_SHORT: Final = 3500  # bytes of mount options that surely fit into the one page mount(2) reads
 MAX_ID: Final = (1 << 32) - 2  # 2^32-1 means "leave it" to the kernel
 
 
@@ -166,8 +167,7 @@ def open_mounts(mounts: Sequence[types.Mount]) -> ImageFiles:
     try:
         with trace.span("mount", target=folder):
             for entry in mounts:
-                flags, data = _mount_options(entry.options)
-                kernel.mount(entry.source, folder, entry.type, flags=flags | kernel.MS_RDONLY, data=data)
+                _mount_read_only(entry, folder)
                 mounted += 1
         return open_folder(folder)
     finally:
@@ -175,6 +175,18 @@ def open_mounts(mounts: Sequence[types.Mount]) -> ImageFiles:
             for _ in range(mounted):
                 kernel.umount2(folder, flags=kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
             os.rmdir(folder)
+
+
+def _mount_read_only(entry: types.Mount, folder: str) -> None:
+    from pycontainerd.lib.linux import mount as kernel
+
+    flags, data = _mount_options(entry.options)
+    if entry.type == "overlay" and len(data) > _SHORT:
+        from pycontainerd.lib import mounts  # only here: hardly any image has so many layers
+
+        mounts.mount_long_overlay(entry.source, folder, ["ro", *data.split(",")])
+        return
+    kernel.mount(entry.source, folder, entry.type, flags=flags | kernel.MS_RDONLY, data=data)
 
 
 def _mount_options(options: Sequence[str]) -> tuple[int, str]:

@@ -118,7 +118,9 @@ def manifest_for(
             missing = missing or error
             continue
         manifest = oci.parse_manifest(data, descriptor.media_type)
-        if descriptor.platform is None and not matcher.matches(config_of(client, manifest).platform):
+        # An image that is one manifest is taken as it is, as containerd does.
+        unsaid = descriptor.platform is None and descriptor.digest != target.digest
+        if unsaid and not matcher.matches(config_of(client, manifest).platform):
             continue
         return descriptor, manifest
     raise missing or errdefs.NotFound(
@@ -166,9 +168,10 @@ def platforms_of(client: Client, target: oci.Descriptor) -> list[platforms.Platf
 
 
 def size_of(client: Client, target: oci.Descriptor, matcher: platforms.Matcher) -> int:
-    """Bytes of the target and of everything under it for the matching platform."""
-    total = target.size
-    manifest_descriptor, manifest = manifest_for(client, target, matcher)
-    if manifest_descriptor.digest != target.digest:
-        total += manifest_descriptor.size
+    """Bytes of the target and of everything under it for the best matching platform; NotFound where nothing matches."""
+    found = next(manifests_for(client, target, matcher), None)
+    if found is None:
+        raise errdefs.NotFound("no match for platform in manifest: not found")
+    manifest = oci.parse_manifest(content.read_blob(client, found.digest), found.media_type)
+    total = target.size if found.digest == target.digest else target.size + found.size
     return total + manifest.config.size + sum(layer.size for layer in manifest.layers)

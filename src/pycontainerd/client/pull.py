@@ -32,7 +32,8 @@ DEFAULT_THREADS: Final = 4
 MAX_DESCRIPTORS: Final = 10_000
 SOURCE_LABEL: Final = "containerd.io/distribution.source"
 
-WAITING, DOWNLOADING, EXISTS, DONE = "waiting", "downloading", "exists", "done"
+WAITING, DOWNLOADING, UPLOADING = "waiting", "downloading", "uploading"
+EXISTS, DONE = "exists", "done"
 
 
 class Progress:
@@ -58,18 +59,22 @@ class Fetcher:
         wanted: Sequence[platforms.Matcher],
         *,
         threads: int = DEFAULT_THREADS,
+        all_metadata: bool = False,
     ) -> None:
+        """`wanted`: the platforms; with `all_metadata` the documents of every other one are fetched too."""
         self._client = client
         self._resolver = resolver
         self._wanted = wanted
         self._threads = threads or DEFAULT_THREADS
+        self._all_metadata = all_metadata
         self._condition = threading.Condition()
         self._queue: list[tuple[oci.Descriptor, int]] = []
         self._busy = 0
+        self._has_ended = False
         self._error: BaseException | None = None
         self._ingests: set[str] = set()
         self.progress: dict[str, Progress] = {}
-        self.downloaded = 0
+        self.moved = 0
         host = resolver.spec.hostname.partition(":")[0]
         self._source = f"{SOURCE_LABEL}.{host}", resolver.spec.path
 
@@ -91,6 +96,9 @@ class Fetcher:
                 with self._condition:
                     self._condition.wait(interval_s)
                 tick()
+            with self._condition:
+                self._has_ended = True
+                self._condition.notify_all()
         except BaseException as error:
             self._fail(error)
             raise
@@ -156,27 +164,52 @@ class Fetcher:
                 f"{descriptor.digest} is a docker schema 1 manifest, which is not supported: not implemented",
                 hint="ask for the image to be pushed again by a newer docker",
             )
-        if content.exists(client, descriptor.digest):
-            progress.status = EXISTS
-        else:
-            self._download(client, descriptor, progress)
+        self._download(client, descriptor, progress)
         children = images.children(client, descriptor)
         labels = {**child_labels(children), **self._source_label(client, descriptor)}
         content.set_labels(client, descriptor.digest, labels)
         for child in self._matching(descriptor, children):
             self._add(child, depth + 1)
         progress.offset = descriptor.size
-        progress.status = DONE
+        self._set_status(progress, DONE)
+
+    def _set_status(self, progress: Progress, status: str) -> None:
+        with self._condition:
+            progress.status = status
+            self._condition.notify_all()
+
+    def wait_for(self, digest: str, *, begun: bool = False) -> bool:
+        """Waits, beside `run`, until a blob is there (or its bytes have begun to come); False when it will not be."""
+        enough = {EXISTS, DONE, DOWNLOADING} if begun else {EXISTS, DONE}
+
+        def has_come() -> bool:
+            progress = self.progress.get(digest)
+            return progress is not None and progress.status in enough
+
+        with self._condition:
+            self._condition.wait_for(lambda: has_come() or self._error is not None or self._has_ended)
+            return has_come()
 
     def _matching(self, parent: oci.Descriptor, children: Sequence[oci.Descriptor]) -> list[oci.Descriptor]:
         """Of an index, the best entry for each platform that is wanted; of anything else, everything."""
         if not oci.is_index(parent.media_type):
+            return [child for child in children if not self._is_left_out(parent, child)]
+        if self._all_metadata:
             return list(children)
         places: set[int] = set()
         for matcher in self._wanted:
             ranked = platforms.best([child.platform for child in children], matcher)
             places.update(ranked if matcher.is_open else ranked[:1])
         return [child for place, child in enumerate(children) if place in places]
+
+    def _is_left_out(self, manifest: oci.Descriptor, child: oci.Descriptor) -> bool:
+        """With all metadata: the layers of platforms that nobody wants."""
+        if not self._all_metadata or oci.is_config(child.media_type):
+            return False
+        platform = manifest.platform
+        if platform is None:
+            return not self._wanted
+        return not any(matcher.matches(platform) for matcher in self._wanted)
 
     def _download(self, client: Client, descriptor: oci.Descriptor, progress: Progress) -> None:
         if (oci.is_index(descriptor.media_type) or oci.is_manifest(descriptor.media_type)) and (
@@ -188,19 +221,22 @@ class Fetcher:
         ref = progress.ref
         with trace.span("fetch", ref=ref):
             try:
+                # Not a question whether it exists: only this makes a blob that does the lease's, safe from the collector.
                 writer = content.open_writer(client, ref, total=descriptor.size, expected=descriptor.digest)
             except errdefs.AlreadyExists:
+                self._set_status(progress, EXISTS)
                 return
             with self._condition:
                 self._ingests.add(ref)
             with writer:
                 if writer.offset > descriptor.size:
                     writer.restart()
-                progress.status, progress.offset = DOWNLOADING, writer.offset
+                progress.offset = writer.offset
+                self._set_status(progress, DOWNLOADING)
                 for chunk in self._resolver.fetch(descriptor, writer.offset):
                     writer.write(chunk)
                     progress.offset = writer.offset
-                    self.downloaded += len(chunk)
+                    self.moved += len(chunk)
                 with contextlib.suppress(errdefs.AlreadyExists):  # somebody else was faster
                     writer.commit()
             with self._condition:

@@ -11,7 +11,7 @@ from pycontainerd.lib.api.light import tasks_v1, wkt
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Final
 
     from pycontainerd.client.cio import Streams
@@ -145,11 +145,21 @@ def create(
 
 def load(client: Client, container_id: str) -> Process:
     """The task of a container; NotFound, with ctr's text, when there is none."""
-    try:
-        info = Process(client, container_id).info()
-    except errdefs.NotFound as error:
-        raise errdefs.NotFound(f"no running task found: {error}") from error
-    return Process(client, container_id, pid=info.pid)
+    return begin_load(client, container_id)()
+
+
+def begin_load(client: Client, container_id: str) -> Callable[[], Process]:
+    """Asks for the task of a container; what is returned waits for the answer and is `load`'s."""
+    reply = client.start(tasks_v1.TASKS, "Get", tasks_v1.GetRequest(container_id=container_id))
+
+    def load_() -> Process:
+        try:
+            answer: tasks_v1.GetResponse = client.wait(reply)
+        except errdefs.NotFound as error:
+            raise errdefs.NotFound(f"no running task found: {error}") from error
+        return Process(client, container_id, pid=answer.process.pid)
+
+    return load_
 
 
 def exec_process(client: Client, container_id: str, exec_id: str, spec: bytes, streams: Streams) -> Process:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 TARGET_LABEL = "containerd.io/snapshot.ref"
+FOLLOW_ANNOTATION = "io.pycontainerd.diff.follow"
 
 
 def is_unpacked(client: Client, target: oci.Descriptor, snapshotter: str, matcher: platforms.Matcher) -> bool:
@@ -50,7 +51,7 @@ def unpack(client: Client, target: oci.Descriptor, snapshotter: str, matcher: pl
     parent = ""
     for layer, diff_id, chain_id in zip(layers, config.diff_ids, chain, strict=True):
         with trace.span("unpack layer", digest=layer.digest):
-            _unpack_layer(client, snapshotter, layer, diff_id, chain_id, parent)
+            unpack_layer(client, snapshotter, layer, diff_id, chain_id, parent)
         parent = chain_id
     if chain:
         label = f"containerd.io/gc.ref.snapshot.{snapshotter}"
@@ -58,14 +59,20 @@ def unpack(client: Client, target: oci.Descriptor, snapshotter: str, matcher: pl
     return parent
 
 
-def _unpack_layer(
+def unpack_layer(
     client: Client,
     snapshotter: str,
     layer: oci.Descriptor,
     diff_id: digests.Digest,
     chain_id: digests.Digest,
     parent: str,
+    *,
+    follow: bool = False,
 ) -> None:
+    """Makes the snapshot of one layer on its parent's, unless it is there.
+
+    With `follow`, which only our daemon knows, the layer's blob may still be on its way.
+    """
     if snapshots.exists(client, snapshotter, chain_id):
         return
     labels = {TARGET_LABEL: str(chain_id)}
@@ -75,8 +82,11 @@ def _unpack_layer(
     except errdefs.AlreadyExists:
         return  # a remote snapshotter had it ready, or somebody else unpacked it
     try:
+        descriptor = images.to_wire(layer)
+        if follow:
+            descriptor.annotations[FOLLOW_ANNOTATION] = "true"
         reply: diff_v1.ApplyResponse = client.call(
-            diff_v1.DIFF, "Apply", diff_v1.ApplyRequest(diff=images.to_wire(layer), mounts=mounts)
+            diff_v1.DIFF, "Apply", diff_v1.ApplyRequest(diff=descriptor, mounts=mounts)
         )
         if reply.applied.digest != diff_id:
             raise errdefs.FailedPrecondition(

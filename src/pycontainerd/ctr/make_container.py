@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pycontainerd.client import containers, images, leases, snapshots, spec_opts, tasks
-from pycontainerd.client.image_spec import open_folder, open_mounts
+from pycontainerd.client import containers, image_spec, images, leases, snapshots, spec_opts, tasks
+from pycontainerd.client.layer_files import SnapshotFiles
 from pycontainerd.ctr import container_spec, session, text
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib import errdefs, platforms, trace
@@ -72,7 +72,7 @@ def make(call: Call, client: Client) -> Made:
 
 def _from_folder(call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]) -> Made:
     def read_file(path: str) -> bytes:
-        with open_folder(folder) as files:
+        with image_spec.open_folder(folder) as files:
             return files.read(path)
 
     spec = container_spec.build(
@@ -100,9 +100,7 @@ def _from_image(call: Call, client: Client, ref: str, container_id: str, args: S
     labels[tasks.STOP_SIGNAL_LABEL] = config.stop_signal or "SIGTERM"
     mounts = _prepare(call, client, container_id, config, target, matcher)
     try:
-        with trace.span("open rootfs", key=container_id):
-            opened = open_mounts(mounts)
-        with opened as files, trace.span("build spec"):
+        with SnapshotFiles(mounts) as files, trace.span("build spec"):
             spec = container_spec.build(
                 flags, client.namespace, container_id, args, image=config, read_file=files.read
             )

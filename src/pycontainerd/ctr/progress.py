@@ -1,4 +1,4 @@
-"""How a pull is shown: redrawn bars on a terminal, the same lines once at the end elsewhere."""
+"""How a pull or a push is shown: redrawn bars on a terminal, the same lines once at the end elsewhere."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from typing import Final
 
     from pycontainerd.client.pull import Fetcher, Progress
+    from pycontainerd.client.push import Pusher
 
 _WIDTH: Final = 38
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 
 
 class Display:
-    """Lines S046 to S051: the reference, then index, manifests, layers, configs, then the total."""
+    """Lines S046 to S051: the reference (of a pull), then index, manifests, layers, configs, then the total."""
 
     def __init__(self, ref: str) -> None:
         self._ref = ref
         self._started = time.monotonic()
-        self._fetcher: Fetcher | None = None
+        self._fetcher: Fetcher | Pusher | None = None
         self._live = sys.stdout.isatty()
         self._drawn = 0
 
-    def resolved(self, fetcher: Fetcher) -> None:
+    def resolved(self, fetcher: Fetcher | Pusher) -> None:
         """The reference has a descriptor; its blobs are on their way."""
         self._fetcher = fetcher
 
@@ -51,14 +52,15 @@ class Display:
 
     def _lines(self) -> list[str]:
         bar: Callable[[float], str] = _colour_bar if self._live else _plain_bar
-        lines = [
-            f"{self._ref}:\t{'resolved' if self._fetcher else 'resolving'}\t{bar(1.0 if self._fetcher else 0.0)}\t"
-        ]
+        lines: list[str] = []
+        if self._ref:
+            status, share = ("resolved", 1.0) if self._fetcher else ("resolving", 0.0)
+            lines.append(f"{self._ref}:\t{status}\t{bar(share)}\t")
         total = 0
         if self._fetcher is not None:
             entries = sorted(self._fetcher.progress.values(), key=_rank)
             lines += [_line(entry, bar) for entry in entries]
-            total = self._fetcher.downloaded
+            total = self._fetcher.moved
         elapsed_s = time.monotonic() - self._started
         shown = f"{display.binary_size(total)[:6]:>7}"
         rate = display.binary_size(int(total / elapsed_s) if elapsed_s > 0 else 0)
@@ -74,7 +76,7 @@ def _rank(entry: Progress) -> int:
 
 def _line(entry: Progress, bar: Callable[[float], str]) -> str:
     size = entry.descriptor.size
-    if entry.status == pull.DOWNLOADING:
+    if entry.status in {pull.DOWNLOADING, pull.UPLOADING}:
         share = entry.offset / size if size else 1.0
         moved = f"{display.binary_size(entry.offset)}/{display.binary_size(size)}"
         return f"{entry.ref}:\t{entry.status}\t{bar(share)}\t{moved}\t"

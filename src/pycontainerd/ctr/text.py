@@ -40,13 +40,19 @@ def inform(message: str, **fields: object) -> None:
     _log("info", message, fields)
 
 
+def trace(message: str, **fields: object) -> None:
+    """One logrus debug line on stderr."""
+    _log("debug", message, fields)
+
+
 def complain(message: str, **fields: object) -> None:
     """One logrus error line on stderr."""
     _log("error", message, fields)
 
 
 def _log(level: str, message: str, fields: dict[str, object]) -> None:
-    head = f'time="{log.format_time(nanos=False)}" level={level} msg={log.quote(message)}'
+    said = f" msg={log.quote(message)}" if message else ""
+    head = f'time="{log.format_time(nanos=False)}" level={level}{said}'
     sys.stdout.flush()
     sys.stderr.write(head + "".join(f" {key}={log.quote(fields[key])}" for key in sorted(fields)) + "\n")
 

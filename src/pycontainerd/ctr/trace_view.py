@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from pycontainerd.ctr import main
+from pycontainerd.ctr import LOADED_OS_NANOS, main
 from pycontainerd.lib import launcher, trace
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -45,8 +45,9 @@ def traced(call: Call, run: Callable[[Call], int]) -> int:
 
 def _record_beginning() -> int:
     """What came before this command could look on, as two steps; when the first of them began."""
-    marks = (launcher.BEGAN_NANOS, main.BEGAN_NANOS, time.monotonic_ns())
-    for name, began, ended in zip(("load pyctr", "parse command line"), marks, marks[1:], strict=False):
+    marks = (launcher.BEGAN_NANOS, LOADED_OS_NANOS, main.BEGAN_NANOS, time.monotonic_ns())
+    names = ("load os", "load pyctr", "parse command line")
+    for name, began, ended in zip(names, marks, marks[1:], strict=False):
         trace.record(name, began, ended - began)
     return marks[0]
 

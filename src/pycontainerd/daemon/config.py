@@ -5,12 +5,11 @@ Spec: containerd docs/man/containerd-config.toml.5.md, PLUGINS.md
 
 from __future__ import annotations
 
-import glob
 import os
-import tomllib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pycontainerd.daemon import config_file
 from pycontainerd.lib.errdefs import InvalidArgument
 
 DEFAULT_ROOT: Final = "/var/lib/pycontainerd"
@@ -25,8 +24,7 @@ SHIM_MANAGER: Final = "io.containerd.shim.v1.manager"
 OVERLAYFS: Final = "io.containerd.snapshotter.v1.overlayfs"
 NATIVE: Final = "io.containerd.snapshotter.v1.native"
 DIFF_SERVICE: Final = "io.containerd.service.v1.diff-service"
-GRPC_SERVER: Final = "io.containerd.server.v1.grpc"
-TTRPC_SERVER: Final = "io.containerd.server.v1.ttrpc"
+_SHAPES: Final[dict[type, str]] = {str: "string", int: "number", bool: "boolean"}
 
 # Every plugin key that applies, with its default; the rest of containerd's plugins have nothing to set here.
 PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
@@ -45,25 +43,30 @@ PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     DIFF_SERVICE: {"default": ["walking"]},
 }
 TIMEOUT_DEFAULTS: Final = {
+    "io.containerd.timeout.metrics.shimstats": "2s",
     "io.containerd.timeout.shim.cleanup": "5s",
     "io.containerd.timeout.shim.load": "5s",
     "io.containerd.timeout.shim.shutdown": "3s",
     "io.containerd.timeout.task.state": "2s",
 }
-# Version 1 named plugins by id alone; 2 split what 3 calls by other names.
-_RENAMED: Final = {
-    "scheduler": GC,
-    "bolt": METADATA,
-    "overlayfs": OVERLAYFS,
-    "native": NATIVE,
-    "diff-service": DIFF_SERVICE,
-    "io.containerd.metadata.v1.sqlite": METADATA,
-}
 _SECTIONS: Final = {
-    "grpc": {"address", "uid", "gid", "max_recv_message_size", "max_send_message_size"},
-    "ttrpc": {"address", "uid", "gid"},
-    "debug": {"level", "format"},
+    "grpc": {
+        "address": "",
+        "gid": 0,
+        "max_recv_message_size": 16 << 20,
+        "max_send_message_size": 16 << 20,
+        "tcp_address": "",
+        "tcp_tls_ca": "",
+        "tcp_tls_cert": "",
+        "tcp_tls_common_name": "",
+        "tcp_tls_key": "",
+        "uid": 0,
+    },
+    "ttrpc": {"address": "", "gid": 0, "uid": 0},
+    "debug": {"address": "", "format": "", "gid": 0, "level": "", "uid": 0},
+    "metrics": {"address": "", "grpc_histogram": False},
 }
+_PROXY: Final[dict[str, Any]] = {"type": "", "address": "", "platform": "", "exports": {}, "capabilities": []}
 _TOP: Final = {
     "version",
     "root",
@@ -75,18 +78,58 @@ _TOP: Final = {
     "imports",
     "timeouts",
     "plugins",
+    "proxy_plugins",
     *_SECTIONS,
 }
 
 
 @dataclass(slots=True)
 class SocketConfig:
-    """A listening socket."""
+    """A listening socket and who owns its file."""
 
     address: str = ""
     uid: int = 0
     gid: int = 0
+
+
+@dataclass(slots=True)
+class GrpcConfig(SocketConfig):
+    """gRPC: on a unix socket, and on TCP where `tcp_address` says so. Message sizes are in bytes."""
+
     max_recv_message_size: int = 16 << 20
+    max_send_message_size: int = 16 << 20
+    tcp_address: str = ""
+    tcp_tls_ca: str = ""
+    tcp_tls_cert: str = ""
+    tcp_tls_key: str = ""
+    tcp_tls_common_name: str = ""
+
+
+@dataclass(slots=True)
+class DebugConfig(SocketConfig):
+    """The log, and the socket for looking inside."""
+
+    level: str = "info"
+    format: str = "text"
+
+
+@dataclass(slots=True)
+class MetricsConfig:
+    """Where numbers are served by HTTP; "" for nowhere."""
+
+    address: str = ""
+    grpc_histogram: bool = False
+
+
+@dataclass(slots=True)
+class ProxyPlugin:
+    """A plugin that another program serves on a socket. `type` is snapshot or content (or diff, sandbox: refused)."""
+
+    type: str
+    address: str
+    platform: str = ""
+    exports: dict[str, str] = field(default_factory=dict)
+    capabilities: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -95,14 +138,16 @@ class Config:
 
     root: str = DEFAULT_ROOT
     state: str = DEFAULT_STATE
+    temp: str = ""
     oom_score: int = 0
     disabled_plugins: list[str] = field(default_factory=list)
     required_plugins: list[str] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)
-    grpc: SocketConfig = field(default_factory=lambda: SocketConfig(DEFAULT_ADDRESS))
+    grpc: GrpcConfig = field(default_factory=lambda: GrpcConfig(DEFAULT_ADDRESS))
     ttrpc: SocketConfig = field(default_factory=SocketConfig)
-    log_level: str = "info"
-    log_format: str = "text"
+    debug: DebugConfig = field(default_factory=DebugConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    proxy_plugins: dict[str, ProxyPlugin] = field(default_factory=dict)
     timeouts_s: dict[str, float] = field(
         default_factory=lambda: {name: parse_duration(text) for name, text in TIMEOUT_DEFAULTS.items()}
     )
@@ -124,33 +169,23 @@ def load(path: str, *, required: bool) -> Config:
         if required:
             raise InvalidArgument(f"failed to load config file {path}: no such file or directory")
         return config
-    document = _read(path, seen=set())
-    apply(config, document)
+    apply(config, config_file.read(path))
     return config
 
 
 def apply(config: Config, document: dict[str, Any]) -> None:
-    """Puts a parsed document into a configuration; what isn't known becomes a warning."""
-    version = document.get("version", 1)
-    if not isinstance(version, int) or not 1 <= version <= 4:
-        raise InvalidArgument(f"unsupported config file version {version}: this daemon reads 1 to 4")
-    for key in document.keys() - _TOP:
+    """Puts a document of version 3 into a configuration; what isn't known becomes a warning."""
+    for key in sorted(document.keys() - _TOP):
         config.warnings.append(f"unknown key {key}")
     config.root = _text(document, "root", config.root)
     config.state = _text(document, "state", config.state)
+    config.temp = _text(document, "temp", config.temp)
     config.oom_score = _number(document, "oom_score", config.oom_score)
     config.disabled_plugins = _texts(document, "disabled_plugins")
     config.required_plugins = _texts(document, "required_plugins")
     config.imports = _texts(document, "imports")
-    for name, known in _SECTIONS.items():
-        section = _table(document, name)
-        for key in section.keys() - known:
-            config.warnings.append(f"unknown key {name}.{key}")
-        if name == "debug":
-            config.log_level = _text(section, "level", config.log_level) or "info"
-            config.log_format = _text(section, "format", config.log_format) or "text"
-        else:
-            _apply_socket(config.grpc if name == "grpc" else config.ttrpc, section)
+    for name in _SECTIONS:
+        _apply_section(config, name, _table(document, name))
     for name, text in _table(document, "timeouts").items():
         if name in TIMEOUT_DEFAULTS:
             config.timeouts_s[name] = parse_duration(text)
@@ -158,27 +193,35 @@ def apply(config: Config, document: dict[str, Any]) -> None:
             config.warnings.append(f"unknown key timeouts.{name}")
     for name, values in _table(document, "plugins").items():
         _apply_plugin(config, name, values)
+    for name, values in _table(document, "proxy_plugins").items():
+        config.proxy_plugins[name] = _proxy_plugin(config, name, values)
+    if config.root == config.state:
+        raise InvalidArgument("root and state must be different paths")
 
 
 def dump(config: Config) -> str:
     """The configuration as version 3 of containerd's format."""
     timeouts = {name: f"{seconds:g}s" for name, seconds in config.timeouts_s.items()}
-    sockets = {"address", "uid", "gid"}
     document: dict[str, Any] = {
-        "version": 3,
+        "version": config_file.VERSION,
         "root": config.root,
         "state": config.state,
+        "temp": config.temp,
         "oom_score": config.oom_score,
         "disabled_plugins": config.disabled_plugins,
         "required_plugins": config.required_plugins,
         "imports": config.imports,
-        "grpc": {k: getattr(config.grpc, k) for k in sorted(sockets | {"max_recv_message_size"})},
-        "ttrpc": {k: getattr(config.ttrpc, k) for k in sorted(sockets)},
-        "debug": {"level": config.log_level, "format": config.log_format},
+        **{
+            name: {key: getattr(getattr(config, name), key) for key in keys}
+            for name, keys in _SECTIONS.items()
+        },
         "timeouts": timeouts,
         "plugins": config.plugins,
+        "proxy_plugins": {
+            name: {key: getattr(proxy, key) for key in _PROXY} for name, proxy in config.proxy_plugins.items()
+        },
     }
-    return "\n".join(_toml_lines(document, ()))
+    return config_file.format_toml(document)
 
 
 def parse_duration(text: object) -> float:
@@ -198,49 +241,39 @@ def parse_duration(text: object) -> float:
     return total
 
 
-def _read(path: str, seen: set[str]) -> dict[str, Any]:
-    """A document with its imports merged in: lists add up, later scalars win."""
-    real = os.path.realpath(path)
-    if real in seen:
-        return {}
-    seen.add(real)
-    try:
-        with open(path, "rb") as f:
-            document = tomllib.load(f)
-    except (OSError, tomllib.TOMLDecodeError) as e:
-        raise InvalidArgument(f"failed to load TOML: {path}: {e}") from e
-    for pattern in _texts(document, "imports"):
-        absolute = os.path.join(os.path.dirname(real), pattern)
-        for name in sorted(glob.glob(absolute)):
-            _merge(document, _read(name, seen))
-    return document
+def _apply_section(config: Config, name: str, section: dict[str, Any]) -> None:
+    """One of the fixed tables; an empty text or a zero leaves the default, as in containerd."""
+    target, known = getattr(config, name), _SECTIONS[name]
+    for key, value in section.items():
+        if key not in known:
+            config.warnings.append(f"unknown key {name}.{key}")
+        elif not _same_shape(known[key], value):
+            raise InvalidArgument(f"{name}.{key} must be a {_SHAPES[type(known[key])]}")
+        elif value or isinstance(value, bool):
+            setattr(target, key, value)
+    for key in ("max_recv_message_size", "max_send_message_size"):
+        if section.get(key, 0) < 0:
+            raise InvalidArgument(f"{name}.{key} must not be negative")
 
 
-def _merge(target: dict[str, Any], extra: dict[str, Any]) -> None:
-    for key, value in extra.items():
-        if isinstance(value, list):
-            target[key] = [*target.get(key, []), *value]
-        elif isinstance(value, dict):
-            _merge(target.setdefault(key, {}), value)
-        else:
-            target[key] = value
-
-
-def _apply_socket(socket: SocketConfig, section: dict[str, Any]) -> None:
-    socket.address = _text(section, "address", socket.address)
-    socket.uid = _number(section, "uid", socket.uid)
-    socket.gid = _number(section, "gid", socket.gid)
-    size = _number(section, "max_recv_message_size", 0)
-    socket.max_recv_message_size = size if size > 0 else socket.max_recv_message_size
+def _proxy_plugin(config: Config, name: str, values: Any) -> ProxyPlugin:
+    if not isinstance(values, dict):
+        raise InvalidArgument(f"proxy_plugins.{name} must be a table")
+    for key, value in values.items():
+        if key not in _PROXY:
+            config.warnings.append(f"unknown key proxy_plugins.{name}.{key}")
+        elif not _same_shape(_PROXY[key], value):
+            raise InvalidArgument(f"proxy_plugins.{name}.{key} must be a {type(_PROXY[key]).__name__}")
+    for key in ("type", "address"):
+        if not values.get(key):
+            raise InvalidArgument(f"proxy_plugins.{name} needs {key}")
+    return ProxyPlugin(**{key: values.get(key, default) for key, default in _PROXY.items()})
 
 
 def _apply_plugin(config: Config, name: str, values: Any) -> None:
     if not isinstance(values, dict):
         raise InvalidArgument(f"plugins.{name} must be a table")
-    if name in (GRPC_SERVER, TTRPC_SERVER):  # where version 4 keeps the sockets
-        _apply_socket(config.grpc if name == GRPC_SERVER else config.ttrpc, values)
-        return
-    target = config.plugins.get(_RENAMED.get(name, name))
+    target = config.plugins.get(name)
     if target is None:
         config.warnings.append(f"no settings apply to plugin {name}")
         return
@@ -285,23 +318,3 @@ def _table(table: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidArgument(f"{key} must be a table")
     return value
-
-
-def _toml_lines(table: dict[str, Any], path: tuple[str, ...]) -> list[str]:
-    """Scalars first, then sub-tables, as TOML wants them."""
-    lines = [f"{_toml_key(k)} = {_toml_value(v)}" for k, v in table.items() if not isinstance(v, dict)]
-    for key, value in table.items():
-        if isinstance(value, dict):
-            inner = (*path, _toml_key(key))
-            lines += ["", f"[{'.'.join(inner)}]", *_toml_lines(value, inner)]
-    return lines
-
-
-def _toml_key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"'
-
-
-def _toml_value(value: Any) -> str:
-    import json
-
-    return json.dumps(value)

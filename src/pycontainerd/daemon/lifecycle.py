@@ -9,18 +9,13 @@ import asyncio
 import gc
 import os
 import signal
-import sys
-import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon import plugin, sockets
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.blocking import Pools
-from pycontainerd.daemon.server.dispatch import Dispatcher
-from pycontainerd.daemon.server.grpc import GrpcServer
-from pycontainerd.daemon.server.ttrpc import TtrpcServer
+from pycontainerd.daemon.endpoints import Endpoints
 from pycontainerd.lib.errdefs import ContainerdError
 from pycontainerd.lib.log import Logger
 from pycontainerd.version import REVISION, VERSION
@@ -28,6 +23,7 @@ from pycontainerd.version import REVISION, VERSION
 if TYPE_CHECKING:
     from pycontainerd.daemon.config import Config
     from pycontainerd.daemon.plugin import Context
+    from pycontainerd.daemon.server.dispatch import Dispatcher
 
 _IDLE_CHECK_S: Final = 1.0
 
@@ -35,9 +31,12 @@ _IDLE_CHECK_S: Final = 1.0
 def run(launcher: str, config: Config, *, idle_exit_s: int = 0) -> int:
     """Serves until SIGTERM or SIGINT, or until idle; the exit code. Raises errdefs when it cannot start."""
     begun = time.monotonic()
-    log = Logger(2, config.log_level, config.log_format)
+    log = Logger(2, config.debug.level, config.debug.format)
     files.make_dir(config.root, 0o700)
     files.make_dir(config.state, 0o711)
+    if config.temp:
+        files.make_dir(config.temp, 0o700)
+        os.environ["TMPDIR"] = config.temp  # for this process and every one it starts, as in containerd
     locks = [sockets.lock_folder(config.root, "--root"), sockets.lock_folder(config.state, "--state")]
     log.info("starting containerd", revision=REVISION, version=VERSION)
     for warning in config.warnings:
@@ -53,27 +52,18 @@ def run(launcher: str, config: Config, *, idle_exit_s: int = 0) -> int:
 async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_exit_s: int) -> int:
     stop = asyncio.Event()
     _install_signals(stop, log)
+    inherited = sockets.Inherited.take()  # before anything is started that could inherit them too
     pools = Pools()
     context = plugin.Context(config, log, pools, launcher)
-    servers: list[GrpcServer | TtrpcServer] = []
-    listening: list[str] = []
+    endpoints: Endpoints | None = None
     background: list[asyncio.Task[None]] = []
     try:
-        plugin.start_all(context, plugin.PLUGINS)
+        plugin.start_all(context, plugin.registrations(config))
         tasks = context.instances.get(plugin.TASKS)
         if tasks is not None:
             await tasks.load()
-        dispatcher = Dispatcher(context.services)
-        grpc = GrpcServer(dispatcher, log, max_receive_bytes=config.grpc.max_recv_message_size)
-        ttrpc = TtrpcServer(dispatcher, log)
-        servers += [ttrpc, grpc]
-        for server, address, socket in (
-            (ttrpc, config.ttrpc_address, config.ttrpc),
-            (grpc, config.grpc.address, config.grpc),
-        ):
-            await server.listen(sockets.listen_unix(address, socket))
-            listening.append(address)
-            log.info("serving...", address=address)
+        endpoints = Endpoints(context, inherited)
+        await endpoints.start()
         background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
         if tasks is not None:
             exchange = context.get(plugin.EVENTS)
@@ -81,7 +71,9 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         if not context.get(plugin.METADATA).was_clean:
             background.append(asyncio.ensure_future(_check_metadata(context)))
         if idle_exit_s:
-            background.append(asyncio.ensure_future(_watch_idle(context, dispatcher, idle_exit_s, stop)))
+            background.append(
+                asyncio.ensure_future(_watch_idle(context, endpoints.dispatcher, idle_exit_s, stop))
+            )
         sockets.notify_systemd("READY=1")
         log.info(f"containerd successfully booted in {time.monotonic() - begun:.6f}s")
         gc.collect()
@@ -89,21 +81,18 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         await stop.wait()
     finally:
         sockets.notify_systemd("STOPPING=1")
-        await _stop(context, servers, listening, background)
+        await _stop(context, endpoints, background)
     return 0
 
 
 async def _stop(
     context: Context,
-    servers: list[GrpcServer | TtrpcServer],
-    listening: list[str],
+    endpoints: Endpoints | None,
     background: list[asyncio.Task[None]],
 ) -> None:
     """In the order that loses nothing: calls, background work, threads, metadata."""
-    for server in servers:
-        await server.close()
-    for address in listening:
-        sockets.remove_unix(address)
+    if endpoints is not None:
+        await endpoints.close()
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
@@ -111,6 +100,8 @@ async def _stop(
     if tasks is not None:
         await tasks.close()
     context.pools.close()
+    for stop in context.on_stop:
+        stop()
     database = context.instances.get(plugin.METADATA)
     if database is not None:
         database.close()
@@ -163,18 +154,9 @@ def _install_signals(stop: asyncio.Event, log: Logger) -> None:
 
 def _dump_stacks(log: Logger) -> None:
     """Every thread's and every task's stack, to the log. SIGUSR1, as in containerd."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    parts = [
-        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
-        for ident, frame in sys._current_frames().items()  # noqa: SLF001 -- the documented way to all stacks
-    ]
-    for task in asyncio.all_tasks():
-        lines = [
-            f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
-            for frame in task.get_stack()
-        ]
-        parts.append("\n".join([f"task {task.get_name()} {task.get_coro()!r}:", *lines]))
-    log.info("=== BEGIN goroutine stack dump ===\n" + "\n".join(parts) + "\n=== END goroutine stack dump ===")
+    from pycontainerd.daemon.server.debug import format_stacks
+
+    log.info(f"=== BEGIN goroutine stack dump ===\n{format_stacks()}=== END goroutine stack dump ===")
 
 
 def _set_oom_score(score: int) -> None:

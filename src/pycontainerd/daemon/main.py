@@ -35,6 +35,7 @@ _PUBLISH_FLAGS: Final = (
 _COMMANDS: Final = (
     ("config default", "print the default configuration"),
     ("config dump", "print the configuration that the flags and files given make"),
+    ("config migrate", "print the configuration file, without its imports, as version 3"),
     ("publish", "read an event from stdin and hand it to the running daemon"),
 )
 
@@ -74,6 +75,13 @@ def _run(argv: list[str]) -> int:
 
             print(config.dump(_load_config(values)))
             return 0
+        case ["config", "migrate"]:
+            from pycontainerd.daemon import config, config_file
+
+            document = config_file.read(values.get("config", config.DEFAULT_CONFIG), imports=False)
+            config.apply(config.Config(), document)  # what the daemon would refuse isn't written
+            print(config_file.format_toml(document))
+            return 0
         case _:
             raise InvalidArgument(
                 f"no such command: {' '.join(rest)}", hint="pycontainerd --help lists flags and commands"
@@ -100,14 +108,14 @@ def _load_config(values: dict[str, str]):  # type: ignore[no-untyped-def]  # noq
     loaded.root = values.get("root", loaded.root)
     loaded.state = values.get("state", loaded.state)
     loaded.grpc.address = values.get("address", loaded.grpc.address)
-    loaded.log_level = values.get("log-level", loaded.log_level)
+    loaded.debug.level = values.get("log-level", loaded.debug.level)
     for name in ("root", "state"):
         if not os.path.isabs(getattr(loaded, name)):
             raise InvalidArgument(f"{name} must be an absolute path: {getattr(loaded, name)!r}")
     from pycontainerd.lib.log import LEVELS
 
-    if loaded.log_level not in LEVELS:
-        raise InvalidArgument(f'not a valid logrus Level: "{loaded.log_level}"')
+    if loaded.debug.level not in LEVELS:
+        raise InvalidArgument(f'not a valid logrus Level: "{loaded.debug.level}"')
     return loaded
 
 

@@ -88,6 +88,7 @@ class Context:
     instances: dict[str, Any] = field(default_factory=dict)
     infos: list[PluginInfo] = field(default_factory=list)
     services: list[tuple[Service, object]] = field(default_factory=list)
+    on_stop: list[Callable[[], None]] = field(default_factory=list)
 
     def get(self, uri: str) -> Any:
         """The instance of a started plugin; FailedPrecondition names one that isn't there."""
@@ -115,6 +116,9 @@ class Registration(NamedTuple):
     start: Callable[[Context], Any]
     requires: tuple[str, ...] = ()
     has_platform: bool = False
+    platforms: tuple[Platform, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    exports: Mapping[str, str] = {}
 
     @property
     def type(self) -> str:
@@ -123,6 +127,15 @@ class Registration(NamedTuple):
     @property
     def id(self) -> str:
         return self.uri.rpartition(".")[2]
+
+
+def registrations(config: Config) -> tuple[Registration, ...]:
+    """PLUGINS, and what the configuration adds to them."""
+    if not config.proxy_plugins:
+        return PLUGINS
+    from pycontainerd.daemon.proxies import wiring
+
+    return wiring.insert(PLUGINS, config.proxy_plugins)
 
 
 def start_all(context: Context, registrations: tuple[Registration, ...]) -> None:
@@ -153,8 +166,16 @@ def start_all(context: Context, registrations: tuple[Registration, ...]) -> None
 
 
 def _info(registration: Registration, error: tuple[int, str] | None) -> PluginInfo:
-    platforms = (host_platform(),) if registration.has_platform else ()
-    return PluginInfo(registration.type, registration.id, registration.requires, platforms, error=error)
+    platforms = registration.platforms or ((host_platform(),) if registration.has_platform else ())
+    return PluginInfo(
+        registration.type,
+        registration.id,
+        registration.requires,
+        platforms,
+        registration.capabilities,
+        registration.exports,
+        error,
+    )
 
 
 def host_platform() -> Platform:
@@ -299,7 +320,7 @@ def _tasks(context: Context) -> ShimManager:
             address=config.grpc.address,
             ttrpc_address=config.ttrpc_address,
             publish_binary=context.launcher,
-            debug=config.log_level in ("debug", "trace"),
+            debug=config.debug.level in ("debug", "trace"),
             env=options["env"],
             runtime_paths=options["runtime_paths"],
             load_timeout_s=config.timeouts_s["io.containerd.timeout.shim.load"],

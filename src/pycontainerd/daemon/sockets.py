@@ -19,6 +19,7 @@ from pycontainerd.lib.ttrpc.address import socket_path
 if TYPE_CHECKING:
     from pycontainerd.daemon.config import SocketConfig
 
+_FIRST_LISTEN_FD: Final = 3
 _LOCK_NAME: Final = "daemon.lock"
 
 
@@ -62,6 +63,66 @@ def listen_unix(address: str, config: SocketConfig) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+class Inherited:
+    """Listening sockets that a service manager has made and passed on (LISTEN_FDS)."""
+
+    def __init__(self, listeners: dict[str, socket.socket]) -> None:
+        self._listeners = listeners
+
+    @classmethod
+    def take(cls) -> Inherited:
+        """All that were passed to this process, by the path they are bound to; what it starts doesn't see them.
+
+        Man: sd_listen_fds(3)
+        """
+        environ = os.environ
+        count, pid = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_PID", "")
+        environ.pop("LISTEN_FDNAMES", None)
+        listeners: dict[str, socket.socket] = {}
+        if pid != str(os.getpid()) or not count.isdecimal():
+            return cls(listeners)
+        for fd in range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + int(count)):
+            os.set_inheritable(fd, False)
+            listener = socket.socket(fileno=fd)
+            listener.setblocking(False)
+            listeners[str(listener.getsockname())] = listener
+        return cls(listeners)
+
+    def pop(self, address: str) -> socket.socket | None:
+        """The socket of an address; its file is the service manager's to remove."""
+        return self._listeners.pop(socket_path(address), None)
+
+    def close_rest(self) -> list[str]:
+        """Closes what nobody asked for; their names."""
+        names = sorted(self._listeners)
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        return names
+
+
+def listen_tcp(address: str) -> list[socket.socket]:
+    """Bound, listening sockets for `host:port`; a host of several addresses has one each, an empty one is every address."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise InvalidArgument(f"address must be host:port: {address!r}")
+    host = host.removeprefix("[").removesuffix("]")
+    listeners: list[socket.socket] = []
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return [socket.create_server(("", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)]
+        for family, kind, _, _, name in socket.getaddrinfo(
+            host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            if kind == socket.SOCK_STREAM:
+                listeners.append(socket.create_server(name[:2], family=family))
+    except OSError as e:
+        for listener in listeners:
+            listener.close()
+        raise InvalidArgument(f"cannot listen on {address}: {e.strerror or e}") from e
+    return listeners
 
 
 def remove_unix(address: str) -> None:

@@ -1,182 +1,32 @@
 """Mounts a container's root filesystem from the mounts of a Create request, and takes it away again.
 
-Spec: containerd.types.Mount, containerd mount.Mount
-Man:  mount(2), umount2(2), proc_pid_mountinfo(5)
+Spec: containerd.types.Mount
 """
 
 from __future__ import annotations
 
 import os
-from os.path import commonpath
 
-from pycontainerd.lib import errdefs, trace
-from pycontainerd.lib.linux import mount
+from pycontainerd.lib import errdefs, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Final
 
     from pycontainerd.lib.api.light import types
 
-_PAGE: Final = 4096
-_PROPAGATION: Final = mount.MS_SHARED | mount.MS_SLAVE | mount.MS_PRIVATE | mount.MS_UNBINDABLE
-
-# option -> (flag, whether it clears the flag)
-_FLAGS: Final = {
-    "async": (mount.MS_SYNCHRONOUS, True),
-    "atime": (mount.MS_NOATIME, True),
-    "bind": (mount.MS_BIND, False),
-    "defaults": (0, False),
-    "dev": (mount.MS_NODEV, True),
-    "diratime": (mount.MS_NODIRATIME, True),
-    "dirsync": (mount.MS_DIRSYNC, False),
-    "exec": (mount.MS_NOEXEC, True),
-    "mand": (mount.MS_MANDLOCK, False),
-    "noatime": (mount.MS_NOATIME, False),
-    "nodev": (mount.MS_NODEV, False),
-    "nodiratime": (mount.MS_NODIRATIME, False),
-    "noexec": (mount.MS_NOEXEC, False),
-    "nomand": (mount.MS_MANDLOCK, True),
-    "norelatime": (mount.MS_RELATIME, True),
-    "nostrictatime": (mount.MS_STRICTATIME, True),
-    "nosuid": (mount.MS_NOSUID, False),
-    "rbind": (mount.MS_BIND | mount.MS_REC, False),
-    "relatime": (mount.MS_RELATIME, False),
-    "remount": (mount.MS_REMOUNT, False),
-    "ro": (mount.MS_RDONLY, False),
-    "rw": (mount.MS_RDONLY, True),
-    "strictatime": (mount.MS_STRICTATIME, False),
-    "suid": (mount.MS_NOSUID, True),
-    "sync": (mount.MS_SYNCHRONOUS, False),
-    "private": (mount.MS_PRIVATE, False),
-    "rprivate": (mount.MS_PRIVATE | mount.MS_REC, False),
-    "shared": (mount.MS_SHARED, False),
-    "rshared": (mount.MS_SHARED | mount.MS_REC, False),
-    "slave": (mount.MS_SLAVE, False),
-    "rslave": (mount.MS_SLAVE | mount.MS_REC, False),
-    "unbindable": (mount.MS_UNBINDABLE, False),
-    "runbindable": (mount.MS_UNBINDABLE | mount.MS_REC, False),
-}
+unmount_recursive = mounts.unmount_recursive
 
 
-def parse_options(options: Sequence[str]) -> tuple[int, list[str]]:
-    """(flags, data): what mount(2) has a flag for, and what the filesystem itself is told."""
-    flags = 0
-    data: list[str] = []
-    for option in options:
-        known = _FLAGS.get(option)
-        if known is None:
-            if option != "loop":
-                data.append(option)
-                continue
-            raise errdefs.Unimplemented(
-                "mount option loop is not supported here: attach the loop device first"
-            )
-        flag, clears = known
-        flags = flags & ~flag if clears else flags | flag
-    return flags, data
-
-
-def mount_all(mounts: Sequence[types.Mount], rootfs: str) -> None:
+def mount_all(wanted: Sequence[types.Mount], rootfs: str) -> None:
     """Mounts each in order on `rootfs` or on its target below it; undoes all of it when one fails.
 
     Raises Unknown with the stock shim's words.
     """
     try:
-        for wanted in mounts:
-            with trace.span("mount", type=wanted.type, target=rootfs):
-                _mount_one(wanted, rootfs)
+        mounts.attach(wanted, rootfs)
     except OSError as e:
-        unmount_recursive(rootfs)
         text = os.strerror(e.errno or 0).lower()
         raise errdefs.Unknown(
             f"failed to mount rootfs component: {text}", errno=e.errno or 0, call="mount", step="mount rootfs"
         ) from e
-
-
-def _mount_one(wanted: types.Mount, rootfs: str) -> None:
-    target = _target(rootfs, wanted.target)
-    options = list(wanted.options)
-    if wanted.type == "overlay" and sum(map(len, options)) + len(options) >= _PAGE - 512:
-        _mount_long_overlay(wanted.source, target, options)
-        return
-    flags, data = parse_options(options)
-    _mount(wanted.source, target, wanted.type, flags, ",".join(data))
-
-
-def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
-    if len(data) > _PAGE:
-        raise errdefs.Unknown("failed to mount rootfs component: mount options is too long")
-    propagation = flags & _PROPAGATION
-    plain = flags & ~propagation
-    if not flags & mount.MS_REMOUNT or data or not propagation:
-        mount.mount(
-            source,
-            target,
-            fstype,
-            flags=plain & ~(mount.MS_REC if propagation and not plain & mount.MS_BIND else 0),
-            data=data,
-        )
-    if propagation:
-        mount.mount("", target, "", flags=propagation | (flags & mount.MS_REC))
-    if plain & mount.MS_BIND and plain & mount.MS_RDONLY:
-        # A bind ignores every flag but its own: read-only takes a second call.
-        mount.mount("", target, "", flags=plain | mount.MS_REMOUNT)
-
-
-def _mount_long_overlay(source: str, target: str, options: list[str]) -> None:
-    """Many layers do not fit into the one page mount(2) reads: their common folder becomes the working folder."""
-    flags, data = parse_options([o for o in options if not o.startswith("lowerdir=")])
-    lower = next((o for o in options if o.startswith("lowerdir=")), "lowerdir=")
-    layers = lower.removeprefix("lowerdir=").split(":")
-    common = os.path.dirname(commonpath(layers))
-    if len(layers) < 2 or not common.startswith("/"):
-        raise errdefs.Unknown("failed to mount rootfs component: mount options is too long")
-    data.append("lowerdir=" + ":".join(os.path.relpath(layer, common) for layer in layers))
-    before_fd = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    try:
-        os.chdir(common)
-        _mount(source, target, "overlay", flags, ",".join(data))
-    finally:
-        os.fchdir(before_fd)
-        os.close(before_fd)
-
-
-def _target(rootfs: str, below: str) -> str:
-    """A mount's own target stays inside the rootfs; the rootfs is empty or ours while these mounts are made."""
-    if not below:
-        return rootfs
-    parts = [part for part in below.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise errdefs.InvalidArgument(f"mount target {below!r} leaves the rootfs")
-    return "/".join((rootfs, *parts))
-
-
-def unmount_recursive(path: str) -> None:
-    """Unmounts everything at and below a path, newest first; nothing mounted there is fine. Raises OSError."""
-    below = path + "/"
-    for point in reversed([p for p in _mount_points() if p == path or p.startswith(below)]):
-        try:
-            mount.umount2(point, flags=mount.UMOUNT_NOFOLLOW)
-        except OSError as e:
-            if e.errno == 22:  # EINVAL: gone already
-                continue
-            if e.errno != 16:  # EBUSY: somebody still looks at it; detach it from everybody else's view
-                raise
-            mount.umount2(point, flags=mount.UMOUNT_NOFOLLOW | mount.MNT_DETACH)
-
-
-def _mount_points() -> list[str]:
-    with open("/proc/self/mountinfo", "rb") as file:
-        raw = [line.split(b" ", 5)[4] for line in file]
-    return [os.fsdecode(_unescape(point)) for point in raw]
-
-
-def _unescape(field: bytes) -> bytes:
-    """Space, tab, newline and backslash are octal in mountinfo."""
-    if b"\\" not in field:
-        return field
-    for octal, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-        field = field.replace(octal, byte)
-    return field

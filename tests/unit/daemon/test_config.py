@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
-from pycontainerd.daemon import config, flags
+from pycontainerd.daemon import config, config_file, flags
 from pycontainerd.lib.errdefs import InvalidArgument
 
 
@@ -58,10 +60,17 @@ def test_bad_files_are_refused(tmp_path, text):
 
 def test_imports_are_merged_and_may_circle(tmp_path):
     (tmp_path / "extra.toml").write_text(
-        'version = 2\nimports = ["config.toml"]\ndisabled_plugins = ["b"]\nstate = "/s"\n'
+        'version = 2\nimports = ["config.toml"]\ndisabled_plugins = ["io.containerd.b.v1.x"]\nstate = "/s"\n'
     )
-    loaded = load(tmp_path, 'version = 2\nimports = ["extra*.toml"]\ndisabled_plugins = ["a"]\nroot = "/r"\n')
-    assert (loaded.root, loaded.state, loaded.disabled_plugins) == ("/r", "/s", ["a", "b"])
+    loaded = load(
+        tmp_path,
+        'version = 2\nimports = ["extra*.toml"]\ndisabled_plugins = ["io.containerd.a.v1.x"]\nroot = "/r"\n',
+    )
+    assert (loaded.root, loaded.state, loaded.disabled_plugins) == (
+        "/r",
+        "/s",
+        ["io.containerd.a.v1.x", "io.containerd.b.v1.x"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,3 +101,65 @@ def test_go_flag_syntax(argv):
 def test_bad_flags_are_refused(argv):
     with pytest.raises(InvalidArgument):
         flags.parse(argv, TABLE)
+
+
+def test_an_import_that_is_not_there_is_an_error_unless_it_is_a_pattern(tmp_path):
+    with pytest.raises(InvalidArgument, match=r"open .*/absent\.toml: no such file or directory"):
+        load(tmp_path, 'version = 2\nimports = ["absent.toml"]\n')
+    assert load(tmp_path, 'version = 2\nimports = ["absent*.toml"]\n').warnings == []
+
+
+def test_imports_replace_plugins_whole_and_say_nothing_by_empty_values(tmp_path):
+    """The same two files through Debian's containerd: tests/interop/test_daemon_config.py."""
+    (tmp_path / "extra.toml").write_text(
+        'version = 2\nroot = "/r2"\nstate = ""\noom_score = 0\n'
+        '[plugins."io.containerd.gc.v1.scheduler"]\ndeletion_threshold = 5\n[grpc]\naddress = "/b"\n'
+    )
+    loaded = load(
+        tmp_path,
+        'version = 2\nimports = ["extra.toml"]\nroot = "/r"\nstate = "/s"\noom_score = 4\n'
+        '[plugins."io.containerd.gc.v1.scheduler"]\nmutation_threshold = 7\n[grpc]\naddress = "/a"\nuid = 5\n',
+    )
+    assert (loaded.root, loaded.state, loaded.oom_score) == ("/r2", "/s", 4)
+    assert (loaded.grpc.address, loaded.grpc.uid) == ("/b", 5)
+    scheduler = loaded.plugins[config.GC]
+    assert (scheduler["deletion_threshold"], scheduler["mutation_threshold"]) == (5, 100)
+    assert loaded.imports == [f"{tmp_path}/config.toml", f"{tmp_path}/extra.toml"]
+
+
+def test_every_version_migrates_to_the_same_document_and_keeps_what_nobody_knows(tmp_path):
+    texts = (
+        (
+            '[plugins.scheduler]\npause_threshold = 0.5\n[plugins.restart]\ninterval = "1s"\n'
+            '[grpc]\naddress = "/a"\ntcp_address = "127.0.0.1:1"\n[plugins.x]\ny = [{a = 1.5}, {b = true}]\n'
+        ),
+        (
+            'version = 2\n[plugins."io.containerd.gc.v1.scheduler"]\npause_threshold = 0.5\n'
+            '[plugins."io.containerd.internal.v1.restart"]\ninterval = "1s"\n'
+            '[grpc]\naddress = "/a"\ntcp_address = "127.0.0.1:1"\n[plugins.x]\ny = [{a = 1.5}, {b = true}]\n'
+        ),
+        (
+            'version = 4\n[plugins."io.containerd.gc.v1.scheduler"]\npause_threshold = 0.5\n'
+            '[plugins."io.containerd.monitor.container.v1.restart"]\ninterval = "1s"\n'
+            '[plugins."io.containerd.server.v1.grpc"]\naddress = "/a"\n'
+            '[plugins."io.containerd.server.v1.grpc-tcp"]\naddress = "127.0.0.1:1"\n'
+            "[plugins.x]\ny = [{a = 1.5}, {b = true}]\n"
+        ),
+    )
+    documents = []
+    for text in texts:
+        path = tmp_path / "old.toml"
+        path.write_text(text)
+        migrated = config_file.format_toml(config_file.read(str(path), imports=False))
+        documents.append(tomllib.loads(migrated))
+    assert documents[0] == documents[1] == documents[2]
+    assert documents[0]["version"] == 3
+    assert documents[0]["plugins"]["x"] == {"y": [{"a": 1.5}, {"b": True}]}
+
+
+def test_proxy_plugins_need_a_type_and_an_address(tmp_path):
+    loaded = load(tmp_path, 'version = 2\n[proxy_plugins.s]\ntype = "snapshot"\naddress = "/s.sock"\n')
+    assert loaded.proxy_plugins["s"].address == "/s.sock"
+    assert tomllib.loads(config.dump(loaded))["proxy_plugins"]["s"]["type"] == "snapshot"
+    with pytest.raises(InvalidArgument, match="needs address"):
+        load(tmp_path, 'version = 2\n[proxy_plugins.s]\ntype = "snapshot"\n')

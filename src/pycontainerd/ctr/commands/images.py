@@ -1,13 +1,13 @@
-"""`ctr images`: pull, list, check, tag, label, import, export, delete."""
+"""`ctr images`: pull, push, list, check, tag, label, import, export, convert, mount, unmount, delete."""
 
 from __future__ import annotations
 
 import os
-import time
 
 from pycontainerd.ctr import display, text
 from pycontainerd.ctr.command import Command
-from pycontainerd.ctr.flags import BOOL, INT, STRING, STRINGS, Flag, format_duration
+from pycontainerd.ctr.flags import BOOL, INT, STRING, STRINGS, Flag
+from pycontainerd.ctr.registry_flags import ALL_METADATA_FLAG, PLATFORM_FLAGS, REGISTRY_FLAGS, platforms_of
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -17,139 +17,37 @@ if TYPE_CHECKING:
 
     from pycontainerd.client.client import Client
     from pycontainerd.ctr.command import Call
-    from pycontainerd.lib import platforms
     from pycontainerd.lib.api.light import images_v1
-    from pycontainerd.lib.registry.hosts import Options
-
-REGISTRY_FLAGS = (
-    Flag("skip-verify, k", BOOL, "don't check the registry's certificate"),
-    Flag("plain-http", BOOL, "speak http instead of https"),
-    Flag("user, u", STRING, "name[:password] for the registry"),
-    Flag("refresh", STRING, "refresh token for the token server"),
-    Flag("hosts-dir", STRING, "folder of hosts.toml files"),
-    Flag("tlscacert", STRING, "file of trusted CA certificates"),
-    Flag("tlscert", STRING, "file of the client's certificate"),
-    Flag("tlskey", STRING, "file of the client's key"),
-)
-PLATFORM_FLAGS = (
-    Flag("platform", STRINGS, "platform to take (os/architecture[/variant])"),
-    Flag("all-platforms", BOOL, "take every platform"),
-)
 
 
 def _pull(call: Call) -> int:
-    from pycontainerd.client import leases
-    from pycontainerd.ctr import session
+    from pycontainerd.ctr import image_pull
 
-    ref = call.argument(0)
-    if not ref:
-        raise InvalidArgument("please provide an image reference to pull")
-    wanted = _platforms(call.flags)
-    options = registry_options(call)
-    with session.connect(call) as client, leases.held(client):
-        return _pull_into(call, client, ref, options, wanted)
+    return image_pull.run(call)
 
 
-def _pull_into(
-    call: Call, client: Client, ref: str, options: Options, wanted: list[platforms.Platform]
-) -> int:
-    from pycontainerd.client import images, pull
-    from pycontainerd.ctr.progress import Display
-    from pycontainerd.lib import platforms
-    from pycontainerd.lib.registry.resolver import Resolver
+def _push(call: Call) -> int:
+    from pycontainerd.ctr import image_push
 
-    try:
-        resolver = Resolver(ref, options, text.inform)
-        screen = Display(ref)
-        target = resolver.resolve()
-    except ContainerdError as error:
-        raise type(error)(f'failed to resolve reference "{ref}": {error}', hint=error.hint) from error
-    matchers = [platforms.only(platform) for platform in wanted] or [
-        platforms.everything() if call.flags.on("all-platforms") else platforms.default_matcher()
-    ]
-    fetcher = pull.Fetcher(client, resolver, matchers, threads=call.flags.number("max-concurrent-downloads"))
-    screen.resolved(fetcher)
-    try:
-        fetcher.run(target, screen.tick)
-        screen.finish()
-    finally:
-        resolver.close()
-    existed = _exists(client, ref)
-    images.create_or_update(client, ref, target, text.labels_from(call.flags.texts("label")))
-    started = time.monotonic_ns()
-    if not wanted:
-        wanted = (
-            images.platforms_of(client, target) if call.flags.on("all-platforms") else [platforms.default()]
-        )
-    try:
-        _unpack_all(call, client, target, wanted)
-    except BaseException:
-        if not existed:
-            images.delete(client, ref)
-        raise
-    display.write(f"done: {format_duration(time.monotonic_ns() - started)}\t\n")
-    return 0
+    return image_push.run(call)
 
 
-def _exists(client: Client, name: str) -> bool:
-    from pycontainerd.client import images
+def _mount(call: Call) -> int:
+    from pycontainerd.ctr import image_mount
 
-    try:
-        images.get(client, name)
-    except NotFound:
-        return False
-    return True
+    return image_mount.mount(call)
 
 
-def _unpack_all(call: Call, client: Client, target: Any, wanted: Sequence[platforms.Platform]) -> None:
-    from pycontainerd.client import unpack
-    from pycontainerd.ctr import session
-    from pycontainerd.lib import platforms
+def _unmount(call: Call) -> int:
+    from pycontainerd.ctr import image_mount
 
-    for platform in wanted:
-        display.write(f"unpacking {platform} {target.digest}...\n")
-        chain_id = unpack.unpack(client, target, session.snapshotter(call), platforms.only(platform))
-        if call.flags.on("print-chainid"):
-            display.write(f"image chain ID: {chain_id}\n")
+    return image_mount.unmount(call)
 
 
-def _platforms(flags: Any) -> list[platforms.Platform]:
-    from pycontainerd.lib import platforms
+def _convert(call: Call) -> int:
+    from pycontainerd.ctr import image_convert
 
-    given = flags.texts("platform") if flags.flag("all-platforms") else ()
-    found: list[platforms.Platform] = []
-    for one in given:
-        try:
-            found.append(platforms.parse(one))
-        except InvalidArgument as error:
-            raise InvalidArgument(f"invalid platform {one}: {error}", hint=error.hint) from error
-    return found
-
-
-def registry_options(call: Call) -> Options:
-    """The registry flags; a --user without a password asks for it on the terminal."""
-    from pycontainerd.lib.registry.hosts import Options
-
-    flags = call.flags
-    username, colon, secret = flags.text("user").partition(":")
-    if username and not colon and not flags.text("refresh"):
-        import getpass
-
-        try:
-            secret = getpass.getpass("Password: ")
-        except EOFError as error:
-            raise InvalidArgument("no password given", hint="--user NAME:PASSWORD") from error
-    client_cert = (flags.text("tlscert"), flags.text("tlskey") or flags.text("tlscert"))
-    return Options(
-        plain_http=flags.on("plain-http"),
-        skip_verify=flags.on("skip-verify"),
-        hosts_dir=flags.text("hosts-dir"),
-        ca_file=flags.text("tlscacert"),
-        client_cert=client_cert if client_cert[0] else None,
-        username=username,
-        secret=secret,
-        refresh=flags.text("refresh"),
-    )
+    return image_convert.run(call)
 
 
 def _list(call: Call) -> int:
@@ -178,7 +76,8 @@ def _row(client: Client, image: images_v1.Image) -> dict[str, Any]:
         size: int | None = images.size_of(client, target, platforms.default_matcher())
     except ContainerdError as error:
         text.complain(f"failed calculating size for image {image.name}", error=error)
-        size = None
+        # What ctr had counted until then: the index itself, where it holds nothing for this machine.
+        size = target.size if str(error).startswith("no match") else None
     try:
         found = [str(platform) for platform in images.platforms_of(client, target)]
     except ContainerdError as error:
@@ -219,10 +118,8 @@ def _check(call: Call) -> int:
         f"{row['name']}\t{row['type']}\t{row['digest']}\t{row['status']}\t{row['size']}\t{row['unpacked']}"
         for row in rows
     ]
-    header = (
-        "REF\tTYPE\tDIGEST\tSTATUS\tSIZE\tUNPACKED\t" if rows else "REF\tTYPE\tDIGEST\tSTATUS\tSIZE\tUNPACKED"
-    )
-    display.table(header, lines, display.SPACES)
+    if rows:
+        display.table("REF\tTYPE\tDIGEST\tSTATUS\tSIZE\tUNPACKED\t", lines, display.SPACES)
     return 0
 
 
@@ -236,7 +133,7 @@ def _check_row(client: Client, image: images_v1.Image, snapshotter: str) -> dict
     try:
         _, manifest = images.manifest_for(client, target, matcher)
     except ContainerdError:
-        return {**row, "status": "unavailable (0/?)", "size": "0.0 B/?", "unpacked": False, "ready": False}
+        return {**row, "status": "unavailable (0/?)", "size": "0.0 B/?", "unpacked": "false", "ready": False}
     # As ctr counts: the manifest's config and layers, not the documents above.
     wanted = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
     present = [digest for digest in wanted if content.exists(client, digest)]
@@ -343,7 +240,7 @@ def _export(call: Call) -> int:
     path, names = call.argument(0), call.arguments[1:]
     if not path or not names:
         raise InvalidArgument("please provide both an output filename and an image reference to export")
-    wanted = _platforms(call.flags)
+    wanted = platforms_of(call.flags)
     matcher = platforms.any_of(wanted) if wanted else platforms.default_matcher()
     if call.flags.on("all-platforms"):
         matcher = platforms.everything()
@@ -379,6 +276,18 @@ COMMANDS = (
         _check,
         arguments="[flags] [<filter>, ...]",
         flags=(Flag("quiet, q", BOOL, "print the names of ready images only"), text.SNAPSHOTTER_FLAG),
+    ),
+    Command(
+        "convert",
+        "make another form of an image",
+        _convert,
+        arguments="[flags] <source_ref> <target_ref>",
+        flags=(
+            Flag("uncompress", BOOL, "make the layers plain tar"),
+            Flag("oci", BOOL, "make docker's media types OCI's"),
+            *PLATFORM_FLAGS,
+        ),
+        description="of an index only the platforms that are asked for stay: this machine's by default",
     ),
     Command(
         "export",
@@ -418,6 +327,26 @@ COMMANDS = (
         flags=(Flag("quiet, q", BOOL, "print names only"), text.FORMAT_FLAG),
     ),
     Command(
+        "mount",
+        "mount an image's root file system on a folder",
+        _mount,
+        arguments="[flags] <ref> <target>",
+        flags=(
+            text.SNAPSHOTTER_FLAG,
+            Flag("label", STRINGS, "label of the snapshot (key=value)"),
+            Flag("rw", BOOL, "make it writable; what is written goes with the snapshot"),
+            Flag("platform", STRING, "platform to mount; empty for this machine's"),
+        ),
+        description="take it away with `images unmount --rm`; it is kept for a day otherwise",
+    ),
+    Command(
+        "unmount",
+        "unmount an image's root file system",
+        _unmount,
+        arguments="[flags] <target>",
+        flags=(text.SNAPSHOTTER_FLAG, Flag("rm", BOOL, "remove the snapshot too")),
+    ),
+    Command(
         "pull",
         "fetch an image from a registry and unpack it",
         _pull,
@@ -427,9 +356,30 @@ COMMANDS = (
             text.SNAPSHOTTER_FLAG,
             Flag("label", STRINGS, "label of the image (key=value)"),
             *PLATFORM_FLAGS,
+            ALL_METADATA_FLAG,
             Flag("print-chainid", BOOL, "print the image's chain id"),
             Flag("max-concurrent-downloads", INT, "blobs to fetch side by side"),
         ),
+    ),
+    Command(
+        "push",
+        "upload an image to a registry",
+        _push,
+        arguments="[flags] <remote> [<local>]",
+        flags=(
+            *REGISTRY_FLAGS,
+            Flag("manifest", STRING, "push the document of this digest"),
+            Flag(
+                "manifest-type",
+                STRING,
+                "media type of the document",
+                default="application/vnd.oci.image.manifest.v1+json",
+            ),
+            Flag("platform", STRINGS, "push the manifest of this platform only"),
+            Flag("max-concurrent-uploaded-layers", INT, "blobs to upload side by side"),
+            Flag("allow-non-distributable-blobs", BOOL, "push foreign layers too"),
+        ),
+        description="everything that the image refers to has to be in the content store",
     ),
     Command(
         "delete, del, remove, rm",

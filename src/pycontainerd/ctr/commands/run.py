@@ -71,7 +71,7 @@ def _remove(client: Client, record: containers_v1.Container) -> None:
 
 
 def _run_task(call: Call, client: Client, made: Made) -> int:
-    with trace.span("load code"):
+    with trace.span("load code", module="ctr.attachment"):
         from pycontainerd.ctr import attachment
 
     detach = call.flags.on("detach")

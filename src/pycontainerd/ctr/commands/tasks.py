@@ -82,8 +82,9 @@ def _exec(call: Call) -> int:
         raise InvalidArgument("container id must be provided")
     flags = call.flags
     with session.connect(call) as client:
+        load = tasks.begin_load(client, container_id)
         record = containers.get(client, container_id)
-        tasks.load(client, container_id)
+        load()
         spec = containers.spec_of(record)
         if flags.text("user"):
             spec = _with_user(client, record, spec, flags.text("user"))
@@ -116,9 +117,10 @@ def _exec(call: Call) -> int:
 
 def _with_user(client: Client, record: Any, spec: dict[str, Any], user: str) -> dict[str, Any]:
     from pycontainerd.client import containers, image_spec
+    from pycontainerd.client.layer_files import SnapshotFiles
 
     mounts = containers.rootfs_of(client, record)
-    files = image_spec.open_mounts(mounts) if mounts else image_spec.open_folder(spec["root"]["path"])
+    files = SnapshotFiles(mounts) if mounts else image_spec.open_folder(spec["root"]["path"])
     with files:
         return image_spec.with_user(spec, user, files.read)
 

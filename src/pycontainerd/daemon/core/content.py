@@ -8,7 +8,7 @@ Spec: containerd content/v1, image-spec descriptor.md#digests
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pycontainerd.daemon.core import filters
 
@@ -60,6 +60,26 @@ class Blob(Protocol):
         ...
 
 
+@runtime_checkable
+class Following(Protocol):
+    """A blob that somebody is still writing, read along; the holder closes it."""
+
+    def fileno(self) -> int:
+        """The growing file; borrowed, valid until close."""
+        ...
+
+    def wait(self, offset: int) -> int:
+        """How many bytes there are once they are more than `offset`; `offset` itself when that is all, and verified.
+
+        Raises Unavailable when the write ends without a commit, or begins again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
+
+
 class Writer(Protocol):
     """One ingest, locked for this writer until `close` or `commit`. Closing keeps what was written."""
 
@@ -92,6 +112,14 @@ class Writer(Protocol):
     ) -> None: ...
 
 
+class BackendWriter(Writer, Protocol):
+    """A writer to a backend: what it writes can be read along."""
+
+    def open_data(self) -> int:
+        """A descriptor of its own of what has been written and will be, for reading; the caller closes it."""
+        ...
+
+
 class Backend(Protocol):
     """Blobs of all namespaces. Blocking; raises errdefs."""
 
@@ -107,7 +135,7 @@ class Backend(Protocol):
 
     def refs(self) -> Iterable[str]: ...
 
-    def writer(self, ref: str, total_bytes: int = 0, expected: str = "") -> Writer:
+    def writer(self, ref: str, total_bytes: int = 0, expected: str = "") -> BackendWriter:
         """Unavailable while another writer holds the ref."""
         ...
 
@@ -128,6 +156,10 @@ class ContentStore(Protocol):
         ...
 
     def open_blob(self, scope: Scope, digest: str) -> Blob: ...
+
+    def follow(self, scope: Scope, digest: str) -> Following | None:
+        """The blob while it is being written to an ingest of this namespace that expects it; None when none does."""
+        ...
 
     def status(self, scope: Scope, ref: str) -> Status: ...
 

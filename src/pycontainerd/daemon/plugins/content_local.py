@@ -216,6 +216,10 @@ class LocalWriter:
     def digest(self) -> str:
         return str(digests.from_hash(self._hash))
 
+    def open_data(self) -> int:
+        self._require_open("read from")
+        return os.open(f"{self._path}/data", os.O_RDONLY | os.O_CLOEXEC)
+
     def write(self, data: bytes | memoryview) -> None:
         self._require_open("write to")
         rest = memoryview(data)

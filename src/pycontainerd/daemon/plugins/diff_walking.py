@@ -1,19 +1,22 @@
 """The walking differ: layers applied and made by a worker process, never by a thread of the daemon.
 
-An overlay mount is applied to its upper directory without mounting it; a bind mount to its source.
+An overlay mount is applied to its upper directory without mounting it; a bind mount to its source. A layer whose
+descriptor asks for it (FOLLOW) is applied while its blob is still being written; it counts once that is verified.
 
 Spec: containerd diff/v1 (plugin io.containerd.differ.v1.walking), image-spec layer.md
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import threading
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
+from pycontainerd.daemon.core.content import Following
 from pycontainerd.daemon.core.images import Descriptor
 from pycontainerd.lib import errdefs, launcher, trace
 
@@ -42,7 +45,9 @@ APPLICABLE: Final = {
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
     "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
 }
+FOLLOW: Final = "io.pycontainerd.diff.follow"  # annotation of a descriptor: don't wait for the blob's commit
 _COPY_SIZE: Final = 1 << 20
+_PIPE_BYTES: Final = 1 << 20
 _DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -68,15 +73,22 @@ class WalkingDiffer:
                 f"failed to get stream processor for {descriptor.media_type}: no processor for media-type"
             )
         with ExitStack() as stack, trace.span("diff.apply", digest=descriptor.digest):
-            blob = self._content.open_blob(scope, descriptor.digest)
-            stack.callback(blob.close)
+            source = self._follow(scope, descriptor) or self._content.open_blob(scope, descriptor.digest)
+            stack.callback(source.close)
             args, fds = _target(mounts, stack)
             if self._max_unpacked:
                 args += ["--limit", str(self._max_unpacked)]
-            answer = _run_worker(["apply", *args], fds, stdin_fd=blob.fileno())
+            if isinstance(source, Following):
+                answer = _feed_worker(["apply", *args], fds, source)
+            else:
+                answer = _run_worker(["apply", *args], fds, stdin_fd=source.fileno())
             if sync_fs:
                 _sync(fds[0])
         return Descriptor(LAYER_TAR, str(answer["diff_id"]), int(answer["size"]))
+
+    def _follow(self, scope: Scope, descriptor: Descriptor) -> Following | None:
+        wanted = descriptor.annotations.get(FOLLOW)
+        return self._content.follow(scope, descriptor.digest) if wanted else None
 
     def diff(
         self,
@@ -171,6 +183,42 @@ def _run_worker(args: list[str], fds: list[int], *, stdin_fd: int) -> dict[str, 
         check=False,
     )
     return _answer(done.stdout, done.returncode, done.stderr)
+
+
+def _feed_worker(args: list[str], fds: list[int], growing: Following) -> dict[str, Any]:
+    """Runs a worker on a blob that is still being written; its answer counts only if the blob is verified."""
+    child = subprocess.Popen(
+        [*launcher.interpreter_argv("pycontainerd-layer"), *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=fds,
+        env=_environment(),
+    )
+    try:
+        _feed(growing, child.stdin)
+        stdout, stderr = child.communicate()
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
+    return _answer(stdout, child.returncode, stderr)
+
+
+def _feed(growing: Following, pipe: IO[bytes] | None) -> None:
+    """Every byte to the worker, to the verified end; a worker that has given up says why in its answer."""
+    assert pipe is not None
+    with suppress(PermissionError):  # beyond the user's share of pipe memory: the small one does too
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    offset = 0
+    worker_listens = True
+    while (size := growing.wait(offset)) > offset:
+        while worker_listens and offset < size:
+            try:
+                offset += os.splice(growing.fileno(), pipe.fileno(), size - offset, offset_src=offset)
+            except BrokenPipeError:
+                worker_listens = False
+        offset = size
 
 
 def _stream_worker(args: list[str], request: bytes, writer: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""gRPC on a unix socket, over grpclib's HTTP/2 protocol.
+"""gRPC on a unix socket or on TCP with TLS, over grpclib's HTTP/2 protocol.
 
 grpclib.protocol brings flow control and stream bookkeeping; headers, framing, limits and statuses are done here, so
 that answers equal grpc-go's: UNIMPLEMENTED as proper trailers, a receive cap that is checked before a message is
@@ -10,6 +10,7 @@ Spec: gRPC over HTTP2 (PROTOCOL-HTTP2.md), RFC 9113
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import h2.config
@@ -32,13 +33,16 @@ from pycontainerd.lib.errdefs import (
 )
 
 if TYPE_CHECKING:
-    import socket
+    import ssl
     from collections.abc import AsyncIterator, Callable
 
     from pycontainerd.daemon.server.dispatch import Dispatcher, Route
+    from pycontainerd.daemon.server.metrics import CallMetrics, OpenCall
     from pycontainerd.lib.log import Logger
 
-MAX_RECEIVE_BYTES: Final = 16 << 20
+MAX_MESSAGE_BYTES: Final = 16 << 20
+_OK: Final = 0
+_CANCELED: Final = 1
 _WINDOW_BYTES: Final = 4 << 20
 _RESPONSE_HEADERS: Final = [(":status", "200"), ("content-type", "application/grpc")]
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -56,18 +60,28 @@ class GrpcServer:
     """Serves a dispatcher's routes on listening sockets."""
 
     def __init__(
-        self, dispatcher: Dispatcher, log: Logger, *, max_receive_bytes: int = MAX_RECEIVE_BYTES
+        self,
+        dispatcher: Dispatcher,
+        log: Logger,
+        *,
+        max_receive_bytes: int = MAX_MESSAGE_BYTES,
+        max_send_bytes: int = MAX_MESSAGE_BYTES,
+        metrics: CallMetrics | None = None,
     ) -> None:
+        """Calls are counted only where somebody reads the numbers."""
         self.dispatcher = dispatcher
         self.log = log
         self.max_receive_bytes = max_receive_bytes
+        self.max_send_bytes = max_send_bytes
+        self.metrics = metrics
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Protocol] = set()
 
-    async def listen(self, listener: socket.socket) -> None:
-        """Serves on a bound unix socket, which the server owns from now on."""
+    async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Serves on a bound socket, which the server owns from now on."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_unix_server(lambda: _Protocol(self), sock=listener))
+        create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+        self._servers.append(await create(lambda: _Protocol(self), sock=listener, ssl=tls))
 
     async def close(self) -> None:
         """Stops listening, ends every call and waits for the handlers."""
@@ -172,12 +186,13 @@ class _Handler(protocol.AbstractHandler):
 class _Exchange:
     """One call, from its headers to its trailers."""
 
-    __slots__ = ("_headers_sent", "_server", "_stream", "metadata", "path")
+    __slots__ = ("_counted", "_headers_sent", "_server", "_stream", "metadata", "path")
 
     def __init__(self, server: GrpcServer, stream: Any, headers: list[tuple[str, str]]) -> None:
         self._server = server
         self._stream = stream
         self._headers_sent = False
+        self._counted: OpenCall | None = None
         self.metadata = dict(headers)
         self.path = self.metadata.get(":path", "")
 
@@ -202,17 +217,30 @@ class _Exchange:
             return
         try:
             route = self._server.dispatcher.lookup(self.path)
+            if self._server.metrics is not None:
+                self._counted = self._server.metrics.begin(route)
             async with asyncio.timeout(parse_timeout(self.metadata.get("grpc-timeout", ""))):
                 await self._answer(route)
+            self._count(_OK)
             return
         except h2.exceptions.ProtocolError:
+            self._count(_CANCELED)
+            raise
+        except asyncio.CancelledError:
+            self._count(_CANCELED)
             raise
         except TimeoutError:
             error: BaseException = DeadlineExceeded("context deadline exceeded")
         except Exception as e:  # noqa: BLE001 -- this is where every error becomes a status
             error = e
         code, message = to_status(error, self.path, self._server.log)
+        self._count(code)
         await self._finish(code, message)
+
+    def _count(self, code: int) -> None:
+        """The call has ended."""
+        if self._counted is not None:
+            self._counted.ended(code)
 
     async def _answer(self, route: Route) -> None:
         metadata = self.metadata
@@ -227,12 +255,24 @@ class _Exchange:
             request = decode(route, payload)
             if not method.server_streaming:
                 response = await route.handler(call, request)
-                await self._respond(response.SerializeToString())
+                await self._respond(self._encode(response))
                 return
             responses = route.handler(call, request)
         async for response in responses:
-            await self._send(response.SerializeToString())
+            await self._send(self._encode(response))
         await self._finish(0, "")
+
+    def _encode(self, response: Any) -> bytes:
+        """The message's bytes; ResourceExhausted above the cap, before any of them is sent."""
+        payload: bytes = response.SerializeToString()
+        limit = self._server.max_send_bytes
+        if len(payload) > limit:
+            raise ResourceExhausted(
+                f"grpc: trying to send message larger than max ({len(payload)} vs. {limit})"
+            )
+        if self._counted is not None:
+            self._counted.sent()
+        return payload
 
     async def _requests(self, route: Route) -> AsyncIterator[Any]:
         while (payload := await self._receive()) is not None:
@@ -251,6 +291,8 @@ class _Exchange:
                 f"grpc: received message larger than max ({length} vs. {self._server.max_receive_bytes})"
             )
         payload: bytes = await self._stream.recv_data(length)
+        if self._counted is not None:
+            self._counted.received()
         return payload
 
     async def _respond(self, payload: bytes) -> None:

@@ -79,6 +79,7 @@ def apply_layer(
     finally:
         os.umask(old_umask)
         target.close()
+        stream.close()
     return Applied(diff_id, stream.size_bytes)
 
 

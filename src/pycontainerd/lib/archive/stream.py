@@ -1,10 +1,14 @@
 """A layer's bytes: compression found by magic, inflated in bounded pieces, hashed on the way (the diffID).
 
+    thread: read -> inflate -> hash -> a few pieces ahead -> whoever reads the stream
+
 Spec: image-spec layer.md#media-types, RFC 1952, RFC 8878
 """
 
 from __future__ import annotations
 
+import _queue
+import _thread
 import hashlib
 import os
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 READ_SIZE: Final = 256 * 1024
 PIECE_SIZE: Final = 1024 * 1024  # no inflated piece is larger, whatever the ratio
+_AHEAD: Final = 4  # pieces
 GZIP_MAGIC: Final = b"\x1f\x8b"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
@@ -100,26 +105,96 @@ def inflater(head: bytes) -> Inflater:
     return _Plain()
 
 
+class _Ahead:
+    """The inflated pieces of a borrowed fd, made by a thread that stays a few pieces ahead; hashed and counted by it.
+
+    Inflating, hashing and writing files all leave the interpreter's lock, so that they use more than one processor.
+    """
+
+    def __init__(self, fd: int, limit_bytes: int) -> None:
+        self._fd = fd
+        self._limit = limit_bytes
+        self._stopped = False
+        self._pieces: _queue.SimpleQueue[bytes | BaseException | None] = _queue.SimpleQueue()
+        self._room: _queue.SimpleQueue[None] = (
+            _queue.SimpleQueue()
+        )  # one item for each piece that may be made
+        for _ in range(_AHEAD):
+            self._room.put(None)
+        self._ended = False
+        self.hash = hashlib.sha256()
+        self.size_bytes = 0
+        _thread.start_new_thread(self._work, ())
+
+    def next(self) -> bytes:
+        """The next piece; empty at the end. Raises what has stopped the thread."""
+        if self._ended:
+            return b""
+        item = self._pieces.get()
+        if isinstance(item, bytes):
+            self._room.put(None)
+            return item
+        self._ended = True
+        if item is not None:
+            raise item
+        return b""
+
+    def close(self) -> None:
+        """Ends the thread: its fd may be closed after that."""
+        self._stopped = True
+        self._room.put(None)
+        while not self._ended:
+            self._ended = not isinstance(self._pieces.get(), bytes)
+
+    def _work(self) -> None:
+        try:
+            for piece in self._inflated():
+                self.hash.update(piece)
+                self.size_bytes += len(piece)
+                if self._limit and self.size_bytes > self._limit:
+                    raise errdefs.ResourceExhausted(f"the layer inflates to more than {self._limit} bytes")
+                self._room.get()
+                if self._stopped:
+                    break
+                self._pieces.put(piece)
+        except BaseException as error:  # noqa: BLE001 - raised again where the piece is missed
+            self._pieces.put(error)
+        else:
+            self._pieces.put(None)
+
+    def _inflated(self) -> Iterator[bytes]:
+        inflater_: Inflater | None = None
+        while not self._stopped:
+            data = os.read(self._fd, READ_SIZE)
+            inflater_ = inflater_ or inflater(data)
+            yield from inflater_.feed(data)
+            if not data:
+                return
+
+
 class LayerStream:
-    """The uncompressed bytes of a layer read from a borrowed fd, with their sha256 and count.
+    """The uncompressed bytes of a layer read from a borrowed fd, with their sha256 and count. Its owner closes it.
 
     limit_bytes: refuse a layer that inflates to more (0: no limit).
     """
 
     def __init__(self, fd: int, *, limit_bytes: int = 0) -> None:
-        self._fd = fd
-        self._limit = limit_bytes
-        self._inflater: Inflater | None = None
-        self._pieces: Iterator[bytes] = iter(())
+        self._ahead = _Ahead(fd, limit_bytes)
         self._piece = memoryview(b"")
-        self._ended = False
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """All of it, once finished."""
+        return self._ahead.size_bytes
+
+    def close(self) -> None:
+        """Lets the fd go; idempotent."""
+        self._ahead.close()
 
     def next_piece(self, at_most: int) -> memoryview:
         """Some of the bytes that come next, at most that many; empty at the end only."""
         if not self._piece:
-            self._refill()
+            self._piece = memoryview(self._ahead.next())
         piece = self._piece[:at_most]
         self._piece = self._piece[at_most:]
         return piece
@@ -149,26 +224,11 @@ class LayerStream:
     def at_end(self) -> bool:
         """Whether no byte is left."""
         if not self._piece:
-            self._refill()
+            self._piece = memoryview(self._ahead.next())
         return not self._piece
 
     def finish(self) -> str:
         """Reads what is left and gives the diffID, "sha256:<hex>"."""
         while self.next_piece(PIECE_SIZE):
             continue
-        return "sha256:" + self._hash.hexdigest()
-
-    def _refill(self) -> None:
-        piece = next(self._pieces, b"")
-        while not piece and not self._ended:
-            data = os.read(self._fd, READ_SIZE)
-            if self._inflater is None:
-                self._inflater = inflater(data)
-            self._ended = not data
-            self._pieces = self._inflater.feed(data)
-            piece = next(self._pieces, b"")
-        self._hash.update(piece)
-        self.size_bytes += len(piece)
-        if self._limit and self.size_bytes > self._limit:
-            raise errdefs.ResourceExhausted(f"the layer inflates to more than {self._limit} bytes")
-        self._piece = memoryview(piece)
+        return "sha256:" + self._ahead.hash.hexdigest()

@@ -11,12 +11,12 @@ Runs in: a child of the daemon or of the forkserver
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
 
 from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib.oci import document
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     except MemoryError:
         message = f"the layer needs more than {MEMORY_BYTES} bytes of memory to unpack"
         answer = {"error": {"code": errdefs.ResourceExhausted.code, "message": message, "errno": 0}}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.write(document.dumps(answer) + "\n")
     sys.stdout.flush()
     return 0
 
@@ -102,7 +102,7 @@ def _apply(options: list[str]) -> dict[str, Any]:
 def _diff(options: list[str]) -> dict[str, Any]:
     from pycontainerd.lib.archive.diff import write_diff
 
-    request = json.loads(sys.stdin.readline())
+    request = document.loads(sys.stdin.buffer.readline())
     compression = "gzip" if "--gzip" in options else "zstd" if "--zstd" in options else ""
     return {
         "diff_id": write_diff(

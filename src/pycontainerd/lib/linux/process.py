@@ -9,10 +9,12 @@ Man:     clone(2), pidfd_open(2), proc_pid_stat(5)
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 
 from pycontainerd.lib.linux.constants import number
+from pycontainerd.lib.linux.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,11 @@ else:
 CLONE_PARENT = 0x8000
 CLONE_CLEAR_SIGHAND = 0x100000000
 CLONE_INTO_CGROUP = 0x200000000
+
+_EVERY_CPU = b"\xff" * (8192 // 8)  # CONFIG_NR_CPUS at its largest: the kernel cuts it to what there is
+_sched_setaffinity = syscall(
+    number("sched_setaffinity"), "sched_setaffinity", ctypes.c_int, ctypes.c_size_t, ctypes.c_char_p
+)
 
 EXIT_BUG = 70  # the child's function raised: it must end itself
 
@@ -116,6 +123,15 @@ def stat(pid: int) -> tuple[str, int]:
     # The name may hold spaces and parentheses: fields count from its last `)`.
     fields = data[data.rindex(b")") + 2 :].split()
     return fields[0].decode(), int(fields[19])
+
+
+def reset_affinity(pid: int) -> None:
+    """Lets a process run on every CPU of its cpuset, whatever its maker was bound to; what can't be changed stays."""
+    try:
+        _sched_setaffinity(pid, len(_EVERY_CPU), _EVERY_CPU)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL):  # another user's; a cpuset without any CPU
+            raise
 
 
 def exit_code(status: int) -> int:

@@ -1,1 +1,1 @@
-"""Pulling from registries: names to descriptors, blobs to bytes, credentials that stay with their origin."""
+"""Registries: names to descriptors, blobs to bytes and back, credentials that stay with their origin."""

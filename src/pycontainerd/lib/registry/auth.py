@@ -69,6 +69,19 @@ def _parameters(text: str) -> tuple[dict[str, str], str]:
     return out, text
 
 
+def merge_scopes(*texts: str) -> list[str]:
+    """Scopes (`type:name:action,action`, apart by spaces) with the actions of equal resources put together."""
+    actions: dict[str, list[str]] = {}
+    for one in " ".join(texts).split():
+        resource, _, wanted = one.rpartition(":")
+        known = actions.setdefault(resource, [])
+        known += [action for action in wanted.split(",") if action not in known]
+    return [
+        f"{resource}:{','.join(found)}" if resource else ",".join(found)
+        for resource, found in actions.items()
+    ]
+
+
 class Authorizer:
     """The Authorization header for one host, learnt from its 401 answers. Shared by threads."""
 
@@ -128,7 +141,7 @@ class Authorizer:
         self._require_trusted(realm)
         fields = {
             "service": challenge.parameters.get("service", ""),
-            "scope": challenge.parameters.get("scope") or scope,
+            "scope": " ".join(merge_scopes(scope, challenge.parameters.get("scope", ""))),
         }
         reply = self._post(realm, fields) if self._credential else None
         if reply is None:
@@ -164,7 +177,10 @@ class Authorizer:
     def _get(self, realm: str, fields: dict[str, str]) -> dict[str, Any]:
         from urllib.parse import urlencode
 
-        query = urlencode({key: value for key, value in fields.items() if value})
+        # Over GET each scope is a parameter of its own; over POST they are one, with spaces.
+        scopes = [("scope", one) for one in fields["scope"].split()]
+        service = [("service", fields["service"])] if fields["service"] else []
+        query = urlencode([*service, *scopes])
         headers = {"Authorization": self._basic_header()} if self._credential.username else {}
         separator = "&" if "?" in realm else "?"
         response = self._connection.request("GET", f"{realm}{separator}{query}", headers)
@@ -174,7 +190,7 @@ class Authorizer:
         import json
 
         try:
-            data = response.read(_MAX_REPLY)
+            data = http.read(response, _MAX_REPLY)
         finally:
             http.discard(response)
         if response.status != 200:

@@ -14,12 +14,25 @@ from typing import TYPE_CHECKING, Any, Final
 from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from urllib3 import BaseHTTPResponse
+
+STALL_TIMEOUT_S: Final = 60.0
 DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_REGISTRY: Final = "registry-1.docker.io"
 _LOOPBACK: Final = ("localhost", "127.", "[::1]")
 _CAPABILITIES: Final = ("pull", "resolve", "push")
+
+
+class Watch:
+    """Told of every request and answer; does nothing by itself (--http-dump and --http-trace print them)."""
+
+    def sending(self, method: str, url: str, headers: Mapping[str, str]) -> None:
+        """A request is about to be sent."""
+
+    def received(self, response: BaseHTTPResponse) -> None:
+        """An answer's head is there; its body isn't read yet."""
 
 
 class Options:
@@ -33,7 +46,9 @@ class Options:
         "refresh",
         "secret",
         "skip_verify",
+        "stall_timeout_s",
         "username",
+        "watch",
     )
 
     def __init__(
@@ -47,6 +62,8 @@ class Options:
         username: str = "",
         secret: str = "",
         refresh: str = "",
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+        watch: Watch | None = None,
     ) -> None:
         self.plain_http = plain_http
         self.skip_verify = skip_verify
@@ -56,6 +73,9 @@ class Options:
         self.username = username
         self.secret = secret
         self.refresh = refresh
+        # How long nothing may come over a connection before it counts as broken.
+        self.stall_timeout_s = stall_timeout_s
+        self.watch = watch or Watch()
 
 
 class Host:
@@ -71,6 +91,8 @@ class Host:
         "path",
         "scheme",
         "skip_verify",
+        "stall_timeout_s",
+        "watch",
     )
 
     def __init__(self, scheme: str, address: str, path: str = "/v2") -> None:
@@ -83,6 +105,8 @@ class Host:
         self.headers: dict[str, str] = {}
         self.skip_verify = False
         self.dial_timeout_s = 30.0
+        self.stall_timeout_s = STALL_TIMEOUT_S
+        self.watch = Watch()
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -111,6 +135,7 @@ def hosts_for(name: str, options: Options) -> list[Host]:
         if folder:
             _add_docker_certs(hosts[0], folder)
     for host in hosts:
+        host.stall_timeout_s, host.watch = options.stall_timeout_s, options.watch
         if options.skip_verify:
             host.skip_verify = True
         if options.ca_file:

@@ -20,13 +20,15 @@ from pycontainerd.lib.errdefs import Canceled, ContainerdError, InvalidArgument,
 from pycontainerd.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pycontainerd.lib.registry.hosts import Host
 
+    # Bytes in memory, or a function that gives them from the start each time a request is sent.
+    Body = bytes | Callable[[], Iterable[bytes]] | None
+
 MAX_REDIRECTS: Final = 10
 RETRIES: Final = 4
-_READ_TIMEOUT_S: Final = 60.0
 _SMALL_REST: Final = 64 << 10
 _MAX_RETRY_AFTER_S: Final = 30.0
 _RETRY_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
@@ -45,27 +47,31 @@ class Connection:
         self._foreign: Any = None
         self.canceled = False
 
-    def request(
-        self, method: str, url: str, headers: Mapping[str, str], *, body: bytes | None = None
-    ) -> Response:
-        """One request, redirected and retried; the body isn't read yet. Unavailable when nobody answers."""
+    def request(self, method: str, url: str, headers: Mapping[str, str], *, body: Body = None) -> Response:
+        """One request, redirected and retried; the answer's body isn't read yet. Unavailable when nobody answers.
+
+        A streamed body is sent once: whether it arrived is for the caller to find out. A server that asks for a longer
+        pause than we make (Retry-After) gets its answer handed to the caller.
+        """
         for attempt in range(RETRIES):
             last = attempt == RETRIES - 1
             try:
                 response = self._follow(method, url, dict(headers), body)
             except Unavailable as error:
-                if last or not _is_transient(error):
+                if last or callable(body) or not _is_transient(error):
                     raise
-                self._pause(attempt, "")
+                self._pause(0.2 * 2**attempt)
                 continue
-            if response.status not in _RETRY_STATUS or last:
+            if response.status not in _RETRY_STATUS or last or callable(body):
                 return response
-            retry_after = response.headers.get("Retry-After", "")
+            wait_s = retry_after_s(response.headers.get("Retry-After", ""))
+            if wait_s is not None and wait_s > _MAX_RETRY_AFTER_S:
+                return response
             discard(response)
-            self._pause(attempt, retry_after)
+            self._pause(0.2 * 2**attempt if wait_s is None else wait_s)
         raise AssertionError("unreachable")
 
-    def _follow(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Response:
+    def _follow(self, method: str, url: str, headers: dict[str, str], body: Body) -> Response:
         headers = {"User-Agent": USER_AGENT, **headers}
         first = url
         for _ in range(MAX_REDIRECTS):
@@ -74,36 +80,38 @@ class Connection:
             if response.status not in {301, 302, 303, 307, 308} or not location:
                 return response
             discard(response)
-            target = _join(url, location)
+            target = join(url, location)
             if origin(target) != origin(url):
-                headers = {key: value for key, value in headers.items() if not _is_secret(key, self._host)}
+                headers = {key: value for key, value in headers.items() if not _stays(key, self._host)}
             if origin(target)[0] == "http" and origin(url)[0] == "https":
                 raise InvalidArgument(f"{url} redirects to plain http: refused")
             url = target
         raise Unavailable(f"{method} {first}: more than {MAX_REDIRECTS} redirects")
 
-    def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, first: str
-    ) -> Response:
+    def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body, first: str) -> Response:
         if self.canceled:
             raise Canceled("context canceled")
         pool = self._own if origin(url) == self._host.origin else self._other()
+        self._host.watch.sending(method, url, headers)
         with trace.span("http", method=method, url=url.partition("?")[0]):
             try:
                 response: Response = pool.request(
                     method,
                     url,
-                    body=body,
+                    body=body() if callable(body) else body,
                     headers=dict(headers),
                     preload_content=False,
                     redirect=False,
                     retries=False,
                     decode_content=False,
-                    timeout=urllib3.Timeout(connect=self._host.dial_timeout_s, read=_READ_TIMEOUT_S),
+                    timeout=urllib3.Timeout(
+                        connect=self._host.dial_timeout_s, read=self._host.stall_timeout_s
+                    ),
                 )
-                return response
             except (HTTPError, OSError) as error:
                 raise request_error(method, first, error) from error
+        self._host.watch.received(response)
+        return response
 
     def _other(self) -> Any:
         if self._foreign is None:
@@ -111,10 +119,7 @@ class Connection:
             self._foreign = urllib3.PoolManager(maxsize=8, cert_reqs="CERT_REQUIRED")
         return self._foreign
 
-    def _pause(self, attempt: int, retry_after: str) -> None:
-        delay_s = 0.2 * 2**attempt
-        if retry_after.isascii() and retry_after.isdigit():
-            delay_s = min(float(retry_after), _MAX_RETRY_AFTER_S)
+    def _pause(self, delay_s: float) -> None:
         deadline = time.monotonic() + delay_s
         while time.monotonic() < deadline and not self.canceled:
             time.sleep(min(0.05, delay_s))
@@ -124,6 +129,36 @@ class Connection:
         self._own.clear()
         if self._foreign is not None:
             self._foreign.clear()
+
+
+def read(response: Response, limit: int) -> bytes:
+    """At most `limit` bytes of an answer; Unavailable when the connection breaks or stalls."""
+    try:
+        data: bytes = response.read(limit)
+    except (HTTPError, OSError) as error:
+        raise Unavailable(f"connection broke: {error}", step="transfer") from error
+    return data
+
+
+def retry_after_s(text: str) -> float | None:
+    """Seconds of a Retry-After header, given as a number or as a date; None for anything else. Spec: RFC 9110 10.2.3"""
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    if not text:
+        return None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def status_words(response: Response) -> str:
+    """`404 Not Found`, as Go prints a status."""
+    from http.client import responses
+
+    return f"{response.status} {responses.get(response.status, response.reason or '')}".rstrip()
 
 
 def discard(response: Response) -> None:
@@ -166,11 +201,18 @@ def origin(url: str) -> tuple[str, str]:
     return scheme.lower(), address.removesuffix(default)
 
 
-def _is_secret(name: str, host: Host) -> bool:
-    return name.lower() in _SECRETS or name.lower().endswith("token") or name in host.headers
+def is_secret(name: str) -> bool:
+    """Whether a header of this name carries a credential."""
+    return name.lower() in _SECRETS or name.lower().endswith("token")
 
 
-def _join(base: str, location: str) -> str:
+def _stays(name: str, host: Host) -> bool:
+    """Whether a header is for the host alone: credentials, and what hosts.toml adds."""
+    return is_secret(name) or name in host.headers
+
+
+def join(base: str, location: str) -> str:
+    """Where a Location header leads, seen from `base`; InvalidArgument for anything but http and https."""
     from urllib.parse import urljoin
 
     target = urljoin(base, location)

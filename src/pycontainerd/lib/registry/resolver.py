@@ -8,7 +8,6 @@ Spec: distribution-spec spec.md#pull
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Final
 
 from urllib3.exceptions import HTTPError
@@ -21,21 +20,26 @@ from pycontainerd.lib.errdefs import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     Unauthenticated,
     Unavailable,
 )
 from pycontainerd.lib.oci import image as oci
-from pycontainerd.lib.registry import credentials, hosts, http
-from pycontainerd.lib.registry.auth import Authorizer
+from pycontainerd.lib.registry import http
+from pycontainerd.lib.registry.repository import Endpoint, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from urllib3 import BaseHTTPResponse
 
+    from pycontainerd.lib.registry import hosts
+
 ACCEPT: Final = ", ".join((oci.DOCKER_MANIFEST, oci.DOCKER_LIST, oci.MANIFEST, oci.INDEX, "*/*"))
 CHUNK: Final = 256 << 10
 _RESUMES: Final = 5
+# What makes the next host worth asking.
+_NEXT_HOST: Final = (Unavailable, ResourceExhausted, Unauthenticated, PermissionDenied)
 
 
 def _parse_digest(text: str) -> digests.Digest:
@@ -48,48 +52,13 @@ def _parse_digest(text: str) -> digests.Digest:
         ) from e
 
 
-class _Endpoint:
-    """One host with its connection and authorizer."""
-
-    __slots__ = ("authorizer", "connection", "host")
-
-    def __init__(self, host: hosts.Host, options: hosts.Options, registry: str) -> None:
-        self.host = host
-        self.connection = http.Connection(host)
-        # --user was said to the registry, not to its mirrors.
-        own = (
-            host.address in {registry, hosts.DOCKER_HUB_REGISTRY}
-            if options.username or options.refresh
-            else True
-        )
-        credential = credentials.find(host.address, options) if own else credentials.Credential("", "")
-        self.authorizer = Authorizer(host, self.connection, credential)
-
-
-class Resolver:
+class Resolver(Repository):
     """One pull's view of one registry. `cancel` may be called from another thread or a signal handler."""
 
     def __init__(self, ref: str, options: hosts.Options, log: Callable[..., None] | None = None) -> None:
         """InvalidArgument, with containerd's text, for a reference that isn't complete."""
-        self.spec = reference.require_object(reference.parse_spec(ref))
-        self.ref = ref
-        self._log = log or (lambda *_args, **_fields: None)
-        self._registry = self.spec.hostname
-        self._endpoints = [
-            _Endpoint(host, options, self._registry) for host in hosts.hosts_for(self._registry, options)
-        ]
-        self._scope = f"repository:{self.spec.path}:pull"
-        self._lock = threading.Lock()
-
-    def cancel(self) -> None:
-        """Makes every further request of this resolver fail with Canceled."""
-        for endpoint in self._endpoints:
-            endpoint.connection.canceled = True
-
-    def close(self) -> None:
-        """Closes the connections."""
-        for endpoint in self._endpoints:
-            endpoint.connection.close()
+        reference.require_object(reference.parse_spec(ref))
+        super().__init__(ref, options, log)
 
     def resolve(self) -> oci.Descriptor:
         """The descriptor behind the reference; NotFound, Unauthenticated, PermissionDenied or Unavailable."""
@@ -103,12 +72,12 @@ class Resolver:
                     return self._resolve_at(endpoint, wanted)
                 except NotFound as error:
                     failure = failure or error
-                except (Unavailable, Unauthenticated, PermissionDenied) as error:
+                except _NEXT_HOST as error:
                     failure = error if failure is None or isinstance(failure, NotFound) else failure
                     self._log("trying next host", error=error, host=endpoint.host.address)
         raise failure or NotFound(f"{self.ref}: not found")
 
-    def _resolve_at(self, endpoint: _Endpoint, wanted: digests.Digest | None) -> oci.Descriptor:
+    def _resolve_at(self, endpoint: Endpoint, wanted: digests.Digest | None) -> oci.Descriptor:
         paths = [f"manifests/{wanted or self.spec.tag}"]
         if wanted:
             paths.append(f"blobs/{wanted}")
@@ -121,7 +90,7 @@ class Resolver:
                     )
                     continue
                 if response.status != 200:
-                    raise self._refusal(endpoint, response.status, path)
+                    raise self._refusal(endpoint, response, f"HEAD {path}")
                 media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
                 length = response.headers.get("Content-Length", "")
                 served = response.headers.get("Docker-Content-Digest", "")
@@ -135,16 +104,16 @@ class Resolver:
         raise NotFound(f"{self.ref}: not found", hint="are the name and the tag right?")
 
     def _resolve_by_body(
-        self, endpoint: _Endpoint, path: str, wanted: digests.Digest | None, media_type: str
+        self, endpoint: Endpoint, path: str, wanted: digests.Digest | None, media_type: str
     ) -> oci.Descriptor:
         """For a registry that says neither digest nor size: the document itself tells."""
         response = self._request(endpoint, "GET", path, {"Accept": ACCEPT})
         try:
-            data = response.read(oci.MAX_DOCUMENT_BYTES + 1)
+            if response.status != 200:
+                raise self._refusal(endpoint, response, f"GET {path}")
+            data = http.read(response, oci.MAX_DOCUMENT_BYTES + 1)
         finally:
             http.discard(response)
-        if response.status != 200:
-            raise self._refusal(endpoint, response.status, path)
         if len(data) > oci.MAX_DOCUMENT_BYTES:
             raise InvalidArgument(f"manifest of {self.ref} is larger than {oci.MAX_DOCUMENT_BYTES} bytes")
         digest = digests.of(data)
@@ -189,7 +158,7 @@ class Resolver:
                 continue
             try:
                 response = self._open(endpoint, descriptor, offset)
-            except (NotFound, Unavailable, Unauthenticated, PermissionDenied) as error:
+            except (NotFound, *_NEXT_HOST) as error:
                 failure = failure or error
                 continue
             try:
@@ -199,7 +168,7 @@ class Resolver:
             return
         raise failure or NotFound(f"{descriptor.digest}: not found")
 
-    def _open(self, endpoint: _Endpoint, descriptor: oci.Descriptor, offset: int) -> BaseHTTPResponse:
+    def _open(self, endpoint: Endpoint, descriptor: oci.Descriptor, offset: int) -> BaseHTTPResponse:
         is_document = oci.is_manifest(descriptor.media_type) or oci.is_index(descriptor.media_type)
         path = f"{'manifests' if is_document else 'blobs'}/{descriptor.digest}"
         headers = {"Accept": f"{descriptor.media_type}, */*"}
@@ -208,48 +177,12 @@ class Resolver:
         response = self._request(endpoint, "GET", path, headers)
         if response.status in {200, 206}:
             return response
-        http.discard(response)
-        if response.status == 404:
-            raise NotFound(f"content at {endpoint.host.base}/{self.spec.path}/{path} not found: not found")
-        raise self._refusal(endpoint, response.status, path)
-
-    def _request(
-        self, endpoint: _Endpoint, method: str, path: str, headers: dict[str, str]
-    ) -> BaseHTTPResponse:
-        host = endpoint.host
-        url = f"{host.base}/{self.spec.path}/{path}"
-        if host.address not in {self._registry, hosts.DOCKER_HUB_REGISTRY}:
-            url += f"?ns={self._registry}"
-        response: BaseHTTPResponse | None = None
-        for _ in range(2):
-            authorization = endpoint.authorizer.header(self._scope)
-            response = endpoint.connection.request(method, url, {**host.headers, **headers, **authorization})
-            if response.status != 401:
-                break
-            challenge = response.headers.get("WWW-Authenticate", "")
+        try:
+            if response.status != 404:
+                raise self._refusal(endpoint, response, f"GET {path}")
+        finally:
             http.discard(response)
-            if not challenge:
-                break
-            endpoint.authorizer.answer(challenge, self._scope)
-        assert response is not None
-        return response
-
-    def _refusal(self, endpoint: _Endpoint, status: int, path: str) -> ContainerdError:
-        url = f"{endpoint.host.base}/{self.spec.path}/{path}"
-        if status in {401, 403}:
-            kind = Unauthenticated if status == 401 else PermissionDenied
-            return kind(
-                "pull access denied, repository does not exist or may require authorization: "
-                f"{'authorization failed' if status == 401 else 'server message: denied'}",
-                hint="is the name right? log in with --user NAME:PASSWORD or docker's config.json",
-            )
-        if status == 429:
-            return Unavailable(
-                f"{url}: 429 Too Many Requests", hint="the registry limits pulls: wait, or log in"
-            )
-        return Unavailable(
-            f"unexpected status from HEAD request to {url}: {status}", hint="the registry failed"
-        )
+        raise NotFound(f"content at {endpoint.host.base}/{self.spec.path}/{path} not found: not found")
 
 
 def _body(response: BaseHTTPResponse, offset: int) -> Iterator[bytes]:

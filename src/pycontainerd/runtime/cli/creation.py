@@ -41,6 +41,11 @@ def options_from(context: Context, values: Values) -> CreateOptions:
     )
 
 
+def host_socket() -> str:
+    """Where a service manager of the host listens for this service; empty without one."""
+    return os.environ.get("NOTIFY_SOCKET", "")
+
+
 def parse_rootless(text: str) -> bool | None:
     """--rootless: None is for the runtime to find out."""
     if text == "auto":

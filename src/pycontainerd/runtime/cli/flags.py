@@ -50,7 +50,7 @@ GLOBAL = (
     Flag(
         "root", "", STRING, "root directory for storage of container state (this should be located in tmpfs)"
     ),
-    Flag("criu", "", STRING, "path to the criu binary used for checkpoint and restore", "criu"),
+    Flag("criu", "", STRING, "path to the criu binary; not used, see checkpoint", "criu"),
     Flag("systemd-cgroup", "", BOOL, "enable systemd cgroup support, cgroupsPath is then slice:prefix:name"),
     Flag("rootless", "", STRING, "ignore cgroup permission errors ('true', 'false', or 'auto')", "auto"),
 )
@@ -71,8 +71,39 @@ _FORMAT = Flag("format", "f", STRING, "select one of: table or json", "table")
 _ID = "<container-id>"
 _ONE = ("exactly", 1)
 
+# What checkpoint and restore share: they are taken so that a caller of runc gets one answer, not a usage error.
+_CRIU = (
+    Flag("tcp-established", "", BOOL, "allow open tcp connections"),
+    Flag("ext-unix-sk", "", BOOL, "allow external unix sockets"),
+    Flag("shell-job", "", BOOL, "allow shell jobs"),
+    Flag("lazy-pages", "", BOOL, "use userfaultfd to lazily restore memory pages"),
+    Flag("file-locks", "", BOOL, "handle file locks"),
+    Flag("manage-cgroups-mode", "", STRING, "cgroups mode: soft, full, strict or ignore"),
+    Flag("empty-ns", "", LIST, "create a namespace, but don't restore its properties"),
+    Flag("auto-dedup", "", BOOL, "remove duplicate pages of memory images"),
+)
+_NOT_SUPPORTED = "Not supported here: it always fails and changes nothing."
 
 COMMANDS = (
+    Command(
+        "checkpoint",
+        "checkpoint a running container",
+        f"[command options] {_ID}",
+        _ONE,
+        (
+            Flag("image-path", "", STRING, "path for saving criu image files"),
+            Flag("work-path", "", STRING, "path for saving work files and logs"),
+            Flag("parent-path", "", STRING, "path for previous criu image files in pre-dump"),
+            Flag("leave-running", "", BOOL, "leave the process running after checkpointing"),
+            Flag("tcp-skip-in-flight", "", BOOL, "skip in-flight tcp connections"),
+            Flag("link-remap", "", BOOL, "link unlinked files back when possible"),
+            Flag("status-fd", "", INT, "descriptor that is told when lazy-pages is ready", -1),
+            Flag("page-server", "", STRING, "ADDRESS:PORT of the page server"),
+            Flag("pre-dump", "", BOOL, "dump the container's memory only and leave it running"),
+            *_CRIU,
+        ),
+        _NOT_SUPPORTED,
+    ),
     Command(
         "create",
         "create a container",
@@ -145,6 +176,26 @@ COMMANDS = (
         f"[command options] {_ID} [ps options]",
         ("min", 1),
         (_FORMAT,),
+    ),
+    Command(
+        "restore",
+        "restore a container from a previous checkpoint",
+        f"[command options] {_ID}",
+        _ONE,
+        (
+            _BUNDLE,
+            _CONSOLE,
+            _DETACH,
+            _PID_FILE,
+            Flag("no-subreaper", "", BOOL, "don't adopt the container's orphaned processes"),
+            _NO_PIVOT,
+            Flag("image-path", "", STRING, "path to criu image files for restoring"),
+            Flag("work-path", "", STRING, "path for saving work files and logs"),
+            Flag("lsm-profile", "", STRING, "LSM profile to use after the restore, as TYPE:NAME"),
+            Flag("lsm-mount-context", "", STRING, "LSM mount context to use during the restore"),
+            *_CRIU,
+        ),
+        _NOT_SUPPORTED,
     ),
     Command("resume", "resumes all processes that have been previously paused", _ID, _ONE),
     Command(

@@ -18,6 +18,7 @@ from pycontainerd.lib.linux.libc import go_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 else:
@@ -41,6 +42,7 @@ class Foreground:
         "_terminal",
         "console_fd",
         "stdio",
+        "watches",
     )
 
     def __init__(self, terminal: bool) -> None:
@@ -52,6 +54,7 @@ class Foreground:
         self._mask: set[int] = set()
         self.console_fd = -1
         self.stdio: tuple[int, int, int] = (0, 1, 2)
+        self.watches: dict[int, Callable[[], None]] = {}  # called when readable
 
     def __enter__(self) -> Foreground:
         self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED))
@@ -119,13 +122,13 @@ class Foreground:
 
     def wait(self, pid: int) -> int:
         """Until the process ends: relays, forwards signals, reaps orphans; the exit status as a shell's."""
-        if not self._pumps:
+        if not self._pumps and not self.watches:
             return self._wait_plain(pid)
         signal_fd = _signalfd()
         self._ends.append(signal_fd)
         poll = select.poll()
         poll.register(signal_fd, select.POLLIN)
-        for source in self._pumps:
+        for source in (*self._pumps, *self.watches):
             poll.register(source, select.POLLIN)
         code = -1
         while code < 0:
@@ -134,6 +137,8 @@ class Foreground:
                     for number in _read_signals(signal_fd):
                         found = self._handle(number, pid)
                         code = found if found >= 0 else code
+                elif fd in self.watches:
+                    self.watches[fd]()
                 elif not self._pump(fd):
                     poll.unregister(fd)
         self._drain(poll)

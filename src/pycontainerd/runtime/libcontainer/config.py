@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainerd.lib.errdefs import InvalidArgument, NotFound, Unimplemented
+from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux.capabilities import CAPABILITIES
 from pycontainerd.lib.linux.libc import go_error
@@ -19,6 +19,8 @@ from pycontainerd.runtime.libcontainer.mount_option import PROPAGATION, MountOpt
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pycontainerd.runtime.libcontainer.scheduling import Affinity, MemoryPolicy, Scheduling
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
@@ -48,7 +50,17 @@ class IDMapping:
 class Mount:
     """One entry of `mounts`, options taken apart, a relative bind source made absolute."""
 
-    __slots__ = ("destination", "fstype", "gid_mappings", "is_bind", "options", "source", "uid_mappings")
+    __slots__ = (
+        "destination",
+        "fstype",
+        "gid_mappings",
+        "is_bind",
+        "is_id_mapped",
+        "options",
+        "source",
+        "uid_mappings",
+        "userns_path",
+    )
 
     def __init__(self, raw: dict[str, Any], bundle: str) -> None:
         self.options: MountOptions = parse_options(raw.get("options", []))
@@ -63,6 +75,8 @@ class Mount:
                 self.source = os.path.normpath(f"{bundle}/{self.source}")
         self.uid_mappings = parse_mappings(raw.get("uidMappings", []))
         self.gid_mappings = parse_mappings(raw.get("gidMappings", []))
+        self.is_id_mapped = "uidMappings" in raw or "gidMappings" in raw or self.options.id_map is not None
+        self.userns_path = ""  # the namespace whose mappings are meant, where none are given
 
 
 class Device:
@@ -91,10 +105,12 @@ class Process:
         "console_size",
         "cwd",
         "env",
+        "exec_affinity",
         "gid",
         "no_new_privileges",
         "oom_score_adj",
         "rlimits",
+        "scheduling",
         "selinux_label",
         "terminal",
         "uid",
@@ -132,9 +148,16 @@ class Process:
             raise InvalidArgument(
                 "selinux label is specified in config, but selinux is disabled or not supported"
             )
-        for name in ("ioPriority", "scheduler", "execCPUAffinity"):
-            if name in raw:
-                raise Unimplemented(f"process.{name} is not supported")
+        self.scheduling: Scheduling | None = None
+        self.exec_affinity: Affinity | None = None
+        if "ioPriority" in raw or "scheduler" in raw:
+            from pycontainerd.runtime.libcontainer.scheduling import Scheduling
+
+            self.scheduling = Scheduling(raw)
+        if raw.get("execCPUAffinity", {}).keys() & {"initial", "final"}:
+            from pycontainerd.runtime.libcontainer.scheduling import Affinity
+
+            self.exec_affinity = Affinity(raw["execCPUAffinity"])
 
 
 def _capabilities(raw: dict[str, list[str]] | None) -> tuple[dict[str, list[str]] | None, list[str]]:
@@ -172,9 +195,12 @@ class Config:
         "hooks",
         "hostname",
         "id",
+        "intel_rdt",
         "masked_paths",
+        "memory_policy",
         "mounts",
         "namespaces",
+        "net_devices",
         "no_new_keyring",
         "no_pivot",
         "oci_version",
@@ -229,10 +255,16 @@ class Config:
         self.personality: str = linux.get("personality", {}).get("domain", "")
         if self.personality not in ("", "LINUX", "LINUX32"):
             raise InvalidArgument(f"linux.personality.domain: {self.personality!r} is not LINUX or LINUX32")
+        self.intel_rdt: dict[str, Any] | None = _intel_rdt(linux)
+        self.memory_policy = _memory_policy(linux)
+        self.net_devices = _net_devices(linux, self.namespaces)
         if linux.get("personality", {}).get("flags"):
             # Unlike runc, which warns: the spec knows no flag, so what was asked for can't be meant.
             raise InvalidArgument("linux.personality.flags: no flag is defined")
         validate(self, linux)
+        for at, entry in enumerate(self.mounts):
+            if entry.is_id_mapped:
+                _complete_id_map(entry, self, f"mounts[{at}]")
 
     def creates(self, name: str) -> bool:
         """Whether the container gets a new namespace of this kind (not one that it joins)."""
@@ -295,9 +327,22 @@ def _mount(raw: dict[str, Any], bundle: str, at: int) -> Mount:
     made = Mount(raw, bundle)
     if not made.destination.startswith("/"):
         made.destination = "/" + made.destination
-    if made.uid_mappings or made.gid_mappings:
-        raise Unimplemented(f"mounts[{at}]: id-mapped mounts are not supported")
     return made
+
+
+def _complete_id_map(entry: Mount, config: Config, where: str) -> None:
+    """The rules of id-mapped mounts, in runc's words; without mappings those of the user namespace are meant."""
+    if not entry.is_bind:
+        raise InvalidArgument(f"{where}: id-mapped mounts are only supported for bind-mounts")
+    if os.geteuid() != 0:
+        raise InvalidArgument(f"{where}: id-mapped mounts are not supported for rootless containers")
+    if not entry.uid_mappings and not entry.gid_mappings and "user" in config.namespaces:
+        entry.userns_path = config.namespaces["user"]
+        if entry.userns_path:
+            return
+        entry.uid_mappings, entry.gid_mappings = config.uid_mappings, config.gid_mappings
+    if not entry.uid_mappings or not entry.gid_mappings:
+        raise InvalidArgument(f"{where}: id-mapped mounts must have both uid and gid mappings specified")
 
 
 def _hooks(raw: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -328,6 +373,32 @@ def _devices(raw: list[dict[str, Any]]) -> list[Device]:
     for path, kind, major, minor in DEFAULT_DEVICES:
         found.setdefault(path, Device(path, kind, major, minor, 0o666, 0, 0))
     return list(found.values())
+
+
+def _intel_rdt(linux: dict[str, Any]) -> dict[str, Any] | None:
+    if "intelRdt" not in linux:
+        return None
+    from pycontainerd.runtime.libcontainer import intelrdt
+
+    raw: dict[str, Any] = linux["intelRdt"]
+    intelrdt.check(raw, intelrdt.find_root())
+    return raw
+
+
+def _memory_policy(linux: dict[str, Any]) -> MemoryPolicy | None:
+    if "memoryPolicy" not in linux:
+        return None
+    from pycontainerd.runtime.libcontainer.scheduling import parse_memory_policy
+
+    return parse_memory_policy(linux["memoryPolicy"])
+
+
+def _net_devices(linux: dict[str, Any], namespaces: dict[str, str]) -> dict[str, str]:
+    if not linux.get("netDevices"):
+        return {}
+    from pycontainerd.runtime.libcontainer.netdevice import parse
+
+    return parse(linux["netDevices"], namespaces)
 
 
 _SYSCTL_IPC = frozenset(
@@ -366,9 +437,6 @@ def validate(config: Config, linux: dict[str, Any]) -> None:
         raise InvalidArgument(
             "selinux label is specified in config, but selinux is disabled or not supported"
         )
-    for name in ("netDevices", "intelRdt", "memoryPolicy"):
-        if linux.get(name):
-            raise Unimplemented(f"linux.{name} is not supported")
     if ".." in config.cgroups_path.split("/"):
         raise InvalidArgument(f"linux.cgroupsPath: {config.cgroups_path!r} must not contain ..")
 

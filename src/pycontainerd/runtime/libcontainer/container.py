@@ -20,23 +20,21 @@ from pycontainerd.lib import trace
 from pycontainerd.lib.cgroups import manager_for, manager_from_paths
 from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unknown
 from pycontainerd.lib.linux import process as proc
-from pycontainerd.lib.linux import procfs
-from pycontainerd.lib.linux.capabilities import last_cap, permitted
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, seccomp, state, sync
+from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, state, sync
 from pycontainerd.runtime.libcontainer.config import Config, load_spec
-from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.program import InitError
-from pycontainerd.runtime.libcontainer.init.standard import InitPlan, run_init
+from pycontainerd.runtime.libcontainer.init.standard import run_init, run_outer
 from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
-from pycontainerd.runtime.libcontainer.rootfs import mounts
-from pycontainerd.runtime.libcontainer.rootfs.cgroup import CgroupView
+from pycontainerd.runtime.libcontainer.plan import plan_init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pycontainerd.lib.cgroups import Manager
+    from pycontainerd.runtime.libcontainer.intelrdt import Group
 
 __all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
 
@@ -58,6 +56,8 @@ def create(options: CreateOptions) -> Container:
         names = " ".join(config.process.unknown_capabilities)
         options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
+    if config.net_devices and (rootless or os.geteuid() != 0):
+        raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")
     with trace.span("cgroup.find"):
         cgroups = manager_for(
             config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless
@@ -66,8 +66,13 @@ def create(options: CreateOptions) -> Container:
     made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
     made.rootless = rootless
     container = Container(options.root, made, cgroups)
+    if config.intel_rdt is not None:
+        group = container.new_intel_rdt_group(config.intel_rdt)
+        made.intel_rdt_path, made.intel_rdt_made = group.path, group.made
     container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
     try:
+        if options.folder:
+            os.mkdir(f"{directory}/{options.folder}", 0o755)
         # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
         with trace.span("state.store"):
             state.store(directory, made)
@@ -114,7 +119,6 @@ def _make_directory(root: str, id: str) -> str:
 
 def _make_init(container: Container, config: Config, options: CreateOptions) -> None:
     """The parent's story of a create, with sync.py's diagram."""
-    process = config.process
     rootless = os.geteuid() != 0
     joins = parent.Joins(config)
     with trace.span("cgroup.create"):
@@ -123,40 +127,65 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
     opened: list[int] = []
     try:
         with trace.span("init.plan"):
-            plan = _plan_init(container, config, options, joins, opened)
+            plan = plan_init(container, config, options, joins, opened)
         plan.sync_fd = ends[1]
         plan.rootless = rootless
+        run = run_outer if joins.in_two_steps else run_init
         child = parent.start(
-            joins, lambda: run_init(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
+            joins, lambda: run(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
         )
     finally:
         for fd in opened:
             os.close(fd)
     try:
-        if config.creates("user"):
-            parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
-        parent.limit(child.pid, process)
-        child.go()
-        child.expect(sync.HOOKS)
-        # While init waits: between denying all devices and allowing some, it could not open its terminal.
-        _set_resources(container, config)
-        for kind in ("prestart", "createRuntime"):
-            if config.hooks.get(kind):
-                hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
-        child.go()
-        child.expect(sync.READY)
-        container.record.init_pid = child.pid
-        container.record.init_start = proc.start_time(child.pid)
-        with trace.span("state.store"):
-            state.store(container.directory, container.record)
-            if options.pid_file:
-                write_pid_file(options.pid_file, child.pid)
-        child.go()
+        if joins.in_two_steps:
+            child.replace()
+        _see_through(container, config, options, child)
     except BaseException:
         child.kill()
         raise
     finally:
         os.close(child.sync_fd)
+
+
+def _see_through(container: Container, config: Config, options: CreateOptions, child: parent.Child) -> None:
+    """From an init that waits for its first GO to one that waits on exec.fifo."""
+    if config.creates("user"):
+        parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
+    parent.limit(child.pid, config.process)
+    proc.reset_affinity(child.pid)
+    group = container.intel_rdt_group()
+    if group is not None:
+        _apply_intel_rdt(group.apply, "unable to apply Intel RDT configuration", child.pid)
+    child.go()
+    child.expect(sync.HOOKS)
+    if config.net_devices:
+        from pycontainerd.runtime.libcontainer.netdevice import move_all
+
+        move_all(config.net_devices, child.pid)
+    # While init waits: between denying all devices and allowing some, it could not open its terminal.
+    _set_resources(container, config)
+    if group is not None:
+        _apply_intel_rdt(group.set, "error setting Intel RDT config for procHooks process")
+    for kind in ("prestart", "createRuntime"):
+        if config.hooks.get(kind):
+            hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
+    child.go()
+    child.expect(sync.READY)
+    container.record.init_pid = child.pid
+    container.record.init_start = proc.start_time(child.pid)
+    with trace.span("state.store"):
+        state.store(container.directory, container.record)
+        if options.pid_file:
+            write_pid_file(options.pid_file, child.pid)
+    child.go()
+
+
+def _apply_intel_rdt(step: Callable[..., None], what: str, *arguments: int) -> None:
+    try:
+        step(*arguments)
+    except Unknown as error:
+        raise InitError(f"{what}: {error}") from error
 
 
 def _set_resources(container: Container, config: Config) -> None:
@@ -168,54 +197,6 @@ def _set_resources(container: Container, config: Config) -> None:
         except OSError as error:
             text = f"{error.filename}: {go_error(error.errno or 0)}"
             raise InitError(f"{RESOURCES_ERROR}{text}") from error
-
-
-def _plan_init(
-    container: Container, config: Config, options: CreateOptions, joins: parent.Joins, opened: list[int]
-) -> InitPlan:
-    process = config.process
-    filter_ = seccomp.prepare(config.seccomp, container.root, container.hook_state("creating", 0))
-    identity = Identity(
-        process,
-        process.capabilities or {},
-        no_new_privileges=process.no_new_privileges,
-        filter=filter_,
-        last_cap=last_cap(),
-        available=-1 if "user" in config.namespaces else permitted(),
-        additional_gids=process.additional_gids,
-        setgroups_allowed=os.geteuid() == 0 or not config.creates("user"),
-    )
-    hierarchies: list[tuple[str, str, str]] = []
-    unified = ""
-    if any(entry.fstype in ("cgroup", "cgroup2") for entry in config.mounts):
-        hierarchies, unified = container.cgroups.view()
-    plan = InitPlan(config, identity, CgroupView(hierarchies, unified))
-    plan.join_fds, plan.unshare_flags = joins.child_fds, joins.unshare_flags
-    plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
-    plan.console_socket_fd = options.console_socket_fd
-    plan.proc_fd = procfs.open_proc()
-    opened.append(plan.proc_fd)
-    plan.fifo_fd = _make_fifo(container.directory, config)
-    opened.append(plan.fifo_fd)
-    if config.creates("user") and os.geteuid() == 0:
-        # Opened with our rights: the root of the user namespace may not be able to reach them.
-        for at, entry in enumerate(config.mounts):
-            if entry.is_bind:
-                plan.source_fds[at] = mounts.open_source(entry)
-                opened.append(plan.source_fds[at])
-    return plan
-
-
-def _make_fifo(directory: str, config: Config) -> int:
-    path = f"{directory}/{state.FIFO_FILE}"
-    old_umask = os.umask(0)
-    try:
-        os.mkfifo(path, 0o622)
-    finally:
-        os.umask(old_umask)
-    if "user" in config.namespaces and os.geteuid() == 0:
-        os.chown(path, config.host_uid(0), config.host_gid(0))
-    return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
 def write_pid_file(path: str, pid: int) -> None:
@@ -424,13 +405,59 @@ class Container:
             raise FailedPrecondition("container not paused")
         self.cgroups.thaw()
 
-    def update(self, resources: dict[str, Any]) -> None:
-        """Writes new limits and keeps them in the state."""
+    def update(self, resources: dict[str, Any], schemata: dict[str, str] | None = None) -> None:
+        """Writes new limits, and l3CacheSchema and memBwSchema where `schemata` has them; keeps them in the state."""
         if self.status() == "stopped":
             raise FailedPrecondition("container not running")
+        if schemata:
+            self._update_intel_rdt(schemata)
         self.cgroups.set(resources, update=True)
         runc_config.store_resources(self.record.config, resources)
         state.store(self.directory, self.record)
+
+    def _update_intel_rdt(self, schemata: dict[str, str]) -> None:
+        from pycontainerd.runtime.libcontainer.intelrdt import to_runc
+
+        group = self.intel_rdt_group()
+        if group is None:
+            raise FailedPrecondition("updating a non-existent Intel RDT configuration is not supported")
+        group.raw.update(schemata)
+        group.set()  # the kernel takes a line whole or not at all
+        self.record.config["intel_rdt"] = to_runc(group.raw)
+
+    def new_intel_rdt_group(self, raw: dict[str, Any]) -> Group:
+        """The group that create will make or use, with what has to be kept in the state before."""
+        from pycontainerd.runtime.libcontainer import intelrdt
+
+        group = intelrdt.Group(raw, self.id, intelrdt.find_root())
+        group.intend()
+        return group
+
+    def intel_rdt_group(self) -> Group | None:
+        """The resctrl group that the state names; None without one."""
+        stored = self.record.config.get("intel_rdt")
+        if stored is None or not self.record.intel_rdt_path:
+            return None
+        from pycontainerd.runtime.libcontainer import intelrdt
+
+        return intelrdt.Group(
+            intelrdt.from_runc(stored),
+            self.id,
+            intelrdt.find_root(),
+            self.record.intel_rdt_path,
+            self.record.intel_rdt_made,
+        )
+
+    def _remove_intel_rdt_group(self) -> None:
+        group = self.intel_rdt_group()
+        if group is None:
+            return
+        try:
+            group.remove()
+        except OSError as error:
+            raise Unknown(
+                f"unable to remove container's IntelRDT group: {go_error(error.errno or 0)}"
+            ) from error
 
     def processes(self) -> list[int]:
         """Host pids of everything in it."""
@@ -438,7 +465,11 @@ class Container:
 
     def stats(self) -> dict[str, Any]:
         """The `data` of runc's stats event."""
-        return self.cgroups.stats()
+        found = self.cgroups.stats()
+        group = self.intel_rdt_group()
+        if group is not None:
+            found["intel_rdt"] = group.stats()
+        return found
 
     def exec(self, options: ExecOptions) -> int:
         """Starts one more process in it; its pid."""
@@ -470,6 +501,7 @@ class Container:
             if error.errno == errno.EBUSY:
                 return False
             raise
+        self._remove_intel_rdt_group()
         state.remove(self.root, self.id)
         return True
 
@@ -498,6 +530,7 @@ class Container:
                 if not (self._has_own("NEWPID") and self.pid) and self.cgroups.pids():
                     self.cgroups.kill()
                 self.cgroups.destroy()
+        self._remove_intel_rdt_group()
         state.remove(self.root, self.id)
         document = self.hook_state("stopped", 0)
         for at, hook in enumerate(self.hooks("poststop")):

@@ -14,6 +14,7 @@ from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument, Unknow
 from pycontainerd.lib.linux import procfs
 from pycontainerd.lib.linux.capabilities import last_cap, permitted
 from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWUSER, LINUX_NAMESPACES
+from pycontainerd.lib.linux.process import reset_affinity
 from pycontainerd.lib.oci import runtime as oci
 from pycontainerd.runtime.libcontainer import parent, runc_config, seccomp, sync, user
 from pycontainerd.runtime.libcontainer.config import Process
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainerd.lib.cgroups import Manager
     from pycontainerd.runtime.libcontainer.container import Container
+    from pycontainerd.runtime.libcontainer.init.program import Operation
     from pycontainerd.runtime.libcontainer.options import ExecOptions
 
 
@@ -48,7 +50,8 @@ def execute(container: Container, options: ExecOptions) -> int:
         raise FailedPrecondition("cannot exec in a stopped container")
     if status == "paused" and not options.ignore_paused:
         raise FailedPrecondition("cannot exec in a paused container (use --ignore-paused to override)")
-    process = Process(oci.checked(options.process, oci.PROCESS, "process"))
+    document = oci.checked(options.process, oci.PROCESS, "process")
+    process = Process({**runc_config.scheduling_of(container.record.config), **document})
     if process.terminal and options.console_socket_fd < 0:
         raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
     if not process.terminal and options.console_socket_fd >= 0:
@@ -96,25 +99,22 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
         pid_namespace_fd = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     ends = sync.make_pair()
     plan.sync_fd = ends[1]
-    child = parent.start(
-        _Joins(pid_namespace_fd),
-        lambda: run_outer(plan) if in_two_steps else run_joined(plan),
-        ends,
-        sibling=options.clone_parent,
-        cgroups=_cgroups(container, options.cgroups),
-    )
+    plan.scheduling = _scheduling(container, process)
+
+    def start() -> parent.Child:
+        return parent.start(
+            _Joins(pid_namespace_fd),
+            lambda: run_outer(plan) if in_two_steps else run_joined(plan),
+            ends,
+            sibling=options.clone_parent,
+            cgroups=_cgroups(container, options.cgroups),
+        )
+
+    child = start() if process.exec_affinity is None else process.exec_affinity.during(start)
     try:
         if in_two_steps:
             child.replace()
-        _inherit_oom_score(container, process)
-        parent.limit(child.pid, process)
-        child.go()
-        child.expect(sync.READY)
-        if options.pid_file:
-            from pycontainerd.runtime.libcontainer.container import write_pid_file
-
-            write_pid_file(options.pid_file, child.pid)
-        child.go()
+        _see_through(container, child, process, options)
     except BaseException:
         child.kill()
         raise
@@ -123,9 +123,44 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
     return child.pid
 
 
+def _see_through(container: Container, child: parent.Child, process: Process, options: ExecOptions) -> None:
+    """From a child that waits to one that is about to execve."""
+    _inherit_oom_score(container, process)
+    parent.limit(child.pid, process)
+    if process.exec_affinity is None:
+        reset_affinity(child.pid)
+    group = container.intel_rdt_group()
+    if group is not None and os.path.exists(group.path):
+        try:
+            group.add(child.pid)
+        except Unknown as error:
+            raise InitError(f"error adding pid {child.pid} to Intel RDT: {error}") from error
+    child.go()
+    child.expect(sync.READY)
+    if options.pid_file:
+        from pycontainerd.runtime.libcontainer.container import write_pid_file
+
+        write_pid_file(options.pid_file, child.pid)
+    child.go()
+
+
 def _inherit_oom_score(container: Container, process: Process) -> None:
     if process.oom_score_adj is None:
         process.oom_score_adj = container.record.config.get("oom_score_adj")
+
+
+def _scheduling(container: Container, process: Process) -> list[Operation]:
+    stored, steps = container.record.config, []
+    if process.exec_affinity is not None:
+        # First, and in the child: it is in its cpuset by now, which the set must have a CPU of.
+        steps += process.exec_affinity.steps()
+    if process.scheduling is not None:
+        steps += process.scheduling.steps((stored.get("cgroups") or {}).get("cpuset_cpus", ""))
+    if stored.get("memory_policy"):
+        from pycontainerd.runtime.libcontainer.scheduling import stored_policy
+
+        steps += stored_policy(stored["memory_policy"]).steps()
+    return steps
 
 
 def _differing_namespaces(pid: int) -> int:

@@ -80,6 +80,9 @@ RECURSIVE = {
 
 EXTENSIONS = {"tmpcopyup": 1}
 
+# word -> whether the mounts below it are mapped too
+ID_MAPS = {"idmap": False, "ridmap": True}
+
 _ATTRS = (
     (m.MS_RDONLY, m.MOUNT_ATTR_RDONLY),
     (m.MS_NOSUID, m.MOUNT_ATTR_NOSUID),
@@ -99,9 +102,12 @@ SUPERBLOCK_FLAGS = (
 
 
 class MountOptions:
-    """One mount's options, taken apart. `cleared` holds the MS_ flags that were turned off by name."""
+    """One mount's options, taken apart. `cleared` holds the MS_ flags that were turned off by name.
 
-    __slots__ = ("attr_clr", "attr_set", "cleared", "data", "extensions", "flags", "propagation")
+    `id_map` is None without idmap or ridmap, else whether it is the recursive one.
+    """
+
+    __slots__ = ("attr_clr", "attr_set", "cleared", "data", "extensions", "flags", "id_map", "propagation")
 
     def __init__(self) -> None:
         self.flags = 0
@@ -111,6 +117,7 @@ class MountOptions:
         self.attr_clr = 0
         self.data: list[str] = []
         self.extensions = 0
+        self.id_map: bool | None = None
 
 
 def parse_options(options: list[str]) -> MountOptions:
@@ -131,6 +138,8 @@ def parse_options(options: list[str]) -> MountOptions:
             _apply_recursive(found, *RECURSIVE[word])
         elif word in EXTENSIONS:
             found.extensions |= EXTENSIONS[word]
+        elif word in ID_MAPS:
+            found.id_map = ID_MAPS[word]
         else:
             found.data.append(word)
     return found

@@ -17,6 +17,7 @@ class CreateOptions:
         "clone_parent",
         "console_socket_fd",
         "environment",
+        "folder",
         "id",
         "log",
         "no_new_keyring",
@@ -66,6 +67,7 @@ class CreateOptions:
         self.systemd_cgroup = systemd_cgroup
         self.log = log
         self.spec = spec  # config.json when the caller has read it already
+        self.folder = ""  # a folder to make in the container's own, for a mount of the spec
 
 
 class ExecOptions:

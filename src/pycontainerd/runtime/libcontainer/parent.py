@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from pycontainerd.lib import trace
-from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented, Unknown
+from pycontainerd.lib.errdefs import InvalidArgument, Unknown
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWTIME, LINUX_NAMESPACES, setns, unshare
@@ -79,10 +79,14 @@ class Joins:
             else:
                 self.parent_fds.append((fd, kind))
         if config.namespaces.get("user"):
-            if self.flags & CLONE_NEWPID:
-                raise Unimplemented("a new pid namespace inside a joined user namespace is not supported")
-            # Made after the join, so that the joined user namespace owns them.
-            self.unshare_flags, self.flags = self.flags, 0
+            # Made after the join, so that the joined user namespace owns them; but for the time namespace, whose
+            # offsets want a process that may still write to the host's /proc.
+            self.unshare_flags, self.flags = self.flags & ~CLONE_NEWTIME, self.flags & CLONE_NEWTIME
+
+    @property
+    def in_two_steps(self) -> bool:
+        """Whether a first child joins the user namespace and clones init: a new pid namespace is for children only."""
+        return bool(self.unshare_flags & CLONE_NEWPID)
 
     def close(self) -> None:
         """Closes what was opened; the child has copies."""

@@ -82,6 +82,7 @@ _RESOURCE_FIELDS = (
     ("memory_swappiness", "memory", "swappiness", None),
     ("net_cls_classid_u", "network", "classID", 0),
 )
+_SCHEDULING_FIELDS = (("scheduler", "scheduler"), ("io_priority", "ioPriority"))
 _THROTTLES = (
     ("blkio_throttle_read_bps_device", "throttleReadBpsDevice"),
     ("blkio_throttle_write_bps_device", "throttleWriteBpsDevice"),
@@ -133,7 +134,39 @@ def to_runc(config: Config) -> dict[str, Any]:
         document["oom_score_adj"] = process.oom_score_adj
     if process.apparmor_profile:
         document["apparmor_profile"] = process.apparmor_profile
+    _newer(config, document)
     return document
+
+
+def _newer(config: Config, document: dict[str, Any]) -> None:
+    """What runc 1.2 and later know; 1.1 passes over it."""
+    process = config.process
+    if process.scheduling is not None:
+        for name, key in _SCHEDULING_FIELDS:
+            if key in process.scheduling.raw:
+                document[name] = process.scheduling.raw[key]
+    if process.exec_affinity is not None:
+        document["exec_cpu_affinity"] = process.exec_affinity.stored()
+    if config.memory_policy is not None:
+        document["memory_policy"] = config.memory_policy.stored()
+    if config.intel_rdt is not None:
+        from pycontainerd.runtime.libcontainer.intelrdt import to_runc as rdt_to_runc
+
+        document["intel_rdt"] = rdt_to_runc(config.intel_rdt)
+    if config.net_devices:
+        document["netDevices"] = {
+            name: {} if name == inside else {"name": inside} for name, inside in config.net_devices.items()
+        }
+
+
+def scheduling_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The scheduling of a stored config in the words of `process` in config.json: what an exec has without its own."""
+    found = {key: document[name] for name, key in _SCHEDULING_FIELDS if document.get(name)}
+    if document.get("exec_cpu_affinity"):
+        from pycontainerd.runtime.libcontainer.scheduling import stored_affinity
+
+        found["execCPUAffinity"] = stored_affinity(document["exec_cpu_affinity"])
+    return found
 
 
 _LOOPBACK = {
@@ -162,7 +195,7 @@ def _mount(entry: Mount) -> dict[str, Any]:
             "Propagation": 0,
             "Userns_fd": 0,
         }
-    return {
+    document = {
         "source": entry.source,
         "destination": entry.destination,
         "device": entry.fstype,
@@ -175,6 +208,15 @@ def _mount(entry: Mount) -> dict[str, Any]:
         "premount_cmds": None,
         "postmount_cmds": None,
     }
+    if entry.is_id_mapped:
+        fields = (
+            ("recursive", entry.options.id_map or None),
+            ("userns_path", entry.userns_path),
+            ("uid_mappings", _mappings(entry.uid_mappings)),
+            ("gid_mappings", _mappings(entry.gid_mappings)),
+        )
+        document["id_mapping"] = {name: value for name, value in fields if value}
+    return document
 
 
 def _device(item: Any) -> dict[str, Any]:

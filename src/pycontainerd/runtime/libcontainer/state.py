@@ -1,7 +1,8 @@
 """state.json, in runc's own format, so that each of runc and pyrunc works on the other's containers.
 
     <root>/<id>/state.json     {id, init_process_pid, init_process_start, created, config, rootless,
-                                cgroup_paths, namespace_paths, external_descriptors, intel_rdt_path}
+                                cgroup_paths, namespace_paths, external_descriptors, intel_rdt_path
+                                and, ours alone, intel_rdt_made: whether that group is removed with the container}
     <root>/<id>/exec.fifo      only while the container is created and not started
 
 Spec: runc libcontainer State (json tags), written by runc 1.1
@@ -61,6 +62,8 @@ class State:
         "id",
         "init_pid",
         "init_start",
+        "intel_rdt_made",
+        "intel_rdt_path",
         "rootless",
     )
 
@@ -73,6 +76,8 @@ class State:
         self.init_start = 0
         self.rootless = False
         self.external_descriptors: list[str] = []
+        self.intel_rdt_path = ""
+        self.intel_rdt_made = False
 
     def document(self) -> dict[str, Any]:
         """As runc writes it."""
@@ -97,7 +102,8 @@ class State:
             "cgroup_paths": self.cgroup_paths,
             "namespace_paths": spaces,
             "external_descriptors": self.external_descriptors,
-            "intel_rdt_path": "",
+            "intel_rdt_path": self.intel_rdt_path,
+            **({"intel_rdt_made": True} if self.intel_rdt_made else {}),
         }
 
     def label(self, key: str) -> str:
@@ -162,6 +168,8 @@ def load(root: str, id: str) -> State:
         found.created = raw["created"]
         found.rootless = bool(raw.get("rootless"))
         found.external_descriptors = raw.get("external_descriptors") or []
+        found.intel_rdt_path = raw.get("intel_rdt_path") or ""
+        found.intel_rdt_made = bool(raw.get("intel_rdt_made"))
     except (DocumentError, KeyError, TypeError, ValueError) as error:
         raise InvalidArgument(f"error loading container {id}: {error}") from error
     return found

@@ -17,7 +17,8 @@ One AF_UNIX SOCK_SEQPACKET pair; a message is one byte of kind and a payload.
 
 The end of the stream is an order to init (the parent died: exit) and an error to the parent (init was killed). A process
 for exec has no HOOKS step. Where the caller isn't root, exec's first child only enters the user and pid namespaces, clones
-the process as its own sibling, answers PID with its number and leaves.
+the process as its own sibling, answers PID with its number and leaves; so does init's where a user namespace is joined
+and the pid namespace is new.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from dataclasses import replace
@@ -24,7 +25,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
-from pycontainerd.lib.errdefs import DataLoss, FailedPrecondition, NotFound
+from pycontainerd.lib.errdefs import DataLoss, FailedPrecondition, NotFound, Unavailable
 from suites.content_store import digest_of
 
 NS = Scope("ns")
@@ -314,3 +315,50 @@ def test_an_expired_image_is_removed(world):
     world.collector.collect()
     assert list(world.images.list(NS, ())) == []
     assert world.blobs() == set()
+
+
+@pytest.fixture
+def contents(tmp_path, database):
+    return SqliteContentStore(database, LocalContentStore(f"{tmp_path}/content"))
+
+
+def test_a_blob_is_followed_while_it_is_written(contents):
+    data = b"hello, content"
+    with contents.writer(NS, "r", len(data), digest_of(data)) as writer:
+        writer.write(data[:5])
+        following = contents.follow(NS, digest_of(data))
+        assert (following.wait(0), os.pread(following.fileno(), 100, 0)) == (5, data[:5])
+        writer.write(data[5:])
+        assert following.wait(5) == len(data)
+        writer.commit(len(data), digest_of(data), {})
+        assert (following.wait(len(data)), os.pread(following.fileno(), 100, 0)) == (len(data), data)
+        following.close()
+    assert contents.follow(NS, digest_of(data)) is None
+
+
+@pytest.mark.parametrize("end", ["leave", "truncate", "lie"])
+def test_who_follows_a_write_that_fails_is_told(contents, end):
+    data = b"hello, content"
+    with contents.writer(NS, "r", len(data), digest_of(data)) as writer:
+        writer.write(b"x" * 14)
+        following = contents.follow(NS, digest_of(data))
+        if end == "truncate":
+            writer.truncate()
+            writer.write(data)
+        if end == "lie":
+            with pytest.raises(FailedPrecondition):
+                writer.commit(len(data), digest_of(data), {})
+    with pytest.raises(Unavailable):
+        following.wait(14)
+    following.close()
+
+
+def test_only_a_write_of_this_namespace_that_expects_the_blob_is_followed(contents):
+    data = b"hello, content"
+    with (
+        contents.writer(Scope("other"), "r", len(data), digest_of(data)) as one,
+        contents.writer(NS, "s") as two,
+    ):
+        one.write(data)
+        two.write(data)
+        assert contents.follow(NS, digest_of(data)) is None

@@ -7,6 +7,8 @@ Spec: containerd docs/content-flow.md, content_sharing_policy
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pycontainerd.daemon.core import content, filters
 from pycontainerd.daemon.core import labels as label
 from pycontainerd.daemon.core.content import Info, Status
+from pycontainerd.daemon.core.growing import Growth
 from pycontainerd.daemon.core.leases import Resource
 from pycontainerd.daemon.core.locks import SharedLock
 from pycontainerd.daemon.core.scope import now_nanos
@@ -43,6 +46,10 @@ class SqliteContentStore:
         self._shared = shared
         # Commits share it; the sweep holds it, so no blob is swept between its rename and its row.
         self.sweep_lock = SharedLock()
+        self._writers: dict[
+            tuple[str, str], NamespacedWriter
+        ] = {}  # (namespace, expected digest) -> who writes it
+        self._writers_lock = threading.Lock()
 
     def info(self, scope: Scope, digest: str) -> Info:
         row = self._database.read(lambda tx: _blob_row(tx, scope, digest))
@@ -80,6 +87,11 @@ class SqliteContentStore:
     def open_blob(self, scope: Scope, digest: str) -> content.Blob:
         self.info(scope, digest)
         return self._backend.open_blob(digest)
+
+    def follow(self, scope: Scope, digest: str) -> content.Following | None:
+        with self._writers_lock:
+            writer = self._writers.get((scope.namespace, digest))
+            return None if writer is None else writer.follow()
 
     def status(self, scope: Scope, ref: str) -> Status:
         row = self._database.read(
@@ -135,8 +147,18 @@ class SqliteContentStore:
             if shared is not None:
                 return NamespacedWriter(self, scope, ref, backend_ref, None, shared)
             # The digest was already checked against what this namespace may see.
-            writer = self._backend.writer(backend_ref, total_bytes)
-            return NamespacedWriter(self, scope, ref, backend_ref, writer, Info(expected, total_bytes))
+            backend = self._backend.writer(backend_ref, total_bytes)
+            writer = NamespacedWriter(self, scope, ref, backend_ref, backend, Info(expected, total_bytes))
+            if expected:
+                with self._writers_lock:
+                    self._writers[scope.namespace, expected] = writer
+            return writer
+
+    def forget_writer(self, scope: Scope, writer: NamespacedWriter, expected: str) -> None:
+        """Nobody can follow this writer any more; called by it."""
+        with self._writers_lock:
+            if self._writers.get((scope.namespace, expected)) is writer:
+                del self._writers[scope.namespace, expected]
 
     def _reserve(
         self, tx: Transaction, scope: Scope, ref: str, total_bytes: int, expected: str
@@ -167,7 +189,7 @@ class SqliteContentStore:
         )
         return False, shared, backend_ref
 
-    def backend_writer(self, backend_ref: str, source: Info) -> content.Writer:
+    def backend_writer(self, backend_ref: str, source: Info) -> content.BackendWriter:
         """A private copy of a shared blob, once somebody really writes to the ref."""
         writer = self._backend.writer(backend_ref, source.size_bytes)
         blob = self._backend.open_blob(source.digest)
@@ -216,7 +238,7 @@ class NamespacedWriter:
         scope: Scope,
         ref: str,
         backend_ref: str,
-        writer: content.Writer | None,
+        writer: content.BackendWriter | None,
         shared: Info,
     ) -> None:
         self._store = store
@@ -226,6 +248,9 @@ class NamespacedWriter:
         self._writer = writer
         self._shared = shared
         self._started = now_nanos()
+        self._growth = Growth(shared.digest)
+        if writer is not None:
+            self._growth.advance(writer.status().offset_bytes)
 
     def status(self) -> Status:
         if self._writer is not None:
@@ -242,8 +267,21 @@ class NamespacedWriter:
                 return
             self._writer = self._store.backend_writer(self._backend_ref, self._shared)
         self._writer.write(data)
+        self._growth.advance(self._writer.status().offset_bytes)
+
+    def follow(self) -> FollowedIngest | None:
+        """What is being written; None when it no longer is. The caller closes it."""
+        if self._writer is None:
+            return None
+        try:
+            return FollowedIngest(self._writer.open_data(), self._growth)
+        except (FileNotFoundError, FailedPrecondition):
+            return None  # committed or left just now
 
     def truncate(self) -> None:
+        # Who reads along has read what is thrown away now.
+        self._growth.give_up()
+        self._growth = Growth(self._shared.digest)
         if self._writer is None:
             self._writer = self._store.backend_writer(self._backend_ref, self._shared)
         self._writer.truncate()
@@ -253,8 +291,12 @@ class NamespacedWriter:
         with self._store.sweep_lock.shared():
             size, actual = self._commit_backend(size_bytes, expected)
             self._store.insert_blob(self._scope, self._ref, Info(actual, size, labels))
+        if actual == self._shared.digest:
+            self._growth.complete()
 
     def close(self) -> None:
+        self._store.forget_writer(self._scope, self, self._shared.digest)
+        self._growth.give_up()
         if self._writer is not None:
             self._writer.close()
 
@@ -280,6 +322,27 @@ class NamespacedWriter:
         with suppress(AlreadyExists):  # another namespace was first; ours gets its own row
             self._writer.commit(have, expected, {})
         return have, self._writer.digest()
+
+
+class FollowedIngest:
+    """Implements core.content.Following; owns the fd."""
+
+    __slots__ = ("_fd", "_growth")
+
+    def __init__(self, fd: int, growth: Growth) -> None:
+        self._fd = fd
+        self._growth = growth
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def wait(self, offset: int) -> int:
+        return self._growth.wait(offset)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _blob_row(tx: Transaction, scope: Scope, digest: str) -> Any:

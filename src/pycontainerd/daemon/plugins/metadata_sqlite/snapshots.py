@@ -208,14 +208,44 @@ class SqliteSnapshots:
             try:
                 mounts = make(backend_key, backend_parent, label.inherited(labels))
             except AlreadyExists as e:
-                # The backend's key is new by construction; clients would misread AlreadyExists.
-                raise Unknown(f"unexpected error from snapshotter: {e}: unknown") from e
+                if not target:
+                    # The backend's key is new by construction; clients would misread AlreadyExists.
+                    raise Unknown(f"unexpected error from snapshotter: {e}: unknown") from e
+                self._adopt(scope, target, parent, backend_parent, labels)
+                raise AlreadyExists(
+                    f"target snapshot {quoted(target)} from snapshotter: already exists"
+                ) from e
             try:
                 self._database.write(link)
             except ContainerdError:
                 self._backend.remove(backend_key)
                 raise
         return mounts
+
+    def _adopt(
+        self, scope: Scope, target: str, parent: str, backend_parent: str, labels: Mapping[str, str]
+    ) -> None:
+        """A remote snapshotter has the layer already: its committed snapshot gets the name the client wanted to make.
+
+        Spec: containerd docs/remote-snapshotter.md
+        """
+        for info in self._backend.walk():
+            if (
+                info.kind is snapshots.Kind.COMMITTED
+                and info.labels.get(_REF_LABEL) == target
+                and info.parent == backend_parent
+            ):
+                break
+        else:
+            raise NotFound(f"target snapshot {quoted(target)} in backend: not found")
+
+        def link(tx: Transaction) -> None:
+            tx.ensure_namespace(scope.namespace)
+            if self._row(tx, scope, target) is None:
+                add_leased(tx, scope, Resource(f"snapshots/{self.name}", target))
+                self._insert(tx, scope, target, info.name, parent, labels)
+
+        self._database.write(link)
 
     def _insert(
         self,

@@ -15,6 +15,7 @@ NUMBERS = {
     "mknodat": 33,
     "unshare": 97,
     "setns": 268,
+    "sched_setaffinity": 122,
     "sched_setattr": 274,
     "seccomp": 277,
     "bpf": 280,

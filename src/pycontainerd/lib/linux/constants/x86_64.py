@@ -15,6 +15,7 @@ NUMBERS = {
     "mknodat": 259,
     "unshare": 272,
     "setns": 308,
+    "sched_setaffinity": 203,
     "sched_setattr": 314,
     "seccomp": 317,
     "bpf": 321,

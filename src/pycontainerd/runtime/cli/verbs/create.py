@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycontainerd.runtime.cli.creation import connect_console, options_from
+from pycontainerd.runtime.cli.creation import connect_console, host_socket, options_from
 from pycontainerd.runtime.libcontainer.container import create
 
 TYPE_CHECKING = False
@@ -16,6 +16,11 @@ PREFIX = "runc create failed: "
 def run(context: Context, values: Values) -> int:
     """Makes the container and leaves its init waiting."""
     options = options_from(context, values)
+    if host_socket():
+        from pycontainerd.runtime.cli.notify import add_to
+        from pycontainerd.runtime.libcontainer.config import load_spec
+
+        add_to(options, load_spec(options.bundle))
     options.console_socket_fd = connect_console(values.text("console-socket"))
     create(options)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pycontainerd.lib.linux.capabilities import CAPABILITIES
 from pycontainerd.lib.linux.namespaces import LINUX_NAMESPACES
+from pycontainerd.lib.linux.scheduling import MPOL_FLAGS, MPOL_MODES
 from pycontainerd.lib.linux.seccomp import ACTIONS, ARCHITECTURES, FILTER_FLAGS, OPERATORS, library_version
 from pycontainerd.lib.oci.document import dumps
 from pycontainerd.lib.oci.runtime import VERSION
@@ -39,8 +40,10 @@ def run(context: Context, values: Values) -> int:
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": False},
-            "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+            "memoryPolicy": {"modes": sorted(MPOL_MODES), "flags": sorted(MPOL_FLAGS)},
+            "netDevices": {"enabled": True},
+            "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {
             "io.github.seccomp.libseccomp.version": library_version(),

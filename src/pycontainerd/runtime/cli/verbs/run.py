@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pycontainerd.lib.errdefs import InvalidArgument
-from pycontainerd.runtime.cli.creation import connect_console, options_from
+from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
+from pycontainerd.runtime.cli.creation import connect_console, host_socket, options_from
 from pycontainerd.runtime.cli.foreground import Foreground
 from pycontainerd.runtime.libcontainer.config import load_spec
 from pycontainerd.runtime.libcontainer.container import create
@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainerd.runtime.cli.main import Context
     from pycontainerd.runtime.cli.parse import Values
+    from pycontainerd.runtime.libcontainer.container import Container
 
 PREFIX = "runc run failed: "
 
@@ -26,9 +27,18 @@ def run(context: Context, values: Values) -> int:
     detach, socket_path = values.on("detach"), values.text("console-socket")
     if socket_path and not (detach and terminal):
         raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+    host = host_socket()
+    if host:
+        from pycontainerd.runtime.cli.notify import add_to
+
+        add_to(options, options.spec)
     if detach:
         options.console_socket_fd = connect_console(socket_path)
-        create(options).start()
+        container = create(options)
+        if host:
+            _start_and_tell(container, host)
+        else:
+            container.start()
         return 0
     if not values.on("no-subreaper"):
         from pycontainerd.lib.linux.prctl import set_child_subreaper
@@ -40,6 +50,8 @@ def run(context: Context, values: Values) -> int:
         container = create(options)
         try:
             front.attached()
+            if host:
+                _watch(front, container, host)
             container.start()
             code = front.wait(container.pid)
         except BaseException:
@@ -48,3 +60,35 @@ def run(context: Context, values: Values) -> int:
     if not values.on("keep"):
         container.destroy()
     return code
+
+
+def _start_and_tell(container: Container, host: str) -> None:
+    from pycontainerd.runtime.cli.notify import Proxy
+
+    with Proxy(container, host) as proxy:
+        container.start()
+        try:
+            proxy.connect()
+            proxy.wait()
+        except (ContainerdError, OSError):
+            return  # as runc: the container runs, whether or not somebody listens
+
+
+def _watch(front: Foreground, container: Container, host: str) -> None:
+    """The host is told while we wait for the container, and of ourselves: we are what it supervises."""
+    from pycontainerd.runtime.cli.notify import Proxy
+
+    proxy = Proxy(container, host)
+    try:
+        proxy.connect()
+    except ContainerdError:
+        proxy.close()
+        return  # as runc: nobody listens, and the container runs all the same
+
+    def heard() -> None:
+        # Unlike runc, which reads until the first: who says more would wait for a full queue, and a reload ends with
+        # a READY of its own.
+        if proxy.ready():
+            proxy.tell(os.getpid())
+
+    front.watches[proxy.fileno()] = heard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
+from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.oci.runtime import RESOURCES, parse
 from pycontainerd.runtime.libcontainer.container import load
 
@@ -29,12 +29,26 @@ _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 def run(context: Context, values: Values) -> int:
     """Writes new limits."""
     container = load(context.root, values.args[0])
-    for name in ("l3-cache-schema", "mem-bw-schema"):
-        if values.text(name):
-            raise Unimplemented(f"--{name}: Intel RDT is not supported")
     path = values.text("resources")
-    container.update(_read(path) if path else from_flags(values))
+    container.update(_read(path) if path else from_flags(values), schemata_from(values))
     return 0
+
+
+def schemata_from(values: Values) -> dict[str, str]:
+    """The flags of Intel RDT in config.json's words; InvalidArgument where the machine doesn't have what they set."""
+    found = {}
+    for flag, key, feature, what in (
+        ("l3-cache-schema", "l3CacheSchema", "L3", "Intel RDT/CAT: l3 cache schema"),
+        ("mem-bw-schema", "memBwSchema", "MB", "Intel RDT/MBA: memory bandwidth schema"),
+    ):
+        if values.text(flag):
+            from pycontainerd.runtime.libcontainer import intelrdt
+
+            root = intelrdt.find_root()
+            if not root or not intelrdt.has(root, feature):
+                raise InvalidArgument(f"{what} is not enabled")
+            found[key] = values.text(flag)
+    return found
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class JoinPlan:
         "pidfd",
         "preserve_fds",
         "proc_fd",
+        "scheduling",
         "slave_fd",
         "stdio",
         "sync_fd",
@@ -56,6 +57,7 @@ class JoinPlan:
         self.stdio: tuple[int, int, int] = (0, 1, 2)
         self.keyring = ""
         self.home = "/"
+        self.scheduling: list[Operation] = []
         self.in_user_namespace = False
 
 
@@ -130,6 +132,7 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
     else:
         steps.append(("give_stdio", (process.uid,), "unable to change the owner of stdio"))
     steps.append(("umask", (0o022 if process.umask is None else process.umask,), "umask"))
+    steps += plan.scheduling
     steps += ident.become(plan.identity, env)
     steps += [("ready", (), "sync"), ("await_go", (), "sync")]
     steps += ident.finish(plan.identity, env, FIRST_EXTRA_FD + plan.preserve_fds)

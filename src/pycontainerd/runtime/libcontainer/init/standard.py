@@ -19,6 +19,7 @@ from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
 from pycontainerd.lib.linux.personality import set_domain
+from pycontainerd.lib.linux.process import clone3
 from pycontainerd.runtime.libcontainer import hooks, sync, user
 from pycontainerd.runtime.libcontainer.init import identity as ident
 from pycontainerd.runtime.libcontainer.init import program
@@ -51,6 +52,7 @@ class InitPlan:
         "preserve_fds",
         "proc_fd",
         "rootless",
+        "scheduling",
         "source_fds",
         "stdio",
         "sync_fd",
@@ -68,7 +70,25 @@ class InitPlan:
         self.join_fds: list[tuple[int, int]] = []
         self.unshare_flags = 0
         self.late_readonly: list[int] = []
+        self.scheduling: list[Operation] = []
         self.rootless = False
+
+
+def run_outer(plan: InitPlan) -> None:
+    """The first of two children: in the user namespace that is joined, it clones init into the new ones of that."""
+    try:
+        prctl.set_dumpable(False)
+        fd, flag = plan.join_fds.pop(0)  # the user namespace comes first
+        setns(fd, flag)
+        os.close(fd)
+        flags, plan.unshare_flags = plan.unshare_flags, 0
+        pid = clone3(lambda: run_init(plan), flags=flags, parent=True)
+        sync.send(plan.sync_fd, sync.PID, str(pid).encode())
+    except OSError as error:
+        text = f"unable to join the user namespace: {(error.strerror or '').lower()}"
+        sync.send(plan.sync_fd, sync.ERROR, text.encode())
+        os._exit(1)
+    os._exit(0)
 
 
 def run_init(plan: InitPlan) -> None:
@@ -385,6 +405,7 @@ def _prepare(plan: InitPlan, root_fd: int, home: str) -> list[Operation]:
         steps.append(("mount_flags", (b"/", config.rootfs_propagation), "unable to set rootfs propagation"))
     umask = config.process.umask
     steps.append(("umask", (0o022 if umask is None else umask,), "umask"))
+    steps += plan.scheduling
     steps += ident.become(plan.identity, env)
     keep = {plan.sync_fd, plan.fifo_fd, own_proc_fd, *ident.kept_fds(plan.identity)}
     keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))

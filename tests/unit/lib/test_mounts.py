@@ -1,10 +1,9 @@
-"""Mount options of a rootfs."""
+"""Mount options, and overlays of more layers than one page of options holds."""
 
 import pytest
 
-from pycontainerd.lib import errdefs
+from pycontainerd.lib import errdefs, mounts
 from pycontainerd.lib.linux import mount
-from pycontainerd.shim import rootfs
 
 
 @pytest.mark.parametrize(
@@ -18,9 +17,9 @@ from pycontainerd.shim import rootfs
     ],
 )
 def test_options(options: list[str], flags: int, data: list[str]) -> None:
-    assert rootfs.parse_options(options) == (flags, data)
+    assert mounts.parse_options(options) == (flags, data)
 
 
 def test_loop_mounts_are_refused_not_ignored() -> None:
     with pytest.raises(errdefs.Unimplemented):
-        rootfs.parse_options(["loop"])
+        mounts.parse_options(["loop"])

@@ -1,0 +1,1 @@
+"""Plugins that other programs serve on a socket: snapshotters and content stores."""

@@ -1,0 +1,92 @@
+"""What the debug socket answers: where every thread and task is, the command line, and numbers of the interpreter.
+
+The paths are those of Go's net/http/pprof and expvar that have a meaning here; profiles in Go's format don't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from pycontainerd.daemon.server.http import TEXT, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pycontainerd.daemon.server.http import Handler
+
+_INDEX = """stacks of all threads and tasks   /debug/pprof/goroutine
+command line                      /debug/pprof/cmdline
+numbers of the interpreter        /debug/vars
+"""
+
+
+def routes(argv: list[str]) -> dict[str, Handler]:
+    """The table for an HttpServer."""
+
+    async def index(query: Mapping[str, str]) -> Answer:
+        del query
+        return Answer(_INDEX.encode())
+
+    async def stacks(query: Mapping[str, str]) -> Answer:
+        del query
+        return Answer(format_stacks().encode())
+
+    async def command_line(query: Mapping[str, str]) -> Answer:
+        del query
+        return Answer("\0".join(argv).encode())
+
+    async def variables(query: Mapping[str, str]) -> Answer:
+        del query
+        document = {"cmdline": argv, **_numbers()}
+        return Answer(json.dumps(document, indent=1).encode(), "application/json; charset=utf-8")
+
+    async def no_profile(query: Mapping[str, str]) -> Answer:
+        del query
+        return Answer(b"a Go profile cannot be made here: see /debug/pprof/goroutine\n", TEXT, 501)
+
+    profiles = ("allocs", "block", "heap", "mutex", "profile", "symbol", "threadcreate", "trace")
+    return {
+        "/debug/pprof/": index,
+        "/debug/pprof/goroutine": stacks,
+        "/debug/pprof/cmdline": command_line,
+        "/debug/vars": variables,
+        **{f"/debug/pprof/{name}": no_profile for name in profiles},
+    }
+
+
+def format_stacks() -> str:
+    """Every thread's and every task's stack. Call it on the event loop's thread."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = [
+        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 -- the documented way to all stacks
+    ]
+    for task in asyncio.all_tasks():
+        lines = [
+            f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
+            for frame in task.get_stack()
+        ]
+        parts.append("\n".join([f"task {task.get_name()} {task.get_coro()!r}:", *lines]))
+    return "\n".join(parts) + "\n"
+
+
+def _numbers() -> dict[str, Any]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "python": sys.version.split()[0],
+        "pid": os.getpid(),
+        "threads": threading.active_count(),
+        "tasks": len(asyncio.all_tasks()),
+        "open_fds": len(os.listdir("/proc/self/fd")),
+        "max_rss_bytes": usage.ru_maxrss * 1024,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "gc": [dict(generation) for generation in gc.get_stats()],
+    }

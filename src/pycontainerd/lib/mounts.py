@@ -1,0 +1,192 @@
+"""Attaches what a snapshotter says to mount, as containerd's mount package does, and takes it away again.
+
+Spec: containerd.types.Mount, containerd mount.Mount
+Man:  mount(2), umount2(2), proc_pid_mountinfo(5)
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EBUSY, EINVAL, ENOENT
+from os.path import commonpath
+
+from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from pycontainerd.lib.api.light import types
+
+_PAGE: Final = 4096
+LONG: Final = _PAGE - 512  # options of an overlay that are longer than this are shortened
+_PROPAGATION: Final = mount.MS_SHARED | mount.MS_SLAVE | mount.MS_PRIVATE | mount.MS_UNBINDABLE
+
+# option -> (flag, whether it clears the flag)
+_FLAGS: Final = {
+    "async": (mount.MS_SYNCHRONOUS, True),
+    "atime": (mount.MS_NOATIME, True),
+    "bind": (mount.MS_BIND, False),
+    "defaults": (0, False),
+    "dev": (mount.MS_NODEV, True),
+    "diratime": (mount.MS_NODIRATIME, True),
+    "dirsync": (mount.MS_DIRSYNC, False),
+    "exec": (mount.MS_NOEXEC, True),
+    "mand": (mount.MS_MANDLOCK, False),
+    "noatime": (mount.MS_NOATIME, False),
+    "nodev": (mount.MS_NODEV, False),
+    "nodiratime": (mount.MS_NODIRATIME, False),
+    "noexec": (mount.MS_NOEXEC, False),
+    "nomand": (mount.MS_MANDLOCK, True),
+    "norelatime": (mount.MS_RELATIME, True),
+    "nostrictatime": (mount.MS_STRICTATIME, True),
+    "nosuid": (mount.MS_NOSUID, False),
+    "rbind": (mount.MS_BIND | mount.MS_REC, False),
+    "relatime": (mount.MS_RELATIME, False),
+    "remount": (mount.MS_REMOUNT, False),
+    "ro": (mount.MS_RDONLY, False),
+    "rw": (mount.MS_RDONLY, True),
+    "strictatime": (mount.MS_STRICTATIME, False),
+    "suid": (mount.MS_NOSUID, True),
+    "sync": (mount.MS_SYNCHRONOUS, False),
+    "private": (mount.MS_PRIVATE, False),
+    "rprivate": (mount.MS_PRIVATE | mount.MS_REC, False),
+    "shared": (mount.MS_SHARED, False),
+    "rshared": (mount.MS_SHARED | mount.MS_REC, False),
+    "slave": (mount.MS_SLAVE, False),
+    "rslave": (mount.MS_SLAVE | mount.MS_REC, False),
+    "unbindable": (mount.MS_UNBINDABLE, False),
+    "runbindable": (mount.MS_UNBINDABLE | mount.MS_REC, False),
+}
+
+
+def parse_options(options: Sequence[str]) -> tuple[int, list[str]]:
+    """(flags, data): what mount(2) has a flag for, and what the filesystem itself is told."""
+    flags = 0
+    data: list[str] = []
+    for option in options:
+        known = _FLAGS.get(option)
+        if known is None:
+            if option != "loop":
+                data.append(option)
+                continue
+            raise errdefs.Unimplemented(
+                "mount option loop is not supported here: attach the loop device first"
+            )
+        flag, clears = known
+        flags = flags & ~flag if clears else flags | flag
+    return flags, data
+
+
+def attach(mounts: Sequence[types.Mount], target: str) -> None:
+    """Mounts each in order on `target` or on its own target below it; undoes all of it when one fails.
+
+    Raises OSError; InvalidArgument for a target outside, Unknown for options that no kernel takes.
+    """
+    try:
+        for wanted in mounts:
+            with trace.span("mount", type=wanted.type, target=target):
+                _mount_one(wanted, target)
+    except OSError:
+        unmount_recursive(target)
+        raise
+
+
+def _mount_one(wanted: types.Mount, root: str) -> None:
+    target = _target(root, wanted.target)
+    options = list(wanted.options)
+    if wanted.type == "overlay" and sum(map(len, options)) + len(options) >= LONG:
+        mount_long_overlay(wanted.source, target, options)
+        return
+    flags, data = parse_options(options)
+    _mount(wanted.source, target, wanted.type, flags, ",".join(data))
+
+
+def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
+    if len(data) > _PAGE:
+        raise errdefs.Unknown("failed to mount rootfs component: mount options is too long")
+    propagation = flags & _PROPAGATION
+    plain = flags & ~propagation
+    if not flags & mount.MS_REMOUNT or data or not propagation:
+        mount.mount(
+            source,
+            target,
+            fstype,
+            flags=plain & ~(mount.MS_REC if propagation and not plain & mount.MS_BIND else 0),
+            data=data,
+        )
+    if propagation:
+        mount.mount("", target, "", flags=propagation | (flags & mount.MS_REC))
+    if plain & mount.MS_BIND and plain & mount.MS_RDONLY:
+        # A bind ignores every flag but its own: read-only takes a second call.
+        mount.mount("", target, "", flags=plain | mount.MS_REMOUNT)
+
+
+def mount_long_overlay(source: str, target: str, options: Sequence[str]) -> None:
+    """Many layers do not fit into the one page mount(2) reads: their common folder becomes the working folder."""
+    flags, data = parse_options([o for o in options if not o.startswith("lowerdir=")])
+    lower = next((o for o in options if o.startswith("lowerdir=")), "lowerdir=")
+    layers = lower.removeprefix("lowerdir=").split(":")
+    common = os.path.dirname(commonpath(layers))
+    if len(layers) < 2 or not common.startswith("/"):
+        raise errdefs.Unknown("failed to mount rootfs component: mount options is too long")
+    data.append("lowerdir=" + ":".join(os.path.relpath(layer, common) for layer in layers))
+    before_fd = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.chdir(common)
+        _mount(source, target, "overlay", flags, ",".join(data))
+    finally:
+        os.fchdir(before_fd)
+        os.close(before_fd)
+
+
+def _target(root: str, below: str) -> str:
+    """A mount's own target stays inside the root; the root is empty or ours while these mounts are made."""
+    if not below:
+        return root
+    parts = [part for part in below.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise errdefs.InvalidArgument(f"mount target {below!r} leaves the rootfs")
+    return "/".join((root, *parts))
+
+
+def unmount_recursive(path: str) -> None:
+    """Unmounts everything at and below a path, newest first; nothing mounted there is fine. Raises OSError."""
+    below = path + "/"
+    for point in reversed([p for p in _mount_points() if p == path or p.startswith(below)]):
+        try:
+            mount.umount2(point, flags=mount.UMOUNT_NOFOLLOW)
+        except OSError as e:
+            if e.errno == EINVAL:  # gone already
+                continue
+            if e.errno != EBUSY:  # else somebody still looks at it: detach it from everybody else's view
+                raise
+            mount.umount2(point, flags=mount.UMOUNT_NOFOLLOW | mount.MNT_DETACH)
+
+
+def unmount_all(path: str) -> None:
+    """Unmounts whatever lies on a path, until nothing does; a path that isn't there is fine. Raises OSError (EBUSY)."""
+    while True:
+        try:
+            mount.umount2(path, flags=0)
+        except OSError as e:
+            if e.errno in {EINVAL, ENOENT}:
+                return
+            raise
+
+
+def _mount_points() -> list[str]:
+    with open("/proc/self/mountinfo", "rb") as file:
+        raw = [line.split(b" ", 5)[4] for line in file]
+    return [os.fsdecode(_unescape(point)) for point in raw]
+
+
+def _unescape(field: bytes) -> bytes:
+    """Space, tab, newline and backslash are octal in mountinfo."""
+    if b"\\" not in field:
+        return field
+    for octal, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field = field.replace(octal, byte)
+    return field

@@ -1,0 +1,311 @@
+"""What the daemon listens on besides its sockets, next to the real one: TCP with TLS, numbers, debug, systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from http.client import HTTPConnection
+from pathlib import Path
+
+import grpc
+import pytest
+
+from pycontainerd.daemon.core.files import remove_tree
+from pycontainerd.lib.api.full import version_v1, wkt
+from support.daemons import Daemon, call, make_rootfs
+from support.programs import free_port, ours, peer, peer_environment
+
+CONFIG = """version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{folder}/c.sock"
+  GRPC
+[debug]
+  address = "{folder}/debug.sock"
+[metrics]
+  address = "127.0.0.1:METRICS"
+  grpc_histogram = true
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
+"""
+
+
+class Started:
+    """A daemon with its ports."""
+
+    def __init__(self, folder: Path, *, real: bool, grpc_lines: str = "") -> None:
+        self.metrics_port = free_port()
+        config = CONFIG.replace("METRICS", str(self.metrics_port)).replace("GRPC", grpc_lines)
+        self.daemon = Daemon(folder, real=real, config=config)
+
+    def samples(self) -> dict[str, float]:
+        """One scrape: `name{labels}` -> value."""
+        url = f"http://127.0.0.1:{self.metrics_port}/v1/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+            text = answer.read().decode()
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+
+@pytest.fixture(params=["real", "ours"])
+def start(request):
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    with contextlib.ExitStack() as stack:
+
+        def starter(grpc_lines: str = "") -> Started:
+            started = Started(folder / "d", real=request.param == "real", grpc_lines=grpc_lines)
+            stack.enter_context(started.daemon).start()
+            return started
+
+        starter.real = request.param == "real"
+        yield starter
+    remove_tree(str(folder))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """ca, server and client certificates."""
+    folder = tmp_path_factory.mktemp("keys")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run([peer("openssl"), *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("-newkey", "rsa:2048", "-nodes")
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=ca")
+    for name in ("server", "client"):
+        openssl(
+            *("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        )
+        openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"),
+            *("-days", "2", "-copy_extensions", "copy", "-out", f"{name}.crt"),
+        )
+    return folder
+
+
+def _version(port: int, keys: Path | None, *, with_certificate: bool) -> tuple[str, str]:
+    if keys is None:
+        channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+    else:
+        pair = [(keys / f"client.{kind}").read_bytes() for kind in ("key", "crt")]
+        given = pair if with_certificate else [None, None]
+        channel = grpc.secure_channel(
+            f"127.0.0.1:{port}", grpc.ssl_channel_credentials((keys / "ca.crt").read_bytes(), *given)
+        )
+    with channel:
+        code, text, _ = call(channel, version_v1.VERSION, "Version", wkt.Empty())
+        return code, text
+
+
+def test_tcp_asks_for_a_certificate_of_the_configured_authority(start, keys):
+    port = free_port()
+    start(
+        f'tcp_address = "127.0.0.1:{port}"\ntcp_tls_cert = "{keys}/server.crt"\n'
+        f'tcp_tls_key = "{keys}/server.key"\ntcp_tls_ca = "{keys}/ca.crt"'
+    )
+    assert _version(port, keys, with_certificate=False)[0] == "UNAVAILABLE"
+    code, text = _version(port, keys, with_certificate=True)
+    if start.real:  # containerd serves CRI alone on TCP
+        assert (code, text) == ("UNIMPLEMENTED", "unknown service containerd.services.version.v1.Version")
+    else:
+        assert code == "OK"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_tcp_without_client_certificates_has_no_service(start, keys, tls):
+    port = free_port()
+    pair = f'tcp_tls_cert = "{keys}/server.crt"\ntcp_tls_key = "{keys}/server.key"' if tls else ""
+    start(f'tcp_address = "127.0.0.1:{port}"\n{pair}')
+    code, text = _version(port, keys if tls else None, with_certificate=False)
+    assert (code, text) == ("UNIMPLEMENTED", "unknown service containerd.services.version.v1.Version")
+
+
+def test_numbers_of_calls(start):
+    started = start()
+    labels = 'grpc_method="Version",grpc_service="containerd.services.version.v1.Version",grpc_type="unary"'
+    names = (
+        f'grpc_server_handled_total{{grpc_code="OK",{labels}}}',
+        f"grpc_server_started_total{{{labels}}}",
+        f"grpc_server_msg_received_total{{{labels}}}",
+        f"grpc_server_msg_sent_total{{{labels}}}",
+        f"grpc_server_handling_seconds_count{{{labels}}}",
+        f'grpc_server_handling_seconds_bucket{{{labels},le="+Inf"}}',
+    )
+    before = started.samples()
+    assert [before[name] for name in names] == [0] * 6
+    with started.daemon.channel() as channel:
+        for _ in range(3):
+            assert call(channel, version_v1.VERSION, "Version", wkt.Empty())[0] == "OK"
+    after = started.samples()
+    assert [after[name] for name in names] == [3] * 6
+    assert any(name.startswith("containerd_build_info_total{") for name in after)
+    assert after["process_resident_memory_bytes"] > 1 << 20
+
+
+def test_numbers_of_containers_have_the_same_names(start, tmp_path, request):
+    started = start()
+    daemon = started.daemon
+    cgroup = f"/pyc-numbers-{secrets.token_hex(4)}"
+    done = daemon.ctr(
+        *("run", "-d", "--cgroup", cgroup, "--rootfs", str(make_rootfs(tmp_path / "rootfs")), "m1"),
+        *("/bin/busybox", "sleep", "100"),
+    )
+    assert done.returncode == 0, done.stderr
+    try:
+        samples = started.samples()
+    finally:
+        daemon.ctr("task", "rm", "-f", "m1")
+        daemon.ctr("container", "rm", "m1")
+    found = {name for name in samples if name.startswith("container_")}
+    labels = 'container_id="m1",namespace="default",runtime="io.containerd.runc.v2"'
+    assert samples[f"container_pids_current{{{labels}}}"] == 1
+    memory = "container_memory_usage_usage_bytes" if _hierarchy() == 1 else "container_memory_usage_bytes"
+    assert samples[f"{memory}{{{labels}}}"] > 0
+    assert not any(name.startswith("container_") for name in started.samples())
+    seen = request.config.stash.setdefault(SEEN, [])
+    seen.append(found)
+    if len(seen) == 2:
+        assert seen[0] == seen[1]
+
+
+SEEN: pytest.StashKey[list[set[str]]] = pytest.StashKey()
+
+
+def _hierarchy() -> int:
+    return 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+
+
+def test_unknown_paths_of_numbers(start):
+    started = start()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"http://127.0.0.1:{started.metrics_port}/", timeout=10)
+    with caught.value as answer:
+        assert (answer.code, answer.read()) == (404, b"404 page not found\n")
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("debug")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(self._path)
+
+
+def _get(daemon: Daemon, target: str) -> tuple[int, str]:
+    connection = _UnixConnection(f"{daemon.folder}/debug.sock")
+    with contextlib.closing(connection):
+        connection.request("GET", target)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_the_debug_socket_tells_where_the_daemon_is(start):
+    daemon = start().daemon
+    assert (Path(f"{daemon.folder}/debug.sock").stat().st_mode & 0o777) == 0o660
+    status, text = _get(daemon, "/debug/pprof/goroutine?debug=2")
+    assert status == 200
+    assert ("goroutine " if start.real else "thread MainThread:") in text
+    status, text = _get(daemon, "/debug/pprof/cmdline")
+    assert (status, text.split("\0")[-2:]) == (200, _tail(daemon, start.real))
+    status, text = _get(daemon, "/debug/vars")
+    assert (status, '"cmdline": [' in text) == (200, True)
+    assert _get(daemon, "/nothing")[0] == 404
+
+
+def _tail(daemon: Daemon, real: bool) -> list[str]:
+    return ["--config", f"{daemon.folder}/config.toml"] if real else ["--log-level", "info"]
+
+
+def test_profiles_in_gos_format_are_refused(tmp_path):
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    with Started(folder / "d", real=False).daemon.start() as daemon:
+        status, text = _get(daemon, "/debug/pprof/heap")
+        assert (status, text) == (501, "a Go profile cannot be made here: see /debug/pprof/goroutine\n")
+    remove_tree(str(folder))
+
+
+def test_systemd_is_told_when_the_daemon_is_ready_and_when_it_stops(start):
+    folder = Path(tempfile.mkdtemp(prefix="n", dir="/tmp"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{folder}/notify")
+        manager.settimeout(10)
+        started = Started(folder / "d", real=start.real)
+        started.daemon.environment = {"NOTIFY_SOCKET": f"{folder}/notify"}
+        with started.daemon as daemon:
+            daemon.start()
+            assert manager.recv(100) == b"READY=1"
+            daemon.stop()
+            assert manager.recv(100) == b"STOPPING=1"
+    remove_tree(str(folder))
+
+
+# As a service manager does it: the sockets from descriptor 3 on, and whom they are for.
+MOVE = """
+import fcntl, os, sys
+fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 50) for fd in sys.argv[1].split(",")]
+for index, fd in enumerate(fds):
+    os.dup2(fd, 3 + index)
+    os.close(fd)
+environment = {**os.environ, "LISTEN_FDS": str(len(fds)), "LISTEN_PID": str(os.getpid())}
+os.execve(sys.argv[2], sys.argv[2:], environment)
+"""
+
+
+def test_inherited_sockets_are_served_and_left_in_place():
+    """LISTEN_FDS: containerd has no socket activation; dockerd has, with the same contract (sd_listen_fds(3))."""
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    address = f"{folder}/c.sock"
+    with contextlib.ExitStack() as stack:
+        fds = []
+        for path in (address, f"{address}.ttrpc", f"{folder}/other.sock"):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(path)
+            listener.listen()
+            fds.append(listener.fileno())
+        command = [
+            ours("pycontainerd"),
+            "--root",
+            f"{folder}/root",
+            "--state",
+            f"{folder}/state",
+            "-a",
+            address,
+        ]
+        log = stack.enter_context(open(f"{folder}/log", "wb"))
+        daemon = subprocess.Popen(
+            [sys.executable, "-c", MOVE, ",".join(map(str, fds)), *command],
+            pass_fds=fds,
+            env=peer_environment(),
+            stderr=log,
+        )
+        try:
+            inode = Path(address).stat().st_ino
+            done = subprocess.run(
+                [peer("ctr"), "-a", address, "version"],
+                env=peer_environment(),
+                check=False,
+                capture_output=True,
+            )
+            assert done.returncode == 0, done.stderr
+            assert b"Server:" in done.stdout
+        finally:
+            daemon.terminate()
+            assert daemon.wait(20) == 0
+        assert Path(address).stat().st_ino == inode
+        text = Path(f"{folder}/log").read_text()
+        assert re.search(rf"inherited socket is no address.*{folder}/other.sock", text)
+    remove_tree(str(folder))
