@@ -46,7 +46,12 @@ def empty_parents() -> set[str]:
 
 
 def remove_empty_parents(before: set[str]) -> None:
-    """Removes the parents that a run has made; one that is in use again by now stays."""
+    """Removes the parents that a run has made; one that is in use again by now stays.
+
+    None where other work makes cgroups meanwhile: theirs may be empty because their process is yet to come.
+    """
+    if os.environ.get("PYCONTAINERD_SHARED_MACHINE"):
+        return
     for path in empty_parents() - before:
         try:
             os.rmdir(path)

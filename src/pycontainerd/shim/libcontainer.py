@@ -179,10 +179,12 @@ class Libcontainer:
     ) -> bytes:
         """The worker's answer."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        parent = trace.traceparent()
+        parent, shim = trace.traceparent(), os.getpid()
         try:
             with trace.span("fork worker"):
-                pid = process.clone3(lambda: _worker(work, write_fd, stdio, self._log_path, prefix, parent))
+                pid = process.clone3(
+                    lambda: _worker(shim, work, write_fd, stdio, self._log_path, prefix, parent)
+                )
         except OSError as e:
             os.close(read_fd)
             raise RuntimeFailed(f"libcontainer {name}: {e}", f"libcontainer {name}: {e}") from e
@@ -266,6 +268,7 @@ def _open_log(path: str) -> int:
 
 
 def _worker(
+    shim: int,
     work: Callable[[Logger], Any],
     write_fd: int,
     stdio: Sequence[int],
@@ -275,6 +278,8 @@ def _worker(
 ) -> None:
     """Runs in the worker: answers and leaves."""
     prctl.set_pdeathsig(_SIGKILL)
+    if os.getppid() != shim:
+        os._exit(1)  # it died before the signal was asked for: what it wanted is being cleaned up
     trace.after_fork()
     trace.adopt(traceparent)
     with trace.span("begin"):
@@ -317,10 +322,6 @@ def _streams(stdio: Sequence[int]) -> tuple[int, int, int]:
 
 def delete_now(root: str, id: str) -> None:
     """Removes a container by force, waiting for it; one that isn't there is fine."""
-    from pycontainerd.runtime.libcontainer.container import load
+    from pycontainerd.runtime.libcontainer.container import delete_by_force
 
-    try:
-        container = load(root, id)
-    except errdefs.NotFound:
-        return
-    container.delete(force=True)
+    delete_by_force(root, id)

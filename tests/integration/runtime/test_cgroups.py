@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runtime import ours_only
+from support.runtime import is_ours, ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v1")
 ROOT = Path("/sys/fs/cgroup")

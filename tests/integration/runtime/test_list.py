@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.runtime import ours_only
+from support.runtime import is_ours, ours_only
 
 
 def test_table(runtime, bundle):

@@ -7,13 +7,10 @@ import os
 from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.runtime.cli.parse import FALSE, TRUE
-from pycontainerd.runtime.libcontainer.config import load_spec
 from pycontainerd.runtime.libcontainer.options import CreateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pycontainerd.runtime.cli.main import Context
     from pycontainerd.runtime.cli.parse import Values
 
@@ -29,7 +26,6 @@ def options_from(context: Context, values: Values) -> CreateOptions:
             os.chdir(bundle)
         except OSError as error:
             raise InvalidArgument(f"chdir {bundle}: {go_error(error.errno or 0)}") from error
-    passed = listen_fds()
     return CreateOptions(
         values.args[0],
         os.getcwd(),
@@ -38,8 +34,8 @@ def options_from(context: Context, values: Values) -> CreateOptions:
         pid_file=pid_file,
         no_pivot=values.on("no-pivot"),
         no_new_keyring=values.on("no-new-keyring"),
-        preserve_fds=values.number("preserve-fds") + passed,
-        spec=_with_listen_fds(passed) if passed else None,
+        preserve_fds=values.number("preserve-fds") + listen_fds(),
+        environment=listen_environment(),
         systemd_cgroup=context.globals.on("systemd-cgroup"),
         log=context.log,
         rootless=parse_rootless(context.globals.text("rootless")),
@@ -67,12 +63,10 @@ def listen_fds() -> int:
     return int(text) if ours and text.isascii() and text.isdigit() else 0
 
 
-def _with_listen_fds(count: int) -> dict[str, Any]:
-    """The bundle's config, in which the process is told of the descriptors that go on to it."""
-    spec = load_spec(os.getcwd())
-    if "process" in spec:
-        spec["process"].setdefault("env", []).extend((f"LISTEN_FDS={count}", "LISTEN_PID=1"))
-    return spec
+def listen_environment() -> list[str]:
+    """What tells the process of the descriptors: in its namespace it is process 1, or is taken for it."""
+    count = listen_fds()
+    return [f"LISTEN_FDS={count}", "LISTEN_PID=1"] if count else []
 
 
 def connect_console(path: str) -> int:

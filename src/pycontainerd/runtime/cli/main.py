@@ -167,8 +167,12 @@ def _run_command(context: Context, name: str, rest: list[str]) -> int:
 def _call(context: Context, command: Command, values: Values) -> int:
     module: Any = __import__(_VERBS + command.name, fromlist=("run",))
     try:
-        with trace.span(f"pyrunc {command.name}"):
-            code: int = module.run(context, values)
+        try:
+            with trace.span(f"pyrunc {command.name}"):
+                code: int = module.run(context, values)
+        finally:
+            if context.globals.on("debug"):
+                _log_steps(context)
         return code
     except ContainerdError as error:
         context.fail(getattr(module, "PREFIX", "") + str(error))
@@ -177,6 +181,12 @@ def _call(context: Context, command: Command, values: Values) -> int:
         text = (error.strerror or str(error)).lower()
         context.fail(f"{getattr(module, 'PREFIX', '')}{name}{text}")
     return int(getattr(module, "FAILURE", 1))
+
+
+def _log_steps(context: Context) -> None:
+    """--debug: every step of the command and how long it took, before an error's line."""
+    for step in trace.finished():
+        context.log.debug(step.name, microseconds=step.duration_nanos // 1000)
 
 
 def _wrong_count(context: Context, command: Command, values: Values) -> str:

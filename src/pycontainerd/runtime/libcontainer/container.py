@@ -28,6 +28,7 @@ from pycontainerd.lib.errdefs import (
     ContainerdError,
     FailedPrecondition,
     InvalidArgument,
+    NotFound,
     Unknown,
 )
 from pycontainerd.lib.linux import process as proc
@@ -61,6 +62,7 @@ def create(options: CreateOptions) -> Container:
         spec = load_spec(bundle) if options.spec is None else options.spec
         config = Config(spec, id=options.id, bundle=bundle, systemd_cgroup=options.systemd_cgroup)
     config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
+    config.process.env = [*config.process.env, *options.environment]
     _check_terminal(config, options)
     if options.log is not None and config.process.unknown_capabilities:
         names = " ".join(config.process.unknown_capabilities)
@@ -249,6 +251,16 @@ def load(root: str, id: str) -> Container:
     else:
         cgroups = manager_from_unit(record.cgroup_paths, *unit, rootless=record.rootless)
     return Container(root, record, cgroups)
+
+
+def delete_by_force(root: str, id: str) -> None:
+    """Removes a container, killing it, or the folder that a create killed before its first record has left; none is fine."""
+    try:
+        container = load(root, id)
+    except NotFound:
+        state.remove(root, id)
+        return
+    container.delete(force=True)
 
 
 class Container:
@@ -527,7 +539,7 @@ class Container:
                 return False
             raise
         self._remove_intel_rdt_group()
-        self._remove_directory()
+        state.remove(self.root, self.id)
         return True
 
     def _kill_and_wait(self, status: str) -> None:
@@ -556,7 +568,7 @@ class Container:
                     self.cgroups.kill()
                 self.cgroups.destroy()
         self._remove_intel_rdt_group()
-        self._remove_directory()
+        state.remove(self.root, self.id)
         document = self.hook_state("stopped", 0)
         for at, hook in enumerate(self.hooks("poststop")):
             try:
@@ -570,12 +582,3 @@ class Container:
             self.destroy()
         except (OSError, ContainerdError) as error:
             os.write(2, f"unable to remove container {self.id}: {error}\n".encode())
-
-    def _remove_directory(self) -> None:
-        from pycontainerd.lib.linux.tree import remove_tree
-
-        root_fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            remove_tree(root_fd, self.id)
-        finally:
-            os.close(root_fd)

@@ -16,6 +16,7 @@ class CreateOptions:
         "bundle",
         "clone_parent",
         "console_socket_fd",
+        "environment",
         "folder",
         "id",
         "log",
@@ -49,11 +50,13 @@ class CreateOptions:
         log: Logger | None = None,
         spec: dict[str, Any] | None = None,
         rootless: bool | None = None,
+        environment: list[str] | None = None,
     ) -> None:
         self.id = id
         self.rootless = (
             rootless  # whether cgroup permission errors are ignored; None: when the caller isn't root
         )
+        self.environment = environment or []  # added to the config's
         self.bundle = bundle
         self.root = root
         self.console_socket_fd = console_socket_fd

@@ -132,6 +132,21 @@ def store(directory: str, state: State) -> None:
     os.rename(temporary, f"{directory}/{STATE_FILE}")
 
 
+def remove(root: str, id: str) -> None:
+    """Removes a container's folder; InvalidArgument for what is no ID, none is fine."""
+    from pycontainerd.lib.linux.tree import remove_tree
+
+    require_id(id)
+    try:
+        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        remove_tree(root_fd, id)
+    finally:
+        os.close(root_fd)
+
+
 def load(root: str, id: str) -> State:
     """Reads a container's state; NotFound in runc's words when there is none."""
     require_id(id)

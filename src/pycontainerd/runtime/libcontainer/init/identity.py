@@ -35,7 +35,6 @@ class Identity:
 
     __slots__ = (
         "additional_gids",
-        "apparmor_fd",
         "available",
         "capabilities",
         "filter",
@@ -66,7 +65,6 @@ class Identity:
         self.available = available
         self.additional_gids = additional_gids
         self.setgroups_allowed = setgroups_allowed
-        self.apparmor_fd = -1
         self.shown_name = quote(process.args[0])
 
     def mask(self, name: str) -> int:
@@ -164,18 +162,16 @@ def _capset_arguments(identity: Identity) -> tuple[Any, ...]:
     return CapHeader(_VERSION_3, 0), data
 
 
-def _listener_fds(identity: Identity) -> set[int]:
+def _late_fds(identity: Identity) -> set[int]:
     """The listener's socket, close-on-exec, while the filter that it is for is still to be loaded."""
-    late = identity.no_new_privileges
-    return kept_fds(identity) - {identity.apparmor_fd} if late else set()
+    return kept_fds(identity) if identity.no_new_privileges else set()
 
 
 def kept_fds(identity: Identity) -> set[int]:
-    """Descriptors that the end of the list still needs: the profile's file, the seccomp listener's socket."""
-    found = {identity.apparmor_fd}
-    if identity.filter is not None and identity.filter.listener is not None:
-        found.add(identity.filter.listener.fileno())
-    return found - {-1}
+    """What the end of the list still needs: the seccomp listener's socket."""
+    if identity.filter is None or identity.filter.listener is None:
+        return set()
+    return {identity.filter.listener.fileno()}
 
 
 def load(filter_: Filter) -> list[Operation]:
@@ -193,15 +189,9 @@ def finish(identity: Identity, env: list[bytes], first_closed_fd: int) -> list[O
     argv = program.c_strings([os.fsencode(item) for item in identity.process.args])
     envp = program.c_strings(env)
     steps: list[Operation] = []
-    if identity.apparmor_fd >= 0:
-        profile = b"exec " + os.fsencode(identity.process.apparmor_profile)
-        what = (
-            "unable to apply apparmor profile: apparmor failed to apply profile: write /proc/self/attr/exec"
-        )
-        steps.append(("write", (identity.apparmor_fd, profile), what))
     steps += [
         ("reset_signals", (RESET_SIGNALS,), "unable to reset signals"),
-        ("close_ranges", (gaps(_listener_fds(identity), first_closed_fd),), "unable to close descriptors"),
+        ("close_ranges", (gaps(_late_fds(identity), first_closed_fd),), "unable to close descriptors"),
     ]
     if identity.filter is not None and identity.no_new_privileges:
         # The last thing before execve: the filter need allow nothing but write and execve of what follows.

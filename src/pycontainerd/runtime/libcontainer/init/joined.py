@@ -17,10 +17,10 @@ from pycontainerd.runtime.libcontainer.init import program
 from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
 from pycontainerd.runtime.libcontainer.init.standard import (
     FIRST_EXTRA_FD,
+    apply_apparmor,
     await_go,
     give_stdio,
     join_keyring,
-    open_apparmor,
     take_terminal,
     tell_pid,
 )
@@ -116,7 +116,7 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
     for number, fd in enumerate(plan.stdio if plan.slave_fd < 0 else ()):
         if fd != number:
             os.dup2(fd, number)
-    plan.identity.apparmor_fd = open_apparmor(plan.identity, plan.proc_fd)
+    apply_apparmor(plan.identity, plan.proc_fd)
     steps: list[Operation] = []
     if plan.namespace_flags:
         steps.append(("setns", (plan.pidfd, plan.namespace_flags), "setns"))
