@@ -27,6 +27,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.gc import Collector
 from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
+from pycontainerd.daemon.plugins.metadata_sqlite.sandboxes import SqliteSandboxStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
@@ -44,6 +45,7 @@ from pycontainerd.daemon.services.images import ImagesService
 from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.daemon.services.leases import LeasesService
 from pycontainerd.daemon.services.namespaces import NamespacesService
+from pycontainerd.daemon.services.sandboxes import SandboxStoreService
 from pycontainerd.daemon.services.snapshots import SnapshotsService
 from pycontainerd.daemon.services.streaming import StreamingService
 from pycontainerd.daemon.services.tasks import TasksService
@@ -62,6 +64,7 @@ from pycontainerd.lib.api.full import (
     introspection_v1,
     leases_v1,
     namespaces_v1,
+    sandbox_v1,
     snapshots_v1,
     streaming_v1,
     tasks_v1,
@@ -200,6 +203,7 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
 TRANSFER: Final = "io.containerd.transfer.v1.local"
 DIFFER: Final = "io.containerd.differ.v1.walking"
@@ -419,6 +423,13 @@ PLUGINS: Final = (
     Registration(
         "io.containerd.grpc.v1.snapshots",
         lambda c: (snapshots_v1.SNAPSHOTS, SnapshotsService(c.snapshotters(), c.pools, c.get(EVENTS))),
+    ),
+    Registration(
+        SANDBOX_STORE, lambda c: SqliteSandboxStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
+    ),
+    Registration(
+        "io.containerd.grpc.v1.sandboxes",
+        lambda c: (sandbox_v1.STORE, SandboxStoreService(c.get(SANDBOX_STORE), c.pools)),
     ),
     Registration(STREAMS, lambda _: StreamManager()),
     Registration(
