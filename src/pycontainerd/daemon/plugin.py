@@ -16,6 +16,7 @@ from pycontainerd.daemon import config as settings
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.events import Exchange
 from pycontainerd.daemon.core.plugins import Platform, PluginInfo
+from pycontainerd.daemon.core.streams import StreamManager
 from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
 from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
@@ -26,6 +27,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.gc import Collector
 from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
+from pycontainerd.daemon.plugins.metadata_sqlite.sandboxes import SqliteSandboxStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
@@ -43,9 +45,13 @@ from pycontainerd.daemon.services.images import ImagesService
 from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.daemon.services.leases import LeasesService
 from pycontainerd.daemon.services.namespaces import NamespacesService
+from pycontainerd.daemon.services.sandboxes import SandboxStoreService
 from pycontainerd.daemon.services.snapshots import SnapshotsService
+from pycontainerd.daemon.services.streaming import StreamingService
 from pycontainerd.daemon.services.tasks import TasksService
+from pycontainerd.daemon.services.transfer import TransferService
 from pycontainerd.daemon.services.version import VersionService
+from pycontainerd.daemon.transfer import LazyTransferrer
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
@@ -58,8 +64,11 @@ from pycontainerd.lib.api.full import (
     introspection_v1,
     leases_v1,
     namespaces_v1,
+    sandbox_v1,
     snapshots_v1,
+    streaming_v1,
     tasks_v1,
+    transfer_v1,
     version_v1,
 )
 from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, InvalidArgument, to_status
@@ -194,6 +203,9 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
+STREAMS: Final = "io.containerd.streaming.v1.manager"
+TRANSFER: Final = "io.containerd.transfer.v1.local"
 DIFFER: Final = "io.containerd.differ.v1.walking"
 
 
@@ -335,6 +347,12 @@ def _tasks(context: Context) -> ShimManager:
     )
 
 
+def _transfer(context: Context) -> LazyTransferrer:
+    config = context.config
+    beside = config.ttrpc_address == f"{config.grpc.address}.ttrpc"
+    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc")
+
+
 def _introspection(context: Context) -> tuple[Service, object]:
     return introspection_v1.INTROSPECTION, IntrospectionService(context.infos, _server_uuid(context))
 
@@ -405,6 +423,26 @@ PLUGINS: Final = (
     Registration(
         "io.containerd.grpc.v1.snapshots",
         lambda c: (snapshots_v1.SNAPSHOTS, SnapshotsService(c.snapshotters(), c.pools, c.get(EVENTS))),
+    ),
+    Registration(
+        SANDBOX_STORE, lambda c: SqliteSandboxStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
+    ),
+    Registration(
+        "io.containerd.grpc.v1.sandboxes",
+        lambda c: (sandbox_v1.STORE, SandboxStoreService(c.get(SANDBOX_STORE), c.pools)),
+    ),
+    Registration(STREAMS, lambda _: StreamManager()),
+    Registration(
+        "io.containerd.grpc.v1.streaming",
+        lambda c: (streaming_v1.STREAMING, StreamingService(c.get(STREAMS))),
+    ),
+    Registration(TRANSFER, _transfer, has_platform=True),
+    Registration(
+        "io.containerd.grpc.v1.transfer",
+        lambda c: (
+            transfer_v1.TRANSFER,
+            TransferService(c.get(STREAMS), c.get(TRANSFER), c.pools),
+        ),
     ),
     Registration(
         "io.containerd.grpc.v1.tasks",

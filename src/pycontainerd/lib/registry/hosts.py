@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
+
+    from pycontainerd.lib.registry.credentials import Credential
 
 STALL_TIMEOUT_S: Final = 60.0
 DOCKER_HUB: Final = "docker.io"
@@ -39,11 +41,14 @@ class Options:
     """What the command line says about registries."""
 
     __slots__ = (
+        "ask",
         "ca_file",
         "client_cert",
+        "headers",
         "hosts_dir",
         "plain_http",
         "refresh",
+        "scheme",
         "secret",
         "skip_verify",
         "stall_timeout_s",
@@ -64,7 +69,11 @@ class Options:
         refresh: str = "",
         stall_timeout_s: float = STALL_TIMEOUT_S,
         watch: Watch | None = None,
+        scheme: str = "",
+        headers: Mapping[str, str] | None = None,
+        ask: Callable[[str], Credential] | None = None,
     ) -> None:
+        """`scheme` is that of hosts nothing else is said about; `ask` gives a host's credential in place of the rest."""
         self.plain_http = plain_http
         self.skip_verify = skip_verify
         self.hosts_dir = hosts_dir
@@ -76,6 +85,9 @@ class Options:
         # How long nothing may come over a connection before it counts as broken.
         self.stall_timeout_s = stall_timeout_s
         self.watch = watch or Watch()
+        self.scheme = scheme
+        self.headers = dict(headers or {})
+        self.ask = ask
 
 
 class Host:
@@ -136,6 +148,8 @@ def hosts_for(name: str, options: Options) -> list[Host]:
             _add_docker_certs(hosts[0], folder)
     for host in hosts:
         host.stall_timeout_s, host.watch = options.stall_timeout_s, options.watch
+        if host.address in {name, DOCKER_HUB_REGISTRY}:  # said to the registry, not to its mirrors
+            host.headers.update(options.headers)
         if options.skip_verify:
             host.skip_verify = True
         if options.ca_file:
@@ -148,7 +162,7 @@ def hosts_for(name: str, options: Options) -> list[Host]:
 def _default(name: str, options: Options) -> Host:
     address = DOCKER_HUB_REGISTRY if name == DOCKER_HUB else name
     # No fall-back from https: a server in between could bring it about.
-    scheme = "http" if options.plain_http or is_loopback(address) else "https"
+    scheme = options.scheme or ("http" if options.plain_http or is_loopback(address) else "https")
     return Host(scheme, address)
 
 
