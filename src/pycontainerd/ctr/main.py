@@ -147,12 +147,27 @@ def _run_command(
         plural = "s" if len(missing) > 1 else ""
         raise UsageError(f'Required flag{plural} "{quoted}" not set')
     call = Call(root, group, values, arguments)
+    if root.number("timeout"):
+        _arm(root.number("timeout"))
     try:
         with trace.span("command", title=title):
             return command.run(call)
     except HelpWanted:
         _command_help(title, command)
         return 0
+
+
+def _arm(timeout_nanos: int) -> None:
+    """--timeout: the whole command ends then, whatever it waits for; what it made is cleaned up as after any error."""
+    import signal
+
+    from pycontainerd.lib.errdefs import DeadlineExceeded
+
+    def expired(_number: int, _frame: object) -> None:
+        raise DeadlineExceeded("context deadline exceeded", hint="--timeout was too short")
+
+    signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_nanos / 1e9, 1e-6))
 
 
 def _parse_or_explain(
