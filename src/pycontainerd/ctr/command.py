@@ -18,7 +18,17 @@ class HelpWanted(Exception):
 class Command:
     """A leaf of the tree. `run` gets a Call and returns the exit status."""
 
-    __slots__ = ("anywhere", "arguments", "description", "flags", "names", "required", "run", "usage")
+    __slots__ = (
+        "anywhere",
+        "arguments",
+        "description",
+        "flags",
+        "names",
+        "required",
+        "run",
+        "subcommands",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -31,6 +41,7 @@ class Command:
         description: str = "",
         required: Sequence[str] = (),
         anywhere: bool = True,
+        subcommands: Sequence[Command] = (),
     ) -> None:
         self.names = tuple(name.strip() for name in names.split(","))
         self.usage = usage
@@ -41,6 +52,13 @@ class Command:
         self.required = required
         # False where the arguments hold another program's flags (run, exec, create).
         self.anywhere = anywhere
+        # A noun below a noun (`content prune references`): they run, `run` never does.
+        self.subcommands = subcommands
+
+
+def only_subcommands(call: Call) -> int:
+    """What a command with subcommands has as its own code."""
+    raise HelpWanted
 
 
 class Group:

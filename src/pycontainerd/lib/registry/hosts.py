@@ -146,6 +146,8 @@ def hosts_for(name: str, options: Options) -> list[Host]:
         hosts = [_default(name, options)]
         if folder:
             _add_docker_certs(hosts[0], folder)
+            if hosts[0].ca_files or hosts[0].client_certs:
+                hosts[0].scheme = "https"  # files for it are there: also the loopback speaks TLS then
     for host in hosts:
         host.stall_timeout_s, host.watch = options.stall_timeout_s, options.watch
         if host.address in {name, DOCKER_HUB_REGISTRY}:  # said to the registry, not to its mirrors
@@ -167,8 +169,9 @@ def _default(name: str, options: Options) -> Host:
 
 
 def _folder(name: str, root: str) -> str:
-    host, colon, port = name.partition(":")
-    candidates = [f"{host}_{port}_", name] if colon else [name]
+    host, colon, port = name.rpartition(":")
+    has_port = colon and not name.endswith("]")  # the colons of an IPv6 address end with a bracket
+    candidates = [f"{host}_{port}_", name] if has_port else [name]
     for candidate in (*candidates, "_default"):
         if os.path.isdir(f"{root}/{candidate}"):
             return f"{root}/{candidate}"
@@ -270,8 +273,15 @@ def _absolute(path: str, folder: str) -> str:
 
 
 def _seconds(text: str) -> float:
+    """A Go duration: `10s`, `1m30s`, `250ms`."""
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-    for unit, factor in units.items():
-        if text.endswith(unit) and text.removesuffix(unit).replace(".", "", 1).isdigit():
-            return float(text.removesuffix(unit)) * factor
-    raise InvalidArgument(f'hosts.toml: bad dial_timeout "{text}"')
+    total, rest = 0.0, text
+    while rest or not text:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        rest = rest.removeprefix(number)
+        unit = next((unit for unit in units if rest.startswith(unit)), "")
+        if not unit or not number.replace(".", "", 1).isdigit():
+            raise InvalidArgument(f'hosts.toml: bad dial_timeout "{text}"')
+        total += float(number) * units[unit]
+        rest = rest.removeprefix(unit)
+    return total
