@@ -174,20 +174,14 @@ def test_one_smoke_script_passes_on_every_mix(docker, runtime):
 
 
 def test_the_kernels_kill_for_memory_is_told(docker, runtime):
-    docker(
-        "run",
-        "--memory",
-        "16m",
-        "--memory-swap",
-        "16m",
-        "--name",
-        "big",
-        runtime,
-        "busybox",
-        "tail",
-        "/dev/zero",
-    )
-    state = docker.state("big")
+    # The real shim waits for the kill beside the exit, and forgets it when the task was deleted first: it may try again.
+    for _ in range(1 if docker.shim == "ours" else 5):
+        docker.clean()
+        limits = ("--memory", "16m", "--memory-swap", "16m")
+        docker("run", *limits, "--name", "big", runtime, "busybox", "tail", "/dev/zero")
+        state = docker.state("big")
+        if state["OOMKilled"]:
+            break
     assert (state["OOMKilled"], state["ExitCode"]) == (True, 137)
 
 
