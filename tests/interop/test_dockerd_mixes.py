@@ -54,6 +54,19 @@ def inner(process):
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
+def signal_until_resized(screen):
+    """A newer docker gives the first size at the container's creation, which is before it listens to the signal."""
+    deadline = time.monotonic() + 20
+    while True:
+        os.kill(inner(screen.process), signal.SIGWINCH)
+        try:
+            screen.wait_for("\nresized", 0.5)
+            return
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+
+
 def wait_until(condition):
     deadline = time.monotonic() + 20
     while not condition():
@@ -74,8 +87,8 @@ def terminal(docker, runtime):
         assert "33 77" in screen.wait_for(r"end\r")
         assert "/dev/pts/0" in screen.text
         screen.resize(40, 100)
-        os.kill(inner(screen.process), signal.SIGWINCH)
-        screen.type("until stty size | grep -q 40; do sleep 0.1; done; stty size\n")
+        screen.type("until stty size | grep -q 40; do sleep 0.1; done; echo re''sized; stty size\n")
+        signal_until_resized(screen)
         screen.wait_for("40 100")
         screen.type("exit 7\n")
         assert screen.process.wait(20) == 7
