@@ -142,3 +142,69 @@ def test_a_seccomp_listener_gets_the_notify_descriptor_and_the_state(runtime, bu
     assert (document["fds"], document["metadata"]) == (["seccompFd"], "meta")
     assert document["state"]["id"] == "c"
     assert document["pid"] == runtime.pid()
+
+
+@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know domainname")
+def test_domainname(runtime, bundle):
+    bundle.spec["domainname"] = "example.org"
+    done = runtime.run(bundle.args("cat", "/proc/sys/kernel/domainname").build())
+    assert (done.code, done.out) == (0, "example.org\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("", "master:"),
+        ("private", "-"),
+        ("rprivate", "-"),
+        ("rslave", "master:"),
+        ("unbindable", "unbindable"),
+        ("rshared", "shared:"),
+    ],
+)
+def test_propagation_of_the_root(runtime, bundle, word, shown):
+    if word in ("unbindable", "rshared") and not is_ours():
+        pytest.skip("runc 1.1 leaves the root of the container as it was; 1.5 sets it")
+    bundle.linux["rootfsPropagation"] = word
+    # The host's side is shared, so that a slave has a master.
+    point = str(bundle.path)
+    subprocess.run(["mount", "--bind", point, point], check=True)
+    subprocess.run(["mount", "--make-shared", point], check=True)
+    try:
+        bundle.sh("while read l; do set -- $l; [ $5 = / ] && echo $7; done < /proc/self/mountinfo; true")
+        done = runtime.run(bundle.build())
+        assert done.code == 0, done
+        assert done.out.startswith(shown), done
+    finally:
+        subprocess.run(["umount", "-l", point], check=True)
+
+
+@V1
+def test_exec_in_a_sub_cgroup(runtime, bundle, short_tmp):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    sub = own(runtime, "pids") / "sub"
+    sub.mkdir()
+    pid_file = short_tmp / "pid"
+    runtime.detached(
+        "exec", "--detach", "--cgroup", "pids:sub", "--pid-file", str(pid_file), "c", "sleep", "100"
+    )
+    pid = pid_file.read_text()
+    assert (sub / "cgroup.procs").read_text().split() == [pid]
+    assert pid in (own(runtime, "memory") / "cgroup.procs").read_text().split()
+
+
+@V1
+def test_update_of_the_other_limits(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    runtime.ok("update", "--memory", "128m", "--memory-swap", "256m", "--memory-reservation", "64m", "c")
+    runtime.ok("update", "--cpuset-cpus", "0", "--cpuset-mems", "0", "c")
+    runtime.ok("update", "--cpu-quota", "30000", "--cpu-period", "60000", "c")
+    memory, cpuset, cpu = (own(runtime, name) for name in ("memory", "cpuset", "cpu"))
+    assert (memory / "memory.limit_in_bytes").read_text() == f"{128 << 20}\n"
+    swap = memory / "memory.memsw.limit_in_bytes"
+    assert not swap.exists() or swap.read_text() == f"{256 << 20}\n"
+    assert (memory / "memory.soft_limit_in_bytes").read_text() == f"{64 << 20}\n"
+    assert (cpuset / "cpuset.cpus").read_text() == "0\n"
+    assert (cpuset / "cpuset.mems").read_text() == "0\n"
+    assert (cpu / "cpu.cfs_quota_us").read_text() == "30000\n"
+    assert (cpu / "cpu.cfs_period_us").read_text() == "60000\n"
