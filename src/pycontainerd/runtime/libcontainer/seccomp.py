@@ -22,7 +22,7 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 class Filter:
     """A compiled filter in memory that stays put: `pointer` is what seccomp(2) takes."""
 
-    __slots__ = ("_buffer", "_program", "flags", "listener", "listener_payload", "pointer")
+    __slots__ = ("_buffer", "_program", "flags", "listener", "listener_document", "pointer")
 
     def __init__(self, code: bytes, flags: int) -> None:
         self._buffer = ctypes.create_string_buffer(code, len(code))
@@ -30,7 +30,15 @@ class Filter:
         self.pointer = ctypes.addressof(self._program)
         self.flags = flags
         self.listener: Any = None
-        self.listener_payload = b""
+        self.listener_document: dict[str, Any] = {}
+
+    def listener_payload(self, pid: int) -> bytes:
+        """The container-process-state for the listener; `pid` is the process's own, as the host counts. Spec: config-linux.md"""
+        from pycontainerd.lib.oci.document import dumps
+
+        document = {**self.listener_document, "pid": pid}
+        state = document["state"]
+        return dumps({**document, "state": {**state, "pid": state.get("pid") or pid}}).encode()
 
 
 def prepare(seccomp: dict[str, Any] | None, cache_dir: str, container_state: bytes = b"{}") -> Filter | None:
@@ -60,7 +68,7 @@ def prepare(seccomp: dict[str, Any] | None, cache_dir: str, container_state: byt
 def _connect(found: Filter, path: str, metadata: str, container_state: bytes) -> None:
     from _socket import socket
 
-    from pycontainerd.lib.oci.document import dumps, loads
+    from pycontainerd.lib.oci.document import loads
 
     connection = socket(1, 1 | 0o2000000, 0)  # AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC
     try:
@@ -72,12 +80,10 @@ def _connect(found: Filter, path: str, metadata: str, container_state: bytes) ->
     state = loads(container_state)
     found.listener = connection
     found.flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER
-    found.listener_payload = dumps(
-        {
-            "ociVersion": state.get("ociVersion", ""),
-            "fds": ["seccompFd"],
-            "pid": state.get("pid", 0),
-            "metadata": metadata,
-            "state": state,
-        }
-    ).encode()
+    found.listener_document = {
+        "ociVersion": state.get("ociVersion", ""),
+        "fds": ["seccompFd"],
+        "pid": 0,
+        "metadata": metadata,
+        "state": state,
+    }

@@ -117,6 +117,7 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
     for number, fd in enumerate(plan.stdio if plan.slave_fd < 0 else ()):
         if fd != number:
             os.dup2(fd, number)
+    plan.identity.host_pid = int(os.readlink(b"self", dir_fd=plan.proc_fd))
     apply_apparmor(plan.identity, plan.proc_fd)
     steps: list[Operation] = []
     if plan.namespace_flags:

@@ -147,6 +147,7 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     state.done("mask paths")
     _set_names(config)
     _write_sysctls(config, plan.proc_fd)
+    plan.identity.host_pid = int(os.readlink(b"self", dir_fd=plan.proc_fd))
     apply_apparmor(plan.identity, plan.proc_fd)
     operations = _prepare(plan, root_fd, home)
     state.done("prepare list")
