@@ -105,9 +105,10 @@ async def _stop(
     sandboxes = context.instances.get(plugin.SANDBOXES)
     if sandboxes is not None:
         await sandboxes.close()
-    context.pools.close()
+    # Before the threads are waited for: what one of them waits for must not be without end.
     for stop in context.on_stop:
-        stop()
+        await asyncio.to_thread(stop)
+    context.pools.close()
     database = context.instances.get(plugin.METADATA)
     if database is not None:
         database.close()
