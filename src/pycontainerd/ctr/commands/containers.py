@@ -181,6 +181,7 @@ COMMANDS = (
         "print everything about a container",
         _info,
         arguments="CONTAINER",
+        takes_container=True,
         flags=(Flag("spec", BOOL, "print the OCI spec only"),),
     ),
     Command(
@@ -195,5 +196,6 @@ COMMANDS = (
         "set and clear labels of a container",
         _label,
         arguments="[flags] CONTAINER [<key>=<value>, ...]",
+        takes_container=True,
     ),
 )

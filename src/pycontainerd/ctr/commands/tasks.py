@@ -284,7 +284,13 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
 
 
 COMMANDS = (
-    Command("attach", "attach to the stdio of a running container", _attach, arguments="CONTAINER"),
+    Command(
+        "attach",
+        "attach to the stdio of a running container",
+        _attach,
+        arguments="CONTAINER",
+        takes_container=True,
+    ),
     Command(
         "delete, del, remove, rm",
         "remove stopped tasks",
@@ -300,6 +306,7 @@ COMMANDS = (
         "run a further process in a container",
         _exec,
         arguments="[flags] CONTAINER CMD [ARG...]",
+        takes_container=True,
         flags=(
             Flag("cwd", STRING, "working directory of the process"),
             Flag("tty, t", BOOL, "give the process a terminal"),
@@ -324,20 +331,22 @@ COMMANDS = (
         "send a signal to a container (default: SIGTERM)",
         _kill,
         arguments="[flags] CONTAINER",
+        takes_container=True,
         flags=(
             Flag("signal, s", STRING, "signal, by name or number"),
             Flag("exec-id", STRING, "send it to this exec of the task"),
             Flag("all, a", BOOL, "send it to every process of the container"),
         ),
     ),
-    Command("pause", "freeze a container", _pause, arguments="CONTAINER"),
-    Command("ps", "list the processes of a container", _ps, arguments="CONTAINER"),
-    Command("resume", "thaw a container", _resume, arguments="CONTAINER"),
+    Command("pause", "freeze a container", _pause, arguments="CONTAINER", takes_container=True),
+    Command("ps", "list the processes of a container", _ps, arguments="CONTAINER", takes_container=True),
+    Command("resume", "thaw a container", _resume, arguments="CONTAINER", takes_container=True),
     Command(
         "start",
         "run a container that was made before",
         _start,
         arguments="CONTAINER",
+        takes_container=True,
         flags=(*IO_FLAGS, PID_FILE, DETACH, Flag("no-pivot", BOOL, "don't use pivot_root")),
     ),
     Command(
@@ -345,6 +354,7 @@ COMMANDS = (
         "print one sample of a container's use of the machine",
         _metrics,
         arguments="CONTAINER",
+        takes_container=True,
         flags=(Flag("format", STRING, '"table" or "json"', default="table"),),
     ),
 )
