@@ -1,4 +1,4 @@
-"""`ctr tasks`: start, attach, exec, kill, list, ps, metrics, pause, resume, delete."""
+"""`ctr tasks`: start, attach, exec, kill, list, ps, metrics, pause, resume, delete, checkpoint."""
 
 from __future__ import annotations
 
@@ -283,7 +283,25 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
     return code
 
 
+def _checkpoint(call: Call) -> int:
+    from pycontainerd.ctr import checkpoints
+
+    return checkpoints.task(call)
+
+
 COMMANDS = (
+    Command(
+        "checkpoint",
+        "dump the processes of a container, as criu does",
+        _checkpoint,
+        arguments="[flags] CONTAINER",
+        flags=(
+            Flag("exit", BOOL, "end them then"),
+            Flag("image-path", STRING, "folder to dump to, instead of the content store"),
+            Flag("work-path", STRING, "folder for criu's own files and logs"),
+        ),
+        takes_container=True,
+    ),
     Command(
         "attach",
         "attach to the stdio of a running container",
