@@ -53,6 +53,9 @@ def create(
 def update(client: Client, image: images_v1.Image, paths: Sequence[str] = ()) -> images_v1.Image:
     """Replaces the fields that `paths` name (all of them by default)."""
     mask = wkt.FieldMask(paths=list(paths)) if paths else None
+    if not image.HasField("target"):
+        # containerd 1.7 reads it whatever the paths, and a request without one ends the whole daemon.
+        image.target = types.Descriptor()
     reply: images_v1.UpdateImageResponse = client.call(
         images_v1.IMAGES, "Update", images_v1.UpdateImageRequest(image=image, update_mask=mask)
     )
