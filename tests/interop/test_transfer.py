@@ -396,6 +396,20 @@ def test_a_registry_that_stalls_does_not_keep_the_daemon_from_stopping():
     remove_tree(str(folder))
 
 
+def test_hosts_come_from_the_plugins_settings(busybox):
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    hosts = folder / "certs.d/named.example"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(f'server = "http://{busybox.partition("/")[0]}"\n')
+    extra = f'[plugins."io.containerd.transfer.v1.local"]\nconfig_path = "{folder}/certs.d"\n'
+    with Daemon(folder / "d", real=False, config_extra=extra) as daemon:
+        with daemon.start().channel() as channel:
+            source = registry_of("named.example/library/busybox:latest")
+            assert transfer(channel, source, store("named:1", platforms=[LINUX])) == ("OK", "")
+        assert daemon.ctr("images", "ls", "-q").stdout == b"named:1\n"
+    remove_tree(str(folder))
+
+
 def test_credentials_are_asked_for_over_the_stream(daemon, channel, busybox, tmp_path):
     layout = images.build_layout(tmp_path / "layout")
     (tmp_path / "htpasswd").write_text(HTPASSWD)

@@ -208,7 +208,7 @@ TASKS: Final = settings.RUNTIME
 SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
 SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
-TRANSFER: Final = "io.containerd.transfer.v1.local"
+TRANSFER: Final = settings.TRANSFER
 DIFFER: Final = "io.containerd.differ.v1.walking"
 
 
@@ -365,7 +365,7 @@ def _sandboxes(context: Context) -> ShimSandboxController:
 def _transfer(context: Context) -> LazyTransferrer:
     config = context.config
     beside = config.ttrpc_address == f"{config.grpc.address}.ttrpc"
-    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc")
+    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc", context.settings(TRANSFER))
 
 
 def _introspection(context: Context) -> tuple[Service, object]:
