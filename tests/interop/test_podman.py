@@ -132,7 +132,13 @@ def test_exec_of_what_is_not_there(podman, sleeper):
     done = podman("exec", sleeper, "nosuch")
     assert done.returncode == 127
     assert 'exec: "nosuch": executable file not found in $PATH' in done.stderr
-    assert podman("exec", sleeper, "/etc").returncode == 126
+    done = podman("exec", sleeper, "/etc")
+    assert done.returncode == 126 or says_that_it_is_a_folder(podman, done)
+
+
+def says_that_it_is_a_folder(podman, done):
+    """What runc does when it was made by Go 1.21 or newer; podman, which knows other words, then has no status for it."""
+    return podman.runtime == "runc" and 'exec: "/etc": is a directory' in done.stderr
 
 
 def test_limits_are_in_the_cgroup(podman, sleeper):
@@ -232,6 +238,8 @@ def test_memory_limit_kills(podman):
 def test_what_cannot_be_run_says_so_in_words_that_podman_knows(podman, command, code, text):
     done = podman.run(IMAGE, command)
     assert done.returncode == code, done
+    if command == "/etc" and says_that_it_is_a_folder(podman, done):
+        return
     assert text in done.stderr
     kind = "permission denied" if code == 126 else "attempted to invoke a command that was not found"
     assert f"OCI {kind}" in done.stderr or f"OCI runtime {kind}" in done.stderr

@@ -1,8 +1,8 @@
 """A machine in the machine, where the real programs are installed: podman, buildah and docker call each other by absolute paths.
 
-Own mount, pid, network and IPC namespaces. /usr and /etc are overlays of the unpacked peers on the system's, /run, /dev/shm and the
-engines' folders are its own. Nothing outlives `close()`: the kernel ends every process with the machine's init, and the last
-process takes the mounts along.
+Own mount, pid, network and IPC namespaces. /usr and /etc are overlays of the unpacked peers on the system's, /run, /dev/shm,
+/var/tmp and the engines' folders are its own. Nothing outlives `close()`: the kernel ends every process with the machine's
+init, and the last process takes the mounts along.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ mount -t overlay -o "lowerdir=$2/etc:/etc,upperdir=$1/etc,workdir=$1/work" overl
 mount -t overlay -o "lowerdir=/var/lib,upperdir=$1/lib,workdir=$1/lib-work" overlay /var/lib
 mount -t tmpfs -o mode=0755 tmpfs /run
 mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /var/tmp
 mkdir -p /run/lock
 ip link set lo up 2>/dev/null || true
 : > "$3"

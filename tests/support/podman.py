@@ -47,10 +47,16 @@ class Podman:
         conf, storage = folder / "containers.conf", folder / "storage.conf"
         conf.write_text(_CONTAINERS_CONF.format(**RUNTIMES) + ("" if _major_version() > 4 else _CNI))
         storage.write_text(_STORAGE_CONF.format(state=self.machine.state))
-        self._env = {"CONTAINERS_CONF": str(conf), "CONTAINERS_STORAGE_CONF": str(storage)}
+        self._env = {
+            "CONTAINERS_CONF": str(conf),
+            "CONTAINERS_STORAGE_CONF": str(storage),
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+        }
         try:
             archive = docker_archive(folder, "docker.io/library/busybox:latest")
             self.ok("load", "-q", "-i", str(archive))
+            # The first container makes the engine's cgroups, which stay.
+            self.ok("run", "--rm", "--network", "none", "busybox", "true")
         except BaseException:
             self.close()
             raise
