@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path[0:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "src")]
 
 from bench import cases  # noqa: E402 - after the path is set
+from bench.world import World  # noqa: E402
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     rows = []
-    with cases.World() as world:
+    with World() as world:
         for case in cases.CASES:
             if options.cases and case.name not in options.cases:
                 continue

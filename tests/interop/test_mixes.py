@@ -52,8 +52,12 @@ def test_s064_s067_a_stock_daemons_shim_shows_the_classic_argv(short_tmp, busybo
     try:
         stack.ctr("image", "pull", "--plain-http", busybox)
         stack.ctr("run", "-d", busybox, "linked", "sleep", "100")
+        # What the shim forks for a moment has its command line.
+        deadline = time.monotonic() + 5
+        while len(shims := stack.shims()) > 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
         # containerd 1.7 and newer repeat a debugging daemon's flag.
-        lines = [line.removesuffix(" -debug") for line in stack.shims().values()]
+        lines = [line.removesuffix(" -debug") for line in shims.values()]
         name = f"{stack.root}/bin/containerd-shim-runc-v2"
         assert lines == [f"{name} -namespace default -id linked -address {stack.address}"]
     finally:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HOST = "unix:///run/docker-under-test.sock"
-_REAL_CONFIG = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+# /opt/containerd, which it would make otherwise, is this machine's.
+_REAL_CONFIG = """version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[plugins."io.containerd.internal.v1.opt"]
+path = "{state}/opt"
+"""
 _OUR_CONFIG = 'version = 2\n[plugins."io.containerd.shim.v1.manager".runtime_paths]\n"io.containerd.runc.v2" = "{shim}"\n'
 _STOCK_SHIM = "/usr/bin/containerd-shim-runc-v2"
 
@@ -34,6 +39,14 @@ class Docker:
             (self._names / "containerd-shim-runc-v2").symlink_to(ours("containerd-shim-pyrunc-v2"))
         self._flags: list[str] = []
         self._containerd_argv: list[str] = []
+        try:
+            self._start(folder, containerd)
+        except BaseException:
+            self.machine.close()
+            remove_cgroups(self._cgroup)
+            raise
+
+    def _start(self, folder: Path, containerd: str) -> None:
         if containerd:
             self._containerd_argv = self._containerd_command(folder, containerd)
             self._flags = ["--containerd", "/run/c/c.sock"]
@@ -45,7 +58,7 @@ class Docker:
         config = folder / "containerd.toml"
         where = ["--root", f"{self.machine.state}/c", "--state", "/run/c", "--address", "/run/c/c.sock"]
         if kind == "real":
-            config.write_text(_REAL_CONFIG)
+            config.write_text(_REAL_CONFIG.format(state=self.machine.state))
             return ["containerd", "--config", str(config), *where]
         config.write_text("version = 2\n" if self.shim == "ours" else _OUR_CONFIG.format(shim=_STOCK_SHIM))
         return [ours("pycontainerd"), "--config", str(config), *where]

@@ -14,8 +14,11 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
+
+if TYPE_CHECKING:
+    import ssl
 
 Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]  # an iterator's length goes into the headers
 Rule = Callable[["Request"], Answer | None]
@@ -123,8 +126,8 @@ class FakeRegistry:
 
 
 @contextlib.contextmanager
-def fake_registry() -> Iterator[FakeRegistry]:
-    """A running fake on 127.0.0.1; its `address` is host:port."""
+def fake_registry(tls: ssl.SSLContext | None = None) -> Iterator[FakeRegistry]:
+    """A running fake on 127.0.0.1; its `address` is host:port. With `tls` it speaks https."""
     fake = FakeRegistry()
 
     class Handler(BaseHTTPRequestHandler):
@@ -169,8 +172,15 @@ def fake_registry() -> Iterator[FakeRegistry]:
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Quiet: what clients break off is what tests are about."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        # The handshake is each connection's own: one that fails must not end the server.
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     fake.address = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -24,6 +24,9 @@ runtime_supports_json = ["crun", "runc", "pyrunc"]
 [engine.runtimes]
 pyrunc = ["{pyrunc}"]
 runc = ["{runc}"]
+"""
+# podman 4 would look for netavark, which its Debian has in a package of its own; 5 knows nothing else.
+_CNI = """
 [network]
 network_backend = "cni"
 """
@@ -42,11 +45,15 @@ class Podman:
         self.machine = Machine(folder)
         self.runtime = runtime
         conf, storage = folder / "containers.conf", folder / "storage.conf"
-        conf.write_text(_CONTAINERS_CONF.format(**RUNTIMES))
+        conf.write_text(_CONTAINERS_CONF.format(**RUNTIMES) + ("" if _major_version() > 4 else _CNI))
         storage.write_text(_STORAGE_CONF.format(state=self.machine.state))
         self._env = {"CONTAINERS_CONF": str(conf), "CONTAINERS_STORAGE_CONF": str(storage)}
-        archive = docker_archive(folder, "docker.io/library/busybox:latest")
-        self.ok("load", "-q", "-i", str(archive))
+        try:
+            archive = docker_archive(folder, "docker.io/library/busybox:latest")
+            self.ok("load", "-q", "-i", str(archive))
+        except BaseException:
+            self.close()
+            raise
 
     def argv(self, *words: str) -> list[str]:
         """podman's command line, to be run outside the machine."""
@@ -92,6 +99,14 @@ class Podman:
         finally:
             self.machine.close()
             remove_cgroups("libpod_parent")
+
+
+def _major_version() -> int:
+    """podman's."""
+    words = subprocess.run(
+        [peer("podman"), "--version"], env=peer_environment(), check=True, capture_output=True, text=True
+    ).stdout.split()
+    return int(words[2].partition(".")[0])
 
 
 def docker_archive(folder: Path, reference: str) -> Path:

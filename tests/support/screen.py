@@ -35,10 +35,29 @@ class Screen:
         deadline = time.monotonic() + timeout_s
         while not re.search(pattern, self.text):
             assert time.monotonic() < deadline, f"{pattern!r} is not in {self.text!r}"
-            if select.select([self.master_fd], [], [], 0.1)[0]:
-                self.text += os.read(self.master_fd, 65536).decode("utf-8", "replace")
+            self._read(0.1)
         return self.text
 
+    def wait(self, timeout_s: float = 20) -> int:
+        """The status of the program, whose output is read until then: a terminal that is full would hold it up."""
+        deadline = time.monotonic() + timeout_s
+        while (status := self.process.poll()) is None:
+            assert time.monotonic() < deadline, f"still running after {self.text!r}"
+            self._read(0.1)
+        while self._read(0):
+            pass
+        return status
+
+    def _read(self, timeout_s: float) -> bool:
+        if not select.select([self.master_fd], [], [], timeout_s)[0]:
+            return False
+        self.text += os.read(self.master_fd, 65536).decode("utf-8", "replace")
+        return True
+
     def close(self) -> None:
+        """Ends the program, should it still run, and the terminal."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
         os.close(self.slave_fd)
         os.close(self.master_fd)

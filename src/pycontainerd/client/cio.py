@@ -226,6 +226,8 @@ class Signals:
                 continue
             if number in {32, 33, 34}:  # the C library's own
                 continue
+            if number == signal.SIGALRM and callable(signal.getsignal(number)):
+                continue  # --timeout's: ours, not the process's
             self._old[number] = signal.signal(number, _on_signal)
         return self
 

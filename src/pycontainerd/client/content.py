@@ -95,10 +95,13 @@ def abort(client: Client, ref: str) -> None:
     client.call(content_v1.CONTENT, "Abort", content_v1.AbortRequest(ref=ref))
 
 
-def statuses(client: Client, filters: Sequence[str] = ()) -> list[content_v1.Status]:
-    """The ingests under way."""
+def statuses(client: Client, filters: Sequence[str] = (), *, timeout_s: float = 0) -> list[content_v1.Status]:
+    """The ingests under way; DeadlineExceeded when they take longer to list (0: as long as it takes)."""
     reply: content_v1.ListStatusesResponse = client.call(
-        content_v1.CONTENT, "ListStatuses", content_v1.ListStatusesRequest(filters=list(filters))
+        content_v1.CONTENT,
+        "ListStatuses",
+        content_v1.ListStatusesRequest(filters=list(filters)),
+        timeout_s=timeout_s,
     )
     return list(reply.statuses)
 
@@ -221,6 +224,13 @@ def write_blob(
     except errdefs.AlreadyExists:
         if labels and digest:
             set_labels(client, digests.parse(digest), labels)
+
+
+def named(error: errdefs.ContainerdError, descriptor: oci.Descriptor) -> errdefs.ContainerdError:
+    """The error of an upload with containerd's words for which one it was, where it is about what was uploaded."""
+    if error.step != "commit":
+        return error
+    return type(error)(f'failed commit on ref "{ref_key(descriptor)}": {error}', hint=error.hint)
 
 
 def ref_key(descriptor: oci.Descriptor) -> str:

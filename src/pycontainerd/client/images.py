@@ -53,6 +53,9 @@ def create(
 def update(client: Client, image: images_v1.Image, paths: Sequence[str] = ()) -> images_v1.Image:
     """Replaces the fields that `paths` name (all of them by default)."""
     mask = wkt.FieldMask(paths=list(paths)) if paths else None
+    if not image.HasField("target"):
+        # containerd 1.7 reads it whatever the paths, and a request without one ends the whole daemon.
+        image.target = types.Descriptor()
     reply: images_v1.UpdateImageResponse = client.call(
         images_v1.IMAGES, "Update", images_v1.UpdateImageRequest(image=image, update_mask=mask)
     )
@@ -167,11 +170,21 @@ def platforms_of(client: Client, target: oci.Descriptor) -> list[platforms.Platf
     return found
 
 
-def size_of(client: Client, target: oci.Descriptor, matcher: platforms.Matcher) -> int:
-    """Bytes of the target and of everything under it for the best matching platform; NotFound where nothing matches."""
-    found = next(manifests_for(client, target, matcher), None)
-    if found is None:
-        raise errdefs.NotFound("no match for platform in manifest: not found")
-    manifest = oci.parse_manifest(content.read_blob(client, found.digest), found.media_type)
-    total = target.size if found.digest == target.digest else target.size + found.size
-    return total + manifest.config.size + sum(layer.size for layer in manifest.layers)
+def size_of(
+    client: Client, target: oci.Descriptor, matcher: platforms.Matcher
+) -> tuple[int, errdefs.NotFound | None]:
+    """Bytes of the target and of everything under it for the best matching platform.
+
+    Beside them what was missing, if anything was: the bytes are then those counted until there.
+    """
+    total = target.size
+    try:
+        found = next(manifests_for(client, target, matcher), None)
+        if found is None:
+            return total, errdefs.NotFound("no match for platform in manifest: not found")
+        if found.digest != target.digest:
+            total += found.size
+        manifest = oci.parse_manifest(content.read_blob(client, found.digest), found.media_type)
+    except errdefs.NotFound as missing:
+        return total, missing
+    return total + manifest.config.size + sum(layer.size for layer in manifest.layers), None

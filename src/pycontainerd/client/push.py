@@ -132,7 +132,10 @@ class Pusher:
                 with self._lock:
                     self.moved += len(chunk)
 
-        self._uploader.put_blob(descriptor, source, self._origin(client, descriptor))
+        try:
+            self._uploader.put_blob(descriptor, source, self._origin(client, descriptor))
+        except errdefs.ContainerdError as error:
+            raise content.named(error, descriptor) from error
         progress.offset, progress.status = descriptor.size, DONE
 
     def _origin(self, client: Client, descriptor: oci.Descriptor) -> str:
@@ -146,7 +149,10 @@ class Pusher:
 
         progress = self.progress[descriptor.digest]
         data = content.read_blob(self._client, descriptor.digest)
-        ended = self._uploader.put_document(descriptor, data, tag)
+        try:
+            ended = self._uploader.put_document(descriptor, data, tag)
+        except errdefs.ContainerdError as error:
+            raise content.named(error, descriptor) from error
         if ended != uploader.EXISTED:
             self.moved += len(data)
         progress.offset, progress.status = descriptor.size, DONE

@@ -18,7 +18,18 @@ class HelpWanted(Exception):
 class Command:
     """A leaf of the tree. `run` gets a Call and returns the exit status."""
 
-    __slots__ = ("anywhere", "arguments", "description", "flags", "names", "required", "run", "usage")
+    __slots__ = (
+        "anywhere",
+        "arguments",
+        "description",
+        "flags",
+        "names",
+        "required",
+        "run",
+        "subcommands",
+        "takes_container",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -31,6 +42,8 @@ class Command:
         description: str = "",
         required: Sequence[str] = (),
         anywhere: bool = True,
+        subcommands: Sequence[Command] = (),
+        takes_container: bool = False,
     ) -> None:
         self.names = tuple(name.strip() for name in names.split(","))
         self.usage = usage
@@ -41,6 +54,15 @@ class Command:
         self.required = required
         # False where the arguments hold another program's flags (run, exec, create).
         self.anywhere = anywhere
+        # A noun below a noun (`content prune references`): they run, `run` never does.
+        self.subcommands = subcommands
+        # The first argument is a container: the beginning of its id will do. Not for what removes.
+        self.takes_container = takes_container
+
+
+def only_subcommands(call: Call) -> int:
+    """What a command with subcommands has as its own code."""
+    raise HelpWanted
 
 
 class Group:

@@ -30,7 +30,7 @@ def root(program: str) -> str:
     )
 
 
-def group(title: str, noun: Group, commands: Sequence[Command], flags: Sequence[Flag]) -> str:
+def group(title: str, noun: Group | Command, commands: Sequence[Command], flags: Sequence[Flag]) -> str:
     """Help of a noun: its verbs."""
     rows = [(", ".join(command.names), command.usage) for command in commands]
     return _sections(

@@ -17,7 +17,7 @@ from pycontainerd.ctr.command import Call, Command, HelpWanted
 from pycontainerd.ctr.flags import UsageError, Values, parse
 from pycontainerd.ctr.text import os_text
 from pycontainerd.lib import trace
-from pycontainerd.lib.errdefs import ContainerdError
+from pycontainerd.lib.errdefs import ContainerdError, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def _run(program: str, words: list[str]) -> int:
     completing = words[-1:] == [COMPLETION]
     if completing:
         words = words[:-1]
-    root = Values((*tree.FLAGS, *tree.COMMON_FLAGS), {} if completing else os.environ)
+        if words[-2:-1] == ["--"] and len(words) <= 3 and not words[-1].startswith("-"):
+            words = words[:-2]  # the noun itself is being typed
+    root = Values((*tree.FLAGS, *tree.COMMON_FLAGS), os.environ)
     rest = _parse_or_explain(
         root, words, "Incorrect Usage.", lambda: _root_help(program), completing=completing
     )
@@ -86,35 +88,53 @@ def _run_group(program: str, group: Group, root: Values, words: list[str], *, co
     if command is not None:
         return _run_command(title, command, root, Values((), {}), words, completing=completing)
     flags: tuple[Flag, ...] = getattr(module, "FLAGS", ())
+    return _run_noun(title, group, (module.COMMANDS, flags), root, words, completing=completing)
+
+
+def _run_noun(
+    title: str,
+    noun: Group | Command,
+    parts: tuple[Sequence[Command], Sequence[Flag]],
+    root: Values,
+    words: list[str],
+    *,
+    completing: bool,
+) -> int:
+    """One of a noun's verbs; `parts` are its commands and its own flags."""
+    commands, flags = parts
     values = Values((*flags, *tree.GROUP_HELP), os.environ)
-    rest = _parse_or_explain(
-        values, words, "Incorrect Usage.", lambda: _group_help(title, group, module), completing=completing
-    )
-    commands: tuple[Command, ...] = module.COMMANDS
-    found = _find(commands, rest[0]) if rest else None
+
+    def explain() -> None:
+        _group_help(title, noun, *parts)
+
+    rest = _parse_or_explain(values, words, "Incorrect Usage.", explain, completing=completing)
+    found: Command | None = _find(commands, rest[0]) if rest else None
     if completing and found is None:
         return _complete([known.names for known in commands])
     if not rest or values.on("help"):
-        _group_help(title, group, module)
+        explain()
         return 0
     if rest[0] in {"help", "h"}:
         wanted = _find(commands, rest[1]) if len(rest) > 1 else None
         if len(rest) > 1 and wanted is None:
             return _unknown(rest[1], [name for known in commands for name in known.names])
-        _group_help(title, group, module) if wanted is None else _command_help(
-            f"{title} {wanted.names[0]}", wanted
-        )
+        explain() if wanted is None else _command_help(f"{title} {wanted.names[0]}", wanted)
         return 0
     if found is None:
         return _unknown(rest[0], [name for known in commands for name in known.names])
-    return _run_command(f"{title} {found.names[0]}", found, root, values, rest[1:], completing=completing)
+    below = f"{title} {found.names[0]}"
+    if found.subcommands:
+        return _run_noun(
+            below, found, (found.subcommands, found.flags), root, rest[1:], completing=completing
+        )
+    return _run_command(below, found, root, values, rest[1:], completing=completing)
 
 
 def _run_command(
     title: str, command: Command, root: Values, group: Values, words: list[str], *, completing: bool
 ) -> int:
     if completing:
-        return 0
+        return _complete_arguments(title, command, root, words)
     values = Values((*command.flags, *tree.GROUP_HELP), os.environ)
     arguments = _parse_or_explain(
         values, words, "Incorrect Usage:", lambda: _command_help(title, command), anywhere=command.anywhere
@@ -129,12 +149,42 @@ def _run_command(
         plural = "s" if len(missing) > 1 else ""
         raise UsageError(f'Required flag{plural} "{quoted}" not set')
     call = Call(root, group, values, arguments)
+    if root.number("timeout"):
+        _arm(root.number("timeout"))
     try:
         with trace.span("command", title=title):
-            return command.run(call)
+            return _run_code(command, call)
     except HelpWanted:
         _command_help(title, command)
         return 0
+
+
+def _run_code(command: Command, call: Call) -> int:
+    try:
+        return command.run(call)
+    except NotFound:
+        if not command.takes_container:
+            raise
+        from pycontainerd.ctr import short_id
+
+        full_id = short_id.full_id(call)
+        if not full_id:
+            raise
+        call.arguments[0] = full_id
+    return command.run(call)
+
+
+def _arm(timeout_nanos: int) -> None:
+    """--timeout: the whole command ends then, whatever it waits for; what it made is cleaned up as after any error."""
+    import signal
+
+    from pycontainerd.lib.errdefs import DeadlineExceeded
+
+    def expired(_number: int, _frame: object) -> None:
+        raise DeadlineExceeded("context deadline exceeded", hint="--timeout was too short")
+
+    signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_nanos / 1e9, 1e-6))
 
 
 def _parse_or_explain(
@@ -172,6 +222,24 @@ def _complete(names: Sequence[tuple[str, ...]]) -> int:
     return 0
 
 
+def _complete_arguments(title: str, command: Command, root: Values, words: Sequence[str]) -> int:
+    """Flags where one is begun; names that the daemon knows elsewhere. `words` ends with `--` and what is being typed."""
+    from pycontainerd.ctr import candidates
+
+    typed = words[-1] if words[-2:-1] == ["--"] else ""
+    before = list(words[:-2]) if words[-2:-1] == ["--"] else list(words)
+    if typed.startswith("-"):
+        found = candidates.flags_of((*command.flags, *tree.GROUP_HELP))
+    else:
+        try:
+            values = Values((*command.flags, *tree.GROUP_HELP), {})
+            given = parse(values, before, anywhere=command.anywhere)
+        except UsageError:
+            return 0  # the value of a flag comes next
+        found = candidates.arguments_of(title, command, root, given)
+    return _complete([(name,) for name in found])
+
+
 def _unknown(name: str, known: Sequence[str]) -> int:
     """Unlike ctr 1.6, which exits 3 here: every usage error of ours exits 1."""
     close = [
@@ -195,7 +263,7 @@ def _help(program: str, words: Sequence[str]) -> int:
     module = load(group)
     command = getattr(module, "COMMAND", None)
     if command is None:
-        _group_help(f"{program} {group.names[0]}", group, module)
+        _group_help(f"{program} {group.names[0]}", group, module.COMMANDS, getattr(module, "FLAGS", ()))
     else:
         _command_help(f"{program} {group.names[0]}", command)
     return 0
@@ -207,15 +275,20 @@ def _root_help(program: str) -> None:
     _print(help_text.root(program))
 
 
-def _group_help(title: str, group: Group, module: Any) -> None:
+def _group_help(
+    title: str, noun: Group | Command, commands: Sequence[Command], flags: Sequence[Flag]
+) -> None:
     from pycontainerd.ctr import help_text
 
-    _print(help_text.group(title, group, module.COMMANDS, getattr(module, "FLAGS", ())))
+    _print(help_text.group(title, noun, commands, flags))
 
 
 def _command_help(title: str, command: Command) -> None:
     from pycontainerd.ctr import help_text
 
+    if command.subcommands:
+        _group_help(title, command, command.subcommands, command.flags)
+        return
     _print(help_text.command(title, command))
 
 

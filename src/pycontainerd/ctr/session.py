@@ -31,5 +31,7 @@ def connect(call: Call) -> Client:
 
 def snapshotter(call: Call) -> str:
     """--snapshotter or CONTAINERD_SNAPSHOTTER; the daemon's usual one otherwise."""
-    flags = call.flags if call.flags.flag("snapshotter") else call.group_flags
-    return flags.text("snapshotter") or "overlayfs"
+    for flags in (call.flags, call.group_flags):
+        if flags.flag("snapshotter") and flags.text("snapshotter"):
+            return flags.text("snapshotter")
+    return "overlayfs"

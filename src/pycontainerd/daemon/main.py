@@ -32,10 +32,17 @@ _PUBLISH_FLAGS: Final = (
     Flag(("topic",), "topic of the event, such as /tasks/exit"),
     Flag(("help", "h"), "show this help", takes_value=False),
 )
+_CHECK_FLAGS: Final = (
+    Flag(("repair",), "mend what can be mended without losing an image or a container", takes_value=False),
+    Flag(("verify",), "read every blob and compare its digest", takes_value=False),
+    Flag(("help", "h"), "show this help", takes_value=False),
+)
 _COMMANDS: Final = (
     ("config default", "print the default configuration"),
     ("config dump", "print the configuration that the flags and files given make"),
     ("config migrate", "print the configuration file, without its imports, as version 3"),
+    ("db check", "compare the metadata with the disk while no daemon runs; --repair, --verify (digests)"),
+    ("oci-hook", "run a program as an OCI hook, with {{id}}, {{bundle}}, … of the state filled in"),
     ("publish", "read an event from stdin and hand it to the running daemon"),
 )
 
@@ -65,6 +72,12 @@ def _run(argv: list[str]) -> int:
             return _serve(values)
         case ["publish", *arguments]:
             return _publish(values, arguments)
+        case ["oci-hook", *arguments]:
+            from pycontainerd.daemon import ocihook
+
+            return ocihook.run(arguments)
+        case ["db", "check", *arguments]:
+            return _check_database(values, arguments)
         case ["config", "default"]:
             from pycontainerd.daemon import config
 
@@ -137,6 +150,19 @@ def _publish(values: dict[str, str], arguments: list[str]) -> int:
         flags.get("namespace", ""),
     )
     return 0
+
+
+def _check_database(values: dict[str, str], arguments: list[str]) -> int:
+    flags, rest = parse(arguments, _CHECK_FLAGS)
+    if "help" in flags:
+        lines = [f"  --{flag.names[0]}  {flag.help}" for flag in _CHECK_FLAGS]
+        print("usage: pycontainerd [--config C] [--root R] db check [flags]", *lines, sep="\n")
+        return 0
+    if rest:
+        raise InvalidArgument(f"db check takes no arguments: {' '.join(rest)}")
+    from pycontainerd.daemon import dbcheck
+
+    return dbcheck.run(_load_config(values), repair="repair" in flags, verify="verify" in flags)
 
 
 def _help() -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pycontainerd.daemon import config as settings
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.events import Exchange
 from pycontainerd.daemon.core.plugins import Platform, PluginInfo
+from pycontainerd.daemon.core.streams import StreamManager
 from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
 from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
@@ -26,10 +27,12 @@ from pycontainerd.daemon.plugins.metadata_sqlite.gc import Collector
 from pycontainerd.daemon.plugins.metadata_sqlite.images import SqliteImageStore
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
+from pycontainerd.daemon.plugins.metadata_sqlite.sandboxes import SqliteSandboxStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
+from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
 from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
@@ -43,9 +46,14 @@ from pycontainerd.daemon.services.images import ImagesService
 from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.daemon.services.leases import LeasesService
 from pycontainerd.daemon.services.namespaces import NamespacesService
+from pycontainerd.daemon.services.sandbox_controllers import SandboxControllerService
+from pycontainerd.daemon.services.sandboxes import SandboxStoreService
 from pycontainerd.daemon.services.snapshots import SnapshotsService
+from pycontainerd.daemon.services.streaming import StreamingService
 from pycontainerd.daemon.services.tasks import TasksService
+from pycontainerd.daemon.services.transfer import TransferService
 from pycontainerd.daemon.services.version import VersionService
+from pycontainerd.daemon.transfer import LazyTransferrer
 from pycontainerd.lib.api.full import (
     containers_v1,
     content_v1,
@@ -58,8 +66,11 @@ from pycontainerd.lib.api.full import (
     introspection_v1,
     leases_v1,
     namespaces_v1,
+    sandbox_v1,
     snapshots_v1,
+    streaming_v1,
     tasks_v1,
+    transfer_v1,
     version_v1,
 )
 from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, InvalidArgument, to_status
@@ -194,6 +205,10 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
+SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
+STREAMS: Final = "io.containerd.streaming.v1.manager"
+TRANSFER: Final = "io.containerd.transfer.v1.local"
 DIFFER: Final = "io.containerd.differ.v1.walking"
 
 
@@ -335,6 +350,24 @@ def _tasks(context: Context) -> ShimManager:
     )
 
 
+def _sandboxes(context: Context) -> ShimSandboxController:
+    """Sandboxes have shims of their own, and tell the task manager where those serve tasks."""
+    tasks: ShimManager = context.get(TASKS)
+    settings_here = replace(
+        tasks.settings, state=f"{context.config.state}/{SANDBOXES}", root=context.root(SANDBOXES)
+    )
+    # By exec always: a sandbox's shim is not one that the forkserver knows.
+    controller = ShimSandboxController(settings_here, ExecStarter(context.pools), context.pools, context.log)
+    tasks.sandbox_bootstrap = controller.bootstrap
+    return controller
+
+
+def _transfer(context: Context) -> LazyTransferrer:
+    config = context.config
+    beside = config.ttrpc_address == f"{config.grpc.address}.ttrpc"
+    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc")
+
+
 def _introspection(context: Context) -> tuple[Service, object]:
     return introspection_v1.INTROSPECTION, IntrospectionService(context.infos, _server_uuid(context))
 
@@ -405,6 +438,36 @@ PLUGINS: Final = (
     Registration(
         "io.containerd.grpc.v1.snapshots",
         lambda c: (snapshots_v1.SNAPSHOTS, SnapshotsService(c.snapshotters(), c.pools, c.get(EVENTS))),
+    ),
+    Registration(
+        SANDBOX_STORE, lambda c: SqliteSandboxStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
+    ),
+    Registration(
+        "io.containerd.grpc.v1.sandboxes",
+        lambda c: (sandbox_v1.STORE, SandboxStoreService(c.get(SANDBOX_STORE), c.pools)),
+    ),
+    Registration(SANDBOXES, _sandboxes, ("io.containerd.runtime.v2",)),
+    Registration(
+        "io.containerd.grpc.v1.sandbox-controllers",
+        lambda c: (
+            sandbox_v1.CONTROLLER,
+            SandboxControllerService(
+                {"shim": c.get(SANDBOXES)}, c.get(SANDBOX_STORE), c.pools, c.get(EVENTS)
+            ),
+        ),
+    ),
+    Registration(STREAMS, lambda _: StreamManager()),
+    Registration(
+        "io.containerd.grpc.v1.streaming",
+        lambda c: (streaming_v1.STREAMING, StreamingService(c.get(STREAMS))),
+    ),
+    Registration(TRANSFER, _transfer, has_platform=True),
+    Registration(
+        "io.containerd.grpc.v1.transfer",
+        lambda c: (
+            transfer_v1.TRANSFER,
+            TransferService(c.get(STREAMS), c.get(TRANSFER), c.pools),
+        ),
     ),
     Registration(
         "io.containerd.grpc.v1.tasks",

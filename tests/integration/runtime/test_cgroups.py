@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runtime import ours_only
+from support.runtime import is_ours, ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v1")
 ROOT = Path("/sys/fs/cgroup")
@@ -95,6 +95,19 @@ def test_update(runtime, bundle):
     runtime.ok("update", "--resources", "-", "c", stdin='{"pids": {"limit": 44}}')
     assert (own(runtime, "pids") / "pids.max").read_text().strip() == "44"
     assert (own(runtime, "cpu") / "cpu.shares").read_text().strip() == "700"
+
+
+@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know --cpu-burst and --cpu-idle")
+def test_update_of_burst_and_idle(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    folder = own(runtime, "cpu")
+    runtime.ok("update", "--cpu-quota", "50000", "--cpu-period", "100000", "--cpu-burst", "5000", "c")
+    assert (folder / "cpu.cfs_burst_us").read_text().strip() == "5000"
+    runtime.ok("update", "--cpu-idle", "1", "c")
+    assert (folder / "cpu.idle").read_text().strip() == "1"
+    done = runtime("update", "--cpu-burst", "x", "c")
+    assert done.code == 1
+    assert "invalid value for cpu-burst" in done.err
 
 
 def test_unified_on_v1_fails(runtime, bundle):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.runtime import ours_only
+from support.runtime import is_ours, ours_only
 
 
 def test_table(runtime, bundle):
@@ -61,6 +61,11 @@ def test_features_is_a_document(runtime):
     assert found["ociVersionMin"] == "1.0.0"
     assert "rbind" in found["mountOptions"]
     assert found["linux"]["cgroup"]["v1"]
+    assert found["linux"]["cgroup"]["systemd"]
+    if is_ours():  # and runc 1.2 and later
+        assert found["linux"]["mountExtensions"]["idmap"]["enabled"]
+        assert "org.systemd.property." in found["potentiallyUnsafeConfigAnnotations"]
+        assert "MPOL_BIND" in found["linux"]["memoryPolicy"]["modes"]
 
 
 @pytest.mark.parametrize(

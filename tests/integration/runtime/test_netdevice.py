@@ -169,9 +169,7 @@ def test_the_runtime_stays_in_its_own_namespace(runtime, bundle, short_tmp):
     hook = short_tmp / "hook"
     hook.write_text(f"#!/bin/sh\nip -o link > {short_tmp}/seen\n")
     os.chmod(hook, 0o755)
-    bundle.spec["hooks"] = {
-        "createRuntime": [{"path": str(hook), "env": ["PATH=/usr/sbin:/sbin:/usr/bin:/bin"]}]
-    }
+    bundle.spec["hooks"] = {"createRuntime": [{"path": str(hook), "env": [f"PATH={os.environ['PATH']}"]}]}
     bundle.linux["netDevices"] = {"moving": {}}
     show(runtime, bundle)
     seen = (short_tmp / "seen").read_text()

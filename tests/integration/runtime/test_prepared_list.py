@@ -24,6 +24,7 @@ PREPARED = {
     "close", "openat", "close_range", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "seccomp", "execve",
 }  # fmt: skip
 INTERPRETER = {"mmap", "munmap", "brk", "madvise", "mremap", "futex", "gettid", "getpid", "rt_sigtimedwait"}
+SCHEDULING = {"sched_setattr", "ioprio_set", "set_mempolicy", "sched_setaffinity"}
 EXEC_ONLY = {"ioctl", "dup2", "dup3", "fstat", "fchown", "setns"}
 
 
@@ -128,3 +129,28 @@ def test_start_container_hooks_open_nothing(runtime, bundle, short_tmp):
     assert done.returncode == 0, done
     calls = between(lines, "pivot_root(", "execve(")
     assert [call for call in opened(calls) if "self/fd/" not in call] == []
+
+
+def test_scheduling_opens_nothing(runtime, bundle, short_tmp):
+    hostile(bundle.rootfs)
+    bundle.process.update(
+        scheduler={"policy": "SCHED_BATCH"},
+        ioPriority={"class": "IOPRIO_CLASS_IDLE"},
+        execCPUAffinity={"final": "0"},
+    )
+    bundle.linux["memoryPolicy"] = {"mode": "MPOL_PREFERRED", "nodes": "0"}
+    done, lines = trace(
+        runtime, short_tmp, "run", "--bundle", str(bundle.writable().args("true").build()), "c"
+    )
+    assert done.returncode == 0, done
+    calls = between(lines, "pivot_root(", "execve(")
+    assert SCHEDULING - names(calls) == {"sched_setaffinity"}  # which is for execs
+    assert len(opened(calls)) == 1
+    assert names(calls) - PREPARED - INTERPRETER - SCHEDULING == set()
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    done, lines = trace(runtime, short_tmp, "exec", "c", "true")
+    assert done.returncode == 0, done
+    calls = between(lines, tuple(f"setns({fd}, CLONE_NEWNS" for fd in range(3, 64)), "execve(")
+    assert names(calls) >= SCHEDULING
+    assert opened(calls) == []
+    assert names(calls) - PREPARED - INTERPRETER - EXEC_ONLY - SCHEDULING == set()

@@ -1,12 +1,13 @@
-"""`ctr content`: list, get, ingest, active, label, delete."""
+"""`ctr content`: list, get, ingest, active, label, delete, fetch, fetch-object, push-object, edit, prune."""
 
 from __future__ import annotations
 
 import os
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command
-from pycontainerd.ctr.flags import BOOL, INT, STRING, Flag
+from pycontainerd.ctr.command import Command, only_subcommands
+from pycontainerd.ctr.flags import BOOL, DURATION, INT, STRING, STRINGS, Flag
+from pycontainerd.ctr.registry_flags import ALL_METADATA_FLAG, PLATFORM_FLAGS, REGISTRY_FLAGS
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from pycontainerd.lib.digest import Digest
 
 
-def _digest(argument: str) -> Digest:
-    """ctr prints go-digest's text alone."""
+def parse_digest(argument: str) -> Digest:
+    """A digest; ctr prints go-digest's text alone."""
     from pycontainerd.lib import digest as digests
 
     try:
@@ -68,7 +69,7 @@ def _get(call: Call) -> int:
     from pycontainerd.client import cio, content
     from pycontainerd.ctr import session
 
-    digest = _digest(call.argument(0))
+    digest = parse_digest(call.argument(0))
     with session.connect(call) as client:
         for chunk in content.read(client, digest):
             cio.write_all(1, chunk)
@@ -84,7 +85,7 @@ def _ingest(call: Call) -> int:
         raise InvalidArgument("must specify a transaction reference")
     expected = call.flags.text("expected-digest")
     if expected:
-        expected = _digest(expected)
+        expected = parse_digest(expected)
     with session.connect(call) as client:
         content.write_blob(
             client, ref, _standard_input(), size=call.flags.number("expected-size"), digest=expected
@@ -100,26 +101,52 @@ def _standard_input() -> Iterator[bytes]:
 def _active(call: Call) -> int:
     import time
 
-    from pycontainerd.client import content
-    from pycontainerd.ctr import session
+    from pycontainerd.ctr import content_active
 
-    with session.connect(call) as client:
-        found = content.statuses(client, [f"ref~={call.argument(0)}"] if call.argument(0) else [])
     now = time.time()
     lines = [
-        f"{status.ref}\t{display.decimal_size(status.offset)}\t"
-        f"{display.human_age(now - status.started_at.seconds - status.started_at.nanos / 1e9)}\t"
-        for status in found
+        f"{ref}\t{display.decimal_size(offset)}\t{display.human_age(now - started_at)}\t"
+        for ref, offset, started_at in content_active.find(call)
     ]
     display.table("REF\tSIZE\tAGE\t", lines, display.TABS)
     return 0
+
+
+def _fetch(call: Call) -> int:
+    from pycontainerd.ctr import image_pull
+
+    return image_pull.fetch(call)
+
+
+def _fetch_object(call: Call) -> int:
+    from pycontainerd.ctr import content_remote
+
+    return content_remote.fetch_object(call)
+
+
+def _push_object(call: Call) -> int:
+    from pycontainerd.ctr import content_remote
+
+    return content_remote.push_object(call)
+
+
+def _edit(call: Call) -> int:
+    from pycontainerd.ctr import content_edit
+
+    return content_edit.run(call)
+
+
+def _prune_references(call: Call) -> int:
+    from pycontainerd.ctr import content_prune
+
+    return content_prune.references(call)
 
 
 def _label(call: Call) -> int:
     from pycontainerd.client import content
     from pycontainerd.ctr import session
 
-    digest = _digest(call.argument(0))
+    digest = parse_digest(call.argument(0))
     with session.connect(call) as client:
         content.set_labels(client, digest, text.labels_from(call.arguments[1:]))
         labels = dict(content.info(client, digest).labels)
@@ -136,7 +163,7 @@ def _delete(call: Call) -> int:
     with session.connect(call) as client:
         for argument in call.arguments:
             try:
-                content.delete(client, _digest(argument))
+                content.delete(client, parse_digest(argument))
             except NotFound:
                 continue
             except ContainerdError as error:
@@ -155,8 +182,66 @@ COMMANDS = (
         "list the ingests under way",
         _active,
         arguments="[flags] [<regexp>]",
+        flags=(
+            Flag("timeout, t", DURATION, "give up after this time", env="CONTAINERD_FETCH_TIMEOUT"),
+            Flag("root", STRING, "look into this folder of a content store instead of asking the daemon"),
+        ),
     ),
     Command("delete, del, remove, rm", "remove blobs", _delete, arguments="[<digest>, ...]"),
+    Command(
+        "edit",
+        "change a blob with an editor; prints the digest of what came out",
+        _edit,
+        arguments="[flags] <digest>",
+        flags=(
+            Flag("validate", STRING, "format to check the result against"),
+            Flag("editor", STRING, "command of the editor; a shell runs it", env="EDITOR"),
+        ),
+    ),
+    Command(
+        "fetch",
+        "fetch an image from a registry without unpacking it",
+        _fetch,
+        arguments="[flags] <remote>",
+        flags=(
+            *REGISTRY_FLAGS,
+            Flag("label", STRINGS, "label of the image (key=value)"),
+            *PLATFORM_FLAGS,
+            ALL_METADATA_FLAG,
+            Flag("metadata-only", BOOL, "fetch manifests and configs, of every platform, and no layers"),
+        ),
+    ),
+    Command(
+        "fetch-object",
+        "write what a registry has under a reference to stdout",
+        _fetch_object,
+        arguments="[flags] <remote> [<object>]",
+        flags=REGISTRY_FLAGS,
+        description="an object (a tag or a digest) takes the place of the reference's own",
+    ),
+    Command(
+        "push-object",
+        "upload one blob to a registry",
+        _push_object,
+        arguments="[flags] <remote> <object> <type>",
+        flags=REGISTRY_FLAGS,
+    ),
+    Command(
+        "prune",
+        "drop what keeps content alive",
+        only_subcommands,
+        subcommands=(
+            Command(
+                "references",
+                "let layers go that are unpacked: drop their manifests' references to them",
+                _prune_references,
+                flags=(
+                    Flag("async", BOOL, "don't wait until the content is collected"),
+                    Flag("dry", BOOL, "print what would be dropped"),
+                ),
+            ),
+        ),
+    ),
     Command("get", "write a blob to stdout", _get, arguments="[<digest>, ...]"),
     Command(
         "ingest",

@@ -72,12 +72,13 @@ def _row(client: Client, image: images_v1.Image) -> dict[str, Any]:
     from pycontainerd.lib import platforms
 
     target = images.from_wire(image.target)
+    missing: ContainerdError | None
     try:
-        size: int | None = images.size_of(client, target, platforms.default_matcher())
+        size, missing = images.size_of(client, target, platforms.default_matcher())
     except ContainerdError as error:
-        text.complain(f"failed calculating size for image {image.name}", error=error)
-        # What ctr had counted until then: the index itself, where it holds nothing for this machine.
-        size = target.size if str(error).startswith("no match") else None
+        size, missing = 0, error
+    if missing is not None:
+        text.complain(f"failed calculating size for image {image.name}", error=missing)
     try:
         found = [str(platform) for platform in images.platforms_of(client, target)]
     except ContainerdError as error:
@@ -95,7 +96,7 @@ def _row(client: Client, image: images_v1.Image) -> dict[str, Any]:
 
 def _table(rows: Sequence[dict[str, Any]]) -> None:
     lines = [
-        f"{row['name']}\t{row['type']}\t{row['digest']}\t{display.binary_size(row['size'] or 0)}\t"
+        f"{row['name']}\t{row['type']}\t{row['digest']}\t{display.binary_size(row['size'])}\t"
         f"{','.join(row['platforms']) or '-'}\t{display.label_text(row['labels'])}\t"
         for row in rows
     ]

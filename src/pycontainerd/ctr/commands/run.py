@@ -136,7 +136,7 @@ def end_task(client: Client, process: Process) -> None:
         process.delete()
     except errdefs.NotFound:
         return
-    except errdefs.FailedPrecondition:
+    except (errdefs.FailedPrecondition, errdefs.Unknown):  # Unknown is how a stock shim says that it runs
         exited = process.start_wait()
         try:
             process.kill(_SIGKILL)

@@ -18,26 +18,14 @@ FLAGS = (
     Flag("id", STRING, "container id"),
     Flag("shim-address", STRING, "socket of the shim, instead of the one that goes with the id"),
 )
-_SOCKETS = "/run/containerd/s"
 
 
 def _addresses(call: Call, container_id: str) -> list[str]:
-    """Where the shim may listen: sha256(daemon's address / namespace / id) below the sockets' folder."""
-    import hashlib
-    import os
+    from pycontainerd.ctr import shim_socket
 
     if call.group_flags.text("shim-address"):
         return [call.group_flags.text("shim-address").removeprefix("unix://")]
-    address = call.root_flags.text("address")
-    names = [f"{address}/{call.namespace}/{container_id}"]
-    folder = f"{os.path.dirname(address)}/io.containerd.runtime.v2.task/{call.namespace}/{container_id}"
-    found = [f"{_SOCKETS}/{hashlib.sha256(os.path.normpath(name).encode()).hexdigest()}" for name in names]
-    # A shim that chose another socket wrote it into its bundle.
-    for file in (f"{folder}/address",):
-        if os.path.exists(file):
-            with open(file, encoding="utf-8") as text:
-                found.append(text.read().strip().removeprefix("unix://"))
-    return found
+    return shim_socket.candidates(call.root_flags.text("address"), call.namespace, container_id)
 
 
 def _call(call: Call, method: str, request: Message) -> Any:

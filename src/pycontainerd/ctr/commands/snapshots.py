@@ -1,10 +1,10 @@
-"""`ctr snapshots`: list, info, tree, usage, prepare, view, mounts, commit, label, delete."""
+"""`ctr snapshots`: list, info, tree, usage, prepare, view, mounts, commit, diff, unpack, label, delete."""
 
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
 from pycontainerd.ctr.command import Command, HelpWanted
-from pycontainerd.ctr.flags import BOOL, STRING, Flag
+from pycontainerd.ctr.flags import BOOL, STRING, STRINGS, Flag
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -184,12 +184,41 @@ def _delete(call: Call) -> int:
     return 0
 
 
+def _diff(call: Call) -> int:
+    from pycontainerd.ctr import snapshot_layers
+
+    return snapshot_layers.make_diff(call)
+
+
+def _unpack(call: Call) -> int:
+    from pycontainerd.ctr import snapshot_layers
+
+    return snapshot_layers.unpack_manifest(call)
+
+
 _MAKE_FLAGS = (
     Flag("target, t", STRING, "print the mount command for this folder"),
     Flag("mounts", BOOL, "print the mounts as JSON"),
 )
 COMMANDS = (
     Command("commit", "make an active snapshot a committed one", _commit, arguments="<key> <active>"),
+    Command(
+        "diff",
+        "write what a snapshot adds to its parent, or another one to it, as a layer to stdout",
+        _diff,
+        arguments="[flags] <idA> [<idB>]",
+        flags=(
+            Flag(
+                "media-type",
+                STRING,
+                "media type of the layer",
+                default="application/vnd.oci.image.layer.v1.tar+gzip",
+            ),
+            Flag("ref", STRING, "ingest reference to use"),
+            Flag("keep", BOOL, "leave the layer in the content store, for you to delete"),
+            Flag("label", STRINGS, "label of the layer (key=value)"),
+        ),
+    ),
     Command("info", "print the record of a snapshot", _info, arguments="<key>"),
     Command("list, ls", "list snapshots", _list, flags=(text.FORMAT_FLAG,)),
     Command(
@@ -205,6 +234,13 @@ COMMANDS = (
     Command("delete, del, remove, rm", "remove snapshots", _delete, arguments="<key> [<key>, ...]"),
     Command("label", "set and clear labels", _label, arguments="<name> [<label>=<value> ...]"),
     Command("tree", "show which snapshot lies on which", _tree),
+    Command(
+        "unpack",
+        "make the snapshots of an image",
+        _unpack,
+        arguments="[flags] <digest>",
+        flags=(text.SNAPSHOTTER_FLAG,),
+    ),
     Command(
         "usage",
         "show what snapshots take",

@@ -125,6 +125,10 @@ class ProxyWriter:
     def digest(self) -> str:
         return str(self._digest)
 
+    def open_data(self) -> int:
+        """FailedPrecondition: what another process writes cannot be read along, only once it is there."""
+        raise FailedPrecondition("an ingest of a proxy plugin has no file here: failed precondition")
+
     def write(self, data: bytes | memoryview) -> None:
         self._require_open("write to")
         rest = memoryview(data)

@@ -10,7 +10,6 @@ Spec: gRPC over HTTP2 (PROTOCOL-HTTP2.md), RFC 9113
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import h2.config
@@ -33,6 +32,7 @@ from pycontainerd.lib.errdefs import (
 )
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import AsyncIterator, Callable
 
@@ -80,8 +80,8 @@ class GrpcServer:
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Serves on a bound socket, which the server owns from now on."""
         loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
-        self._servers.append(await create(lambda: _Protocol(self), sock=listener, ssl=tls))
+        # Not create_unix_server: from Python 3.13 on that removes a socket's file, which may be the service manager's.
+        self._servers.append(await loop.create_server(lambda: _Protocol(self), sock=listener, ssl=tls))
 
     async def close(self) -> None:
         """Stops listening, ends every call and waits for the handlers."""

@@ -6,7 +6,6 @@ Spec: RFC 9112; the answers to unknown paths are net/http's
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from pycontainerd.daemon.server.errors import to_status
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Mapping
 
     from pycontainerd.lib.log import Logger
@@ -54,8 +54,8 @@ class HttpServer:
 
     async def listen(self, listener: socket.socket) -> None:
         """Serves on a bound socket, unix or TCP, which the server owns from now on."""
-        start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
-        self._servers.append(await start(self._connected, sock=listener, limit=_HEAD_LIMIT))
+        # Not start_unix_server: from Python 3.13 on that removes a socket's file, which may be the service manager's.
+        self._servers.append(await asyncio.start_server(self._connected, sock=listener, limit=_HEAD_LIMIT))
 
     async def close(self) -> None:
         """Stops listening and ends what is being answered."""

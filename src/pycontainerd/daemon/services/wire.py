@@ -104,3 +104,8 @@ def read_event_field(value: TypedValue, path: Sequence[str]) -> str | None:
     if isinstance(current, bool):
         return "true" if current else "false"
     return current if isinstance(current, str) and current else None
+
+
+def packed(message: Any) -> wkt.Any:
+    """An Any of a message, with the bare full name for its type."""
+    return wkt.Any(type_url=anys.full_name(message), value=message.SerializeToString())

@@ -11,6 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
+    from pycontainerd.lib.cgroups.v1 import LegacyManager
+    from pycontainerd.lib.cgroups.v2 import UnifiedManager
+
     class Manager(Protocol):
         """The cgroups of one container. Paths are host paths; errors are OSError unless said otherwise."""
 
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
 
         def create(self) -> None:
             """Makes the folders; existing ones are fine. Idempotent."""
+
+        def place(self, pid: int) -> None:
+            """Moves a container's first process in where that is what makes the cgroups (systemd): after its clone, before
+            it goes on. Unknown or Unavailable say why not.
+            """
 
         def exists(self) -> bool:
             """Whether the cgroup of the devices or unified hierarchy is there."""
@@ -66,12 +74,8 @@ if TYPE_CHECKING:
             """For cgroup mounts: v1 (name, options, path) of each hierarchy, or the v2 path."""
 
 
-def manager_for(cgroups_path: str, id: str, *, systemd: bool = False, rootless: bool = False) -> Manager:
+def manager_for(cgroups_path: str, id: str, *, rootless: bool = False) -> Manager:
     """The manager for a new container: an absolute path counts from the hierarchy's root, a relative one from our own cgroup."""
-    if systemd:
-        from pycontainerd.lib.errdefs import Unimplemented
-
-        raise Unimplemented("the systemd cgroup driver is not supported")
     mounts = read_mounts()
     own = own_paths()
     if not mounts.v1:
@@ -91,7 +95,31 @@ def manager_for(cgroups_path: str, id: str, *, systemd: bool = False, rootless: 
     return LegacyManager(paths, rootless=rootless)
 
 
-def manager_from_paths(paths: dict[str, str], *, rootless: bool = False) -> Manager:
+def systemd_manager_for(
+    cgroups_path: str, id: str, *, rootless: bool, annotations: dict[str, str], resources: dict[str, Any]
+) -> Manager:
+    """The same by systemd: `cgroups_path` is slice:prefix:name, annotations may name further properties of the unit."""
+    from pycontainerd.lib.cgroups import systemd
+    from pycontainerd.lib.cgroups.systemd_properties import from_annotations
+
+    unit = systemd.parse_path(cgroups_path, id)
+    extra = from_annotations(annotations)
+    return systemd.manager_for_unit(read_mounts(), unit, rootless=rootless, extra=extra, resources=resources)
+
+
+def manager_from_unit(
+    paths: dict[str, str], parent: str, prefix: str, name: str, *, rootless: bool
+) -> Manager:
+    """The manager of a container that exists and is a unit of systemd, from its state."""
+    from pycontainerd.lib.cgroups import systemd
+
+    unit = systemd.Unit(parent, prefix, name)
+    return systemd.SystemdManager(
+        manager_from_paths(paths, rootless=rootless), unit, rootless=rootless, begun=True
+    )
+
+
+def manager_from_paths(paths: dict[str, str], *, rootless: bool = False) -> LegacyManager | UnifiedManager:
     """The manager of a container that exists, from its state's cgroup_paths."""
     if set(paths) <= {""}:
         from pycontainerd.lib.cgroups.v2 import UnifiedManager

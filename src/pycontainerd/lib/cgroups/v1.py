@@ -46,6 +46,9 @@ class LegacyManager:
             if name == "cpuset":
                 _inherit_cpuset(folder)
 
+    def place(self, pid: int) -> None:
+        """Nothing: a new process enters by open_fd and open_entries."""
+
     def exists(self) -> bool:
         return os.path.isdir(self.paths.get("devices") or next(iter(self.paths.values()), ""))
 

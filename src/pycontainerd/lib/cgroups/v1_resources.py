@@ -26,6 +26,7 @@ _CPU_FILES = (
     ("burst", "cpu.cfs_burst_us"),
     ("idle", "cpu.idle"),
 )
+_ZERO_COUNTS = ("burst", "idle")  # to the others zero means that they are not set
 _THROTTLE_FILES = (
     ("throttleReadBpsDevice", "blkio.throttle.read_bps_device"),
     ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device"),
@@ -38,7 +39,11 @@ def plan(resources: dict[str, Any]) -> list[Write]:
     """The writes in their order, memory limits left out: their order depends on what is set already."""
     writes: list[Write] = []
     cpu = resources.get("cpu", {})
-    writes += [("cpu", name, str(cpu[key])) for key, name in _CPU_FILES if cpu.get(key)]
+    writes += [
+        ("cpu", name, str(cpu[key]))
+        for key, name in _CPU_FILES
+        if cpu.get(key) or (key in _ZERO_COUNTS and key in cpu)
+    ]
     writes += [("cpuset", f"cpuset.{key}", cpu[key]) for key in ("cpus", "mems") if cpu.get(key)]
     limit = resources.get("pids", {}).get("limit", 0)
     if limit:

@@ -72,6 +72,9 @@ class UnifiedManager:
                 if error.errno == errno.ENOENT:
                     raise
 
+    def place(self, pid: int) -> None:
+        """Nothing: a new process enters by open_fd and open_entries."""
+
     def exists(self) -> bool:
         return os.path.isdir(self.path)
 

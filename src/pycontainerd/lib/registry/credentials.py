@@ -34,6 +34,8 @@ class Credential:
 
 def find(address: str, options: Options) -> Credential:
     """The credential for a registry's address; an empty one when there is none."""
+    if options.ask is not None:
+        return options.ask(address)
     if options.refresh:
         return Credential("", options.refresh)
     if options.username:

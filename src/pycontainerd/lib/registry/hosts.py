@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
+
+    from pycontainerd.lib.registry.credentials import Credential
 
 STALL_TIMEOUT_S: Final = 60.0
 DOCKER_HUB: Final = "docker.io"
@@ -39,11 +41,14 @@ class Options:
     """What the command line says about registries."""
 
     __slots__ = (
+        "ask",
         "ca_file",
         "client_cert",
+        "headers",
         "hosts_dir",
         "plain_http",
         "refresh",
+        "scheme",
         "secret",
         "skip_verify",
         "stall_timeout_s",
@@ -64,7 +69,11 @@ class Options:
         refresh: str = "",
         stall_timeout_s: float = STALL_TIMEOUT_S,
         watch: Watch | None = None,
+        scheme: str = "",
+        headers: Mapping[str, str] | None = None,
+        ask: Callable[[str], Credential] | None = None,
     ) -> None:
+        """`scheme` is that of hosts nothing else is said about; `ask` gives a host's credential in place of the rest."""
         self.plain_http = plain_http
         self.skip_verify = skip_verify
         self.hosts_dir = hosts_dir
@@ -76,6 +85,9 @@ class Options:
         # How long nothing may come over a connection before it counts as broken.
         self.stall_timeout_s = stall_timeout_s
         self.watch = watch or Watch()
+        self.scheme = scheme
+        self.headers = dict(headers or {})
+        self.ask = ask
 
 
 class Host:
@@ -134,8 +146,12 @@ def hosts_for(name: str, options: Options) -> list[Host]:
         hosts = [_default(name, options)]
         if folder:
             _add_docker_certs(hosts[0], folder)
+            if hosts[0].ca_files or hosts[0].client_certs:
+                hosts[0].scheme = "https"  # files for it are there: also the loopback speaks TLS then
     for host in hosts:
         host.stall_timeout_s, host.watch = options.stall_timeout_s, options.watch
+        if host.address in {name, DOCKER_HUB_REGISTRY}:  # said to the registry, not to its mirrors
+            host.headers.update(options.headers)
         if options.skip_verify:
             host.skip_verify = True
         if options.ca_file:
@@ -148,13 +164,14 @@ def hosts_for(name: str, options: Options) -> list[Host]:
 def _default(name: str, options: Options) -> Host:
     address = DOCKER_HUB_REGISTRY if name == DOCKER_HUB else name
     # No fall-back from https: a server in between could bring it about.
-    scheme = "http" if options.plain_http or is_loopback(address) else "https"
+    scheme = options.scheme or ("http" if options.plain_http or is_loopback(address) else "https")
     return Host(scheme, address)
 
 
 def _folder(name: str, root: str) -> str:
-    host, colon, port = name.partition(":")
-    candidates = [f"{host}_{port}_", name] if colon else [name]
+    host, colon, port = name.rpartition(":")
+    has_port = colon and not name.endswith("]")  # the colons of an IPv6 address end with a bracket
+    candidates = [f"{host}_{port}_", name] if has_port else [name]
     for candidate in (*candidates, "_default"):
         if os.path.isdir(f"{root}/{candidate}"):
             return f"{root}/{candidate}"
@@ -256,8 +273,15 @@ def _absolute(path: str, folder: str) -> str:
 
 
 def _seconds(text: str) -> float:
+    """A Go duration: `10s`, `1m30s`, `250ms`."""
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-    for unit, factor in units.items():
-        if text.endswith(unit) and text.removesuffix(unit).replace(".", "", 1).isdigit():
-            return float(text.removesuffix(unit)) * factor
-    raise InvalidArgument(f'hosts.toml: bad dial_timeout "{text}"')
+    total, rest = 0.0, text
+    while rest or not text:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        rest = rest.removeprefix(number)
+        unit = next((unit for unit in units if rest.startswith(unit)), "")
+        if not unit or not number.replace(".", "", 1).isdigit():
+            raise InvalidArgument(f'hosts.toml: bad dial_timeout "{text}"')
+        total += float(number) * units[unit]
+        rest = rest.removeprefix(unit)
+    return total

@@ -8,7 +8,10 @@ Runs in: pulling threads; a Connection is shared by them
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
@@ -38,14 +41,47 @@ _SECRETS: Final = frozenset(
 USER_AGENT: Final = f"containerd/{__version__}"
 
 
+class _Tracked:
+    """Mixed into urllib3's connections: each socket is written down when it is there."""
+
+    sockets: weakref.WeakSet[socket.socket]
+    sock: socket.socket
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self.sockets.add(self.sock)
+
+
 class Connection:
     """A pool of connections by one host's TLS rules; other origins (redirects, token servers) get the default rules."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._own = _pool(host)
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._own = self._tracked(_pool(host))
         self._foreign: Any = None
         self.canceled = False
+
+    def cancel(self) -> None:
+        """Makes every further request fail with Canceled, and those under way break off. From any thread."""
+        self.canceled = True
+        for sock in list(self._sockets):
+            with contextlib.suppress(OSError):  # it may have ended by itself
+                # Of the plain socket: TLS would take its state away from under the thread that reads.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _tracked(self, manager: urllib3.PoolManager) -> urllib3.PoolManager:
+        """The manager with connections that `cancel` knows of."""
+        pools: tuple[tuple[str, Any], ...] = (
+            ("http", urllib3.HTTPConnectionPool),
+            ("https", urllib3.HTTPSConnectionPool),
+        )
+        kinds = {}
+        for scheme, pool in pools:
+            kind = type("Connection", (_Tracked, pool.ConnectionCls), {"sockets": self._sockets})
+            kinds[scheme] = type("Pool", (pool,), {"ConnectionCls": kind})
+        manager.pool_classes_by_scheme = kinds
+        return manager
 
     def request(self, method: str, url: str, headers: Mapping[str, str], *, body: Body = None) -> Response:
         """One request, redirected and retried; the answer's body isn't read yet. Unavailable when nobody answers.
@@ -116,7 +152,7 @@ class Connection:
     def _other(self) -> Any:
         if self._foreign is None:
             # Its own pool: the host's CA, client certificate and skip_verify are for the host alone.
-            self._foreign = urllib3.PoolManager(maxsize=8, cert_reqs="CERT_REQUIRED")
+            self._foreign = self._tracked(urllib3.PoolManager(maxsize=8, cert_reqs="CERT_REQUIRED"))
         return self._foreign
 
     def _pause(self, delay_s: float) -> None:
@@ -132,12 +168,16 @@ class Connection:
 
 
 def read(response: Response, limit: int) -> bytes:
-    """At most `limit` bytes of an answer; Unavailable when the connection breaks or stalls."""
+    """At most `limit` bytes of an answer; Unavailable when the connection breaks, stalls or ends too early."""
+    parts: list[bytes] = []
+    left = limit
     try:
-        data: bytes = response.read(limit)
+        while left > 0 and (data := response.read(left)):
+            parts.append(data)
+            left -= len(data)
     except (HTTPError, OSError) as error:
         raise Unavailable(f"connection broke: {error}", step="transfer") from error
-    return data
+    return b"".join(parts)
 
 
 def retry_after_s(text: str) -> float | None:
@@ -186,6 +226,8 @@ def _pool(host: Host) -> Any:
     except (OSError, ssl.SSLError) as error:
         raise InvalidArgument(f"certificate files of {host.address} can't be loaded: {error}") from error
     if host.skip_verify:
+        # Who gives --skip-verify knows; a warning at each request helps nobody.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return urllib3.PoolManager(

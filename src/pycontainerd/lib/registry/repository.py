@@ -60,9 +60,9 @@ class Repository:
         self._scope = f"repository:{self.spec.path}:{self.actions}"
 
     def cancel(self) -> None:
-        """Makes every further request fail with Canceled."""
+        """Makes every further request fail with Canceled, and those under way break off."""
         for endpoint in self._endpoints:
-            endpoint.connection.canceled = True
+            endpoint.connection.cancel()
 
     def close(self) -> None:
         """Closes the connections."""

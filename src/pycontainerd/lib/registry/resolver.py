@@ -81,6 +81,7 @@ class Resolver(Repository):
         paths = [f"manifests/{wanted or self.spec.tag}"]
         if wanted:
             paths.append(f"blobs/{wanted}")
+        failure: ContainerdError | None = None
         for path in paths:
             response = self._request(endpoint, "HEAD", path, {"Accept": ACCEPT})
             try:
@@ -90,7 +91,9 @@ class Resolver(Repository):
                     )
                     continue
                 if response.status != 200:
-                    raise self._refusal(endpoint, response, f"HEAD {path}")
+                    # A registry may fail over a blob's digest where it looks for a manifest.
+                    failure = failure or self._refusal(endpoint, response, f"HEAD {path}")
+                    continue
                 media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
                 length = response.headers.get("Content-Length", "")
                 served = response.headers.get("Docker-Content-Digest", "")
@@ -101,7 +104,7 @@ class Resolver(Repository):
                 if length.isascii() and length.isdigit():
                     return oci.Descriptor(media_type, digest, int(length))
             return self._resolve_by_body(endpoint, path, wanted, media_type)
-        raise NotFound(f"{self.ref}: not found", hint="are the name and the tag right?")
+        raise failure or NotFound(f"{self.ref}: not found", hint="are the name and the tag right?")
 
     def _resolve_by_body(
         self, endpoint: Endpoint, path: str, wanted: digests.Digest | None, media_type: str

@@ -82,7 +82,7 @@ class Uploader(Repository):
             )
             with _discarded(response):
                 if response.status not in {200, 201, 204}:
-                    raise self._failure(response)
+                    raise self._failure(response, step="commit")
                 _require_digest(response, descriptor.digest)
             return UPLOADED
 
@@ -163,7 +163,7 @@ class Uploader(Repository):
         response = self._request_url(self._endpoint, "PUT", url, headers, body=body)
         with _discarded(response):
             if response.status not in {201, 204}:
-                raise self._failure(response)
+                raise self._failure(response, step="commit")
             _require_digest(response, descriptor.digest)
 
     def _patch(self, location: str, descriptor: oci.Descriptor, source: Source, offset: int) -> str:
@@ -192,8 +192,8 @@ class Uploader(Repository):
                 return self._location(response), int(last) + 1
         return self._begin(descriptor, ""), 0
 
-    def _failure(self, response: BaseHTTPResponse) -> ContainerdError:
-        """A refusal in containerd's words; what the registry says about it is a hint."""
+    def _failure(self, response: BaseHTTPResponse, *, step: str = "") -> ContainerdError:
+        """A refusal in containerd's words; what the registry says about it is a hint. `commit`: of a whole upload."""
         if response.status in {401, 403}:
             return self._refusal(self._endpoint, response, "")
         if response.status == 429:
@@ -202,6 +202,7 @@ class Uploader(Repository):
         return kind(
             f"unexpected status: {http.status_words(response)}",
             hint=server_message(response) or f"{self._endpoint.host.base} does not take it",
+            step=step,
         )
 
 

@@ -137,7 +137,8 @@ class Server:
     async def listen(self, listener: socket.socket) -> None:
         """Serves on a bound unix socket, which the server owns from now on."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_unix_server(lambda: _ServerProtocol(self), sock=listener))
+        # Not create_unix_server: from Python 3.13 on that removes a socket's file, which may be the service manager's.
+        self._servers.append(await loop.create_server(lambda: _ServerProtocol(self), sock=listener))
 
     async def close(self) -> None:
         """Stops listening, closes every connection and waits for their handlers."""

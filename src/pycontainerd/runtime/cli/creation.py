@@ -30,6 +30,7 @@ def options_from(context: Context, values: Values) -> CreateOptions:
         values.args[0],
         os.getcwd(),
         os.path.abspath(context.root),
+        pidfd_socket_fd=connect_console(values.text("pidfd-socket")),
         pid_file=pid_file,
         no_pivot=values.on("no-pivot"),
         no_new_keyring=values.on("no-new-keyring"),
@@ -56,15 +57,10 @@ def parse_rootless(text: str) -> bool | None:
 
 
 def listen_fds() -> int:
-    """How many descriptors socket activation passed to this process."""
+    """How many descriptors socket activation passed to this very process. Man: sd_listen_fds(3)"""
     text = os.environ.get("LISTEN_FDS", "")
-    if (
-        not text.isascii()
-        or not text.isdigit()
-        or os.environ.get("LISTEN_PID", "") not in ("", str(os.getpid()))
-    ):
-        return 0
-    return int(text)
+    ours = os.environ.get("LISTEN_PID", "") == str(os.getpid())
+    return int(text) if ours and text.isascii() and text.isdigit() else 0
 
 
 def listen_environment() -> list[str]:
@@ -74,7 +70,7 @@ def listen_environment() -> list[str]:
 
 
 def connect_console(path: str) -> int:
-    """A connection to the console socket, the caller's; -1 without a path."""
+    """A connection to the socket for a console (or a pidfd), the caller's; -1 without a path."""
     if not path:
         return -1
     from _socket import socket

@@ -59,6 +59,7 @@ _BUNDLE = Flag(
     "bundle", "b", STRING, "path to the root of the bundle directory, defaults to the current directory"
 )
 _CONSOLE = Flag("console-socket", "", STRING, "AF_UNIX socket that receives the master end of the terminal")
+_PIDFD = Flag("pidfd-socket", "", STRING, "AF_UNIX socket that receives a pidfd of the process")
 _PID_FILE = Flag("pid-file", "", STRING, "specify the file to write the process id to")
 _PRESERVE = Flag(
     "preserve-fds", "", INT, "pass N additional descriptors (stdio + $LISTEN_FDS + N in total)", 0
@@ -109,7 +110,7 @@ COMMANDS = (
         "create a container",
         f"[command options] {_ID}",
         _ONE,
-        (_BUNDLE, _CONSOLE, _PID_FILE, _NO_PIVOT, _NO_KEYRING, _PRESERVE),
+        (_BUNDLE, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _NO_KEYRING, _PRESERVE),
         "Makes a container from a bundle (config.json and a root filesystem); its process waits for `start`.",
     ),
     Command(
@@ -136,6 +137,7 @@ COMMANDS = (
         ("min", 1),
         (
             _CONSOLE,
+            _PIDFD,
             Flag("cwd", "", STRING, "current working directory in the container"),
             Flag("env", "e", LIST, "set environment variables"),
             Flag("tty", "t", BOOL, "allocate a pseudo-TTY"),
@@ -206,6 +208,7 @@ COMMANDS = (
         (
             _BUNDLE,
             _CONSOLE,
+            _PIDFD,
             _DETACH,
             Flag("keep", "", BOOL, "do not delete the container after it exits"),
             _PID_FILE,
@@ -244,6 +247,10 @@ COMMANDS = (
             Flag("blkio-weight", "", INT, "relative block IO weight, 10 to 1000", 0),
             Flag("cpu-period", "", STRING, "CPU CFS period in microseconds; 0 is the system's default"),
             Flag("cpu-quota", "", STRING, "CPU CFS hard limit in microseconds a period"),
+            Flag("cpu-burst", "", STRING, "CPU CFS hard limit that may be saved up, in microseconds"),
+            Flag(
+                "cpu-idle", "", STRING, "1 makes the container run only when nothing else wants to, 0 ends it"
+            ),
             Flag("cpu-share", "", STRING, "CPU shares (relative weight vs. other containers)"),
             Flag(
                 "cpu-rt-period", "", STRING, "CPU realtime period in microseconds; 0 is the system's default"

@@ -17,8 +17,20 @@ import select
 import time
 
 from pycontainerd.lib import trace
-from pycontainerd.lib.cgroups import manager_for, manager_from_paths
-from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unknown
+from pycontainerd.lib.cgroups import (
+    manager_for,
+    manager_from_paths,
+    manager_from_unit,
+    systemd_manager_for,
+)
+from pycontainerd.lib.errdefs import (
+    AlreadyExists,
+    ContainerdError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unknown,
+)
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, state, sync
@@ -59,9 +71,7 @@ def create(options: CreateOptions) -> Container:
     if config.net_devices and (rootless or os.geteuid() != 0):
         raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")
     with trace.span("cgroup.find"):
-        cgroups = manager_for(
-            config.cgroups_path, config.id, systemd=config.systemd_cgroup, rootless=rootless
-        )
+        cgroups = _new_manager(config, rootless)
     directory = _make_directory(options.root, options.id)
     made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
     made.rootless = rootless
@@ -84,6 +94,18 @@ def create(options: CreateOptions) -> Container:
         raise
     container.shares_cgroups = False
     return container
+
+
+def _new_manager(config: Config, rootless: bool) -> Manager:
+    if not config.systemd_cgroup:
+        return manager_for(config.cgroups_path, config.id, rootless=rootless)
+    return systemd_manager_for(
+        config.cgroups_path,
+        config.id,
+        rootless=rootless,
+        annotations=config.annotations,
+        resources=config.resources,
+    )
 
 
 def init_error_text(text: str) -> str:
@@ -153,6 +175,12 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
     if config.creates("user"):
         parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
     parent.limit(child.pid, config.process)
+    try:
+        container.cgroups.place(child.pid)
+    except ContainerdError as error:
+        raise Unknown(
+            f"unable to start container process: unable to apply cgroup configuration: {error}"
+        ) from error
     proc.reset_affinity(child.pid)
     group = container.intel_rdt_group()
     if group is not None:
@@ -178,6 +206,8 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
         state.store(container.directory, container.record)
         if options.pid_file:
             write_pid_file(options.pid_file, child.pid)
+    if options.pidfd_socket_fd >= 0:
+        parent.send_pidfd(options.pidfd_socket_fd, child.pid, "standard")
     child.go()
 
 
@@ -214,7 +244,13 @@ def write_pid_file(path: str, pid: int) -> None:
 def load(root: str, id: str) -> Container:
     """A container that exists; NotFound otherwise."""
     record = state.load(root, id)
-    return Container(root, record, manager_from_paths(record.cgroup_paths, rootless=record.rootless))
+    unit = runc_config.unit_of(record.config)
+    cgroups: Manager
+    if unit is None:
+        cgroups = manager_from_paths(record.cgroup_paths, rootless=record.rootless)
+    else:
+        cgroups = manager_from_unit(record.cgroup_paths, *unit, rootless=record.rootless)
+    return Container(root, record, cgroups)
 
 
 def delete_by_force(root: str, id: str) -> None:
@@ -492,6 +528,7 @@ class Container:
             not self.pid
             or not self._has_own("NEWPID")
             or self.hooks("poststop")
+            or runc_config.unit_of(self.record.config) is not None  # systemd answers in its own time
             or self.status() != "stopped"
         ):
             return False
@@ -543,5 +580,5 @@ class Container:
         """What create undoes after an error; its own error is the one that matters."""
         try:
             self.destroy()
-        except OSError as error:
+        except (OSError, ContainerdError) as error:
             os.write(2, f"unable to remove container {self.id}: {error}\n".encode())

@@ -23,6 +23,7 @@ class CreateOptions:
         "no_new_keyring",
         "no_pivot",
         "pid_file",
+        "pidfd_socket_fd",
         "preserve_fds",
         "root",
         "rootless",
@@ -38,6 +39,7 @@ class CreateOptions:
         root: str,
         *,
         console_socket_fd: int = -1,
+        pidfd_socket_fd: int = -1,
         pid_file: str = "",
         no_pivot: bool = False,
         no_new_keyring: bool = False,
@@ -58,6 +60,7 @@ class CreateOptions:
         self.bundle = bundle
         self.root = root
         self.console_socket_fd = console_socket_fd
+        self.pidfd_socket_fd = pidfd_socket_fd  # where a pidfd of the process is sent before it may run
         self.pid_file = pid_file
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
@@ -79,6 +82,7 @@ class ExecOptions:
         "console_socket_fd",
         "ignore_paused",
         "pid_file",
+        "pidfd_socket_fd",
         "preserve_fds",
         "process",
         "stdio",
@@ -89,6 +93,7 @@ class ExecOptions:
         process: dict[str, Any],
         *,
         console_socket_fd: int = -1,
+        pidfd_socket_fd: int = -1,
         pid_file: str = "",
         stdio: tuple[int, int, int] = (0, 1, 2),
         clone_parent: bool = False,
@@ -98,6 +103,7 @@ class ExecOptions:
     ) -> None:
         self.process = process
         self.console_socket_fd = console_socket_fd
+        self.pidfd_socket_fd = pidfd_socket_fd  # where a pidfd of the process is sent before it may run
         self.pid_file = pid_file
         self.stdio = stdio
         self.clone_parent = clone_parent

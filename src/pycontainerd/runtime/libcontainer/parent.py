@@ -177,6 +177,21 @@ def limit(pid: int, process: Process) -> None:
                 raise
 
 
+def send_pidfd(socket_fd: int, pid: int, kind: str) -> None:
+    """A pidfd of a process to whoever asked for it; `kind` is runc's name of what it is, standard or setns."""
+    from _socket import socket
+
+    pidfd = os.pidfd_open(pid)
+    connection = socket(fileno=socket_fd)
+    try:
+        connection.sendmsg([kind.encode()], [(1, 1, pidfd.to_bytes(4, "little"))])
+    except OSError as error:
+        raise Unknown(f"failed to send pidfd on socket: {go_error(error.errno or 0)}") from error
+    finally:
+        connection.detach()
+        os.close(pidfd)
+
+
 class Child:
     """The child being set up: its pid and our end of the wire. Anything but a finished set-up kills it."""
 
@@ -189,9 +204,9 @@ class Child:
         self.sibling = sibling
 
     def go(self) -> None:
-        """Lets it take its next step."""
+        """Lets it take its next step, and tells it its pid here."""
         try:
-            sync.send(self.sync_fd, sync.GO)
+            sync.send(self.sync_fd, sync.GO, str(self.pid).encode())
         except (BrokenPipeError, ConnectionResetError):
             return  # it died: the next receive says why, or that it was killed
 

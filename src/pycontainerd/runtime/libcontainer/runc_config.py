@@ -248,9 +248,13 @@ def _cgroups(config: Config) -> dict[str, Any]:
     rules = [*resources.get("devices", []), *DEFAULT_RULES]
     block = resources.get("blockIO", {})
     document: dict[str, Any] = {} if config.cgroups_path else {"name": config.id}
+    path, prefix = config.cgroups_path, ""
+    if config.systemd_cgroup:
+        parent, prefix, name = path.split(":") if path else ("", "runc", config.id)
+        document, path = {"name": name, "parent": parent}, ""
     document.update(
-        path=config.cgroups_path,
-        scope_prefix="",
+        path=path,
+        scope_prefix=prefix,
         devices=[_rule(rule) for rule in rules],
         **{
             name: resources.get(group, {}).get(key, default) for name, group, key, default in _RESOURCE_FIELDS
@@ -284,6 +288,14 @@ def _cgroups(config: Config) -> dict[str, Any]:
         Rootless=False,
     )
     return document
+
+
+def unit_of(document: dict[str, Any]) -> tuple[str, str, str] | None:
+    """(slice, prefix, name) of the systemd unit of a stored config; None when its cgroups are not systemd's."""
+    cgroups = document.get("cgroups") or {}
+    if not cgroups.get("Systemd"):
+        return None
+    return cgroups.get("parent", ""), cgroups.get("scope_prefix", ""), cgroups.get("name", "")
 
 
 def shares_to_weight(shares: int) -> int:

@@ -14,6 +14,7 @@ from pycontainerd.lib.linux.seccomp import FILTER_FLAGS, SockFprog, compile_filt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
@@ -22,7 +23,7 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 class Filter:
     """A compiled filter in memory that stays put: `pointer` is what seccomp(2) takes."""
 
-    __slots__ = ("_buffer", "_program", "flags", "listener", "listener_document", "pointer")
+    __slots__ = ("_buffer", "_dumps", "_program", "document", "flags", "listener", "pid", "pointer")
 
     def __init__(self, code: bytes, flags: int) -> None:
         self._buffer = ctypes.create_string_buffer(code, len(code))
@@ -30,15 +31,23 @@ class Filter:
         self.pointer = ctypes.addressof(self._program)
         self.flags = flags
         self.listener: Any = None
-        self.listener_document: dict[str, Any] = {}
+        self.document: dict[str, Any] = {}
+        self._dumps: Callable[[Any], str] = str
+        self.pid = 0  # the process's, as the host sees it: known once it was cloned
 
-    def listener_payload(self, pid: int) -> bytes:
-        """The container-process-state for the listener; `pid` is the process's own, as the host counts. Spec: config-linux.md"""
+    def connect(self, listener: Any, document: dict[str, Any]) -> None:
+        """Who is sent the notify descriptor, and with which container process state."""
         from pycontainerd.lib.oci.document import dumps
 
-        document = {**self.listener_document, "pid": pid}
-        state = document["state"]
-        return dumps({**document, "state": {**state, "pid": state.get("pid") or pid}}).encode()
+        self.listener, self.document, self._dumps = listener, document, dumps
+        self.flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER
+
+    @property
+    def listener_payload(self) -> bytes:
+        """The state with the pid; init calls this before pivot_root, and loads nothing for it."""
+        state = self.document["state"]
+        state = {**state, "pid": state.get("pid") or self.pid}
+        return self._dumps({**self.document, "pid": self.pid, "state": state}).encode()
 
 
 def prepare(seccomp: dict[str, Any] | None, cache_dir: str, container_state: bytes = b"{}") -> Filter | None:
@@ -78,12 +87,13 @@ def _connect(found: Filter, path: str, metadata: str, container_state: bytes) ->
             f"failed to connect with seccomp agent specified in the seccomp profile: {error}"
         ) from error
     state = loads(container_state)
-    found.listener = connection
-    found.flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER
-    found.listener_document = {
-        "ociVersion": state.get("ociVersion", ""),
-        "fds": ["seccompFd"],
-        "pid": 0,
-        "metadata": metadata,
-        "state": state,
-    }
+    found.connect(
+        connection,
+        {
+            "ociVersion": state.get("ociVersion", ""),
+            "fds": ["seccompFd"],
+            "pid": 0,
+            "metadata": metadata,
+            "state": state,
+        },
+    )

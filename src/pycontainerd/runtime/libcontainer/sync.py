@@ -6,7 +6,7 @@ One AF_UNIX SOCK_SEQPACKET pair; a message is one byte of kind and a payload.
       |  clone3                            |
       |  id maps, limits                    |
       |                                    |   writes itself into the cgroups
-      |------------- GO ------------------>|   enter namespaces, mount
+      |------------- GO + its pid -------->|   enter namespaces, mount
       |<------------ HOOKS ----------------|   mounts are made
       |  prestart, createRuntime hooks     |
       |------------- GO ------------------>|   createContainer hooks, pivot_root, identity, PATH search

@@ -242,7 +242,9 @@ def _open(path: str) -> tuple[sqlite3.Connection, bool]:
             _create(connection)
             return connection, True
         version = connection.execute("SELECT value FROM settings WHERE key='schema_version'").fetchone()
-        if version is None or version[0] != schema.VERSION:
+        if version is not None and 1 <= version[0] < schema.VERSION:
+            _migrate(connection, version[0])
+        elif version is None or version[0] != schema.VERSION:
             raise FailedPrecondition(
                 f"metadata database {path} has schema version {version and version[0]}, "
                 f"this daemon knows {schema.VERSION}: failed precondition",
@@ -267,6 +269,16 @@ def _create(connection: sqlite3.Connection) -> None:
     for statement in schema.TABLES.values():
         connection.execute(statement)
     connection.execute("INSERT INTO settings VALUES ('schema_version', ?), ('clean', 0)", (schema.VERSION,))
+    connection.execute("COMMIT")
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Brings an older database up to date in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    for number in range(version + 1, schema.VERSION + 1):
+        for statement in schema.MIGRATIONS[number]:
+            connection.execute(statement)
+    connection.execute("REPLACE INTO settings VALUES ('schema_version', ?)", (schema.VERSION,))
     connection.execute("COMMIT")
 
 

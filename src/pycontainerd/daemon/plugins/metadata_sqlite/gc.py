@@ -116,6 +116,7 @@ class _Graph:
             )
         }
         self._containers = tx.rows("SELECT namespace, snapshotter, snapshot_key, labels FROM containers")
+        self._sandboxes = tx.rows("SELECT namespace, labels FROM sandboxes")
         self._leases = {
             (namespace, id): load_map(labels)
             for namespace, id, labels in tx.rows("SELECT namespace, id, labels FROM leases")
@@ -143,6 +144,8 @@ class _Graph:
         for namespace, snapshotter, snapshot_key, labels in self._containers:
             if snapshotter:
                 yield Node(Resource.SNAPSHOT, namespace, f"{snapshotter}/{snapshot_key}")
+            yield from gc.label_edges(namespace, load_map(labels))
+        for namespace, labels in self._sandboxes:
             yield from gc.label_edges(namespace, load_map(labels))
 
     def _labelled_roots(self, now: int) -> Iterator[Node]:

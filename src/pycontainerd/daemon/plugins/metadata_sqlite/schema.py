@@ -4,6 +4,7 @@
                 ├─ containers        id -> record; spec, options and extensions are opaque
                 ├─ blobs             digest -> size, labels     (bytes: plugins/content_local)
                 ├─ ingests           ref -> backend ref, expected digest, expiry
+                ├─ sandboxes         id -> record; spec, options and extensions are opaque
                 ├─ snapshots         (snapshotter, key) -> backend key, parent, labels
                 └─ leases ── lease_resources   (type, id) held by the lease
     snapshot_nodes                   (snapshotter, key) -> id of its directory, kind, parent, usage
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 TABLES: Final = {
     "settings": """
@@ -72,6 +73,19 @@ TABLES: Final = {
             expected TEXT NOT NULL,
             expires INTEGER,
             PRIMARY KEY (namespace, ref))""",
+    "sandboxes": """
+        CREATE TABLE sandboxes (
+            namespace TEXT NOT NULL REFERENCES namespaces(name) ON DELETE CASCADE,
+            id TEXT NOT NULL,
+            runtime_name TEXT NOT NULL,
+            options_type TEXT, options_value BLOB,
+            spec_type TEXT, spec_value BLOB,
+            sandboxer TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            extensions TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            updated INTEGER NOT NULL,
+            PRIMARY KEY (namespace, id))""",
     "snapshots": """
         CREATE TABLE snapshots (
             namespace TEXT NOT NULL REFERENCES namespaces(name),
@@ -116,3 +130,6 @@ TABLES: Final = {
     "snapshot_nodes_by_parent": """
         CREATE INDEX snapshot_nodes_by_parent ON snapshot_nodes (snapshotter, parent)""",
 }
+
+# What makes a version of the one before it; a database is brought up to VERSION when it is opened.
+MIGRATIONS: Final = {2: (TABLES["sandboxes"],)}

@@ -29,7 +29,7 @@ from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExc
 from pycontainerd.lib.ttrpc.aio import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.containers import ContainerStore
@@ -77,6 +77,8 @@ class ShimManager:
         self._pools = pools
         self._log = log
         self._exits = exits
+        # Where a sandbox's shim serves tasks; set where there is a controller of sandboxes.
+        self.sandbox_bootstrap: Callable[[str, str], Bootstrap] | None = None
         self._lost: list[tuple[Bundle, Exit]] = []
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
@@ -85,6 +87,11 @@ class ShimManager:
         self._closing = False
         for path in (settings.root, settings.state):
             files.make_dir(path, 0o711)
+
+    @property
+    def settings(self) -> Settings:
+        """What shims of this daemon are told."""
+        return self._settings
 
     def get(self, namespace: str, id: str) -> Shim:
         shim = self._shims.get((namespace, id))
@@ -215,7 +222,11 @@ class ShimManager:
             bundle.write("shim-binary-path", command.binary.encode())
             self._log.debug("starting shim", id=bundle.id, namespace=bundle.namespace, binary=command.binary)
             try:
-                bootstrap = await self._starter.start(command, options.options)
+                if options.sandbox and self.sandbox_bootstrap is not None:
+                    bootstrap = self.sandbox_bootstrap(bundle.namespace, options.sandbox)
+                    bundle.write("sandbox", options.sandbox.encode())
+                else:
+                    bootstrap = await self._starter.start(command, options.options)
             except ContainerdError as e:
                 raise type(e)(f"start failed: {e}", hint=e.hint) from e
             bundle.write("bootstrap.json", bootstrap.dump())
@@ -306,7 +317,8 @@ class ShimManager:
             return
         shim.deleted = True
         try:
-            await shim.shutdown(self._settings.shutdown_timeout_s)
+            if not shim.bundle.read("sandbox"):  # a sandbox's shim is its controller's to end
+                await shim.shutdown(self._settings.shutdown_timeout_s)
         except (ContainerdError, TimeoutError) as e:
             self._log.error("failed to shutdown shim task", id=shim.id, error=str(e))
         shim.close()

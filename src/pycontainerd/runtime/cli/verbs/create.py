@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.runtime.cli.creation import connect_console, host_socket, options_from
+from pycontainerd.runtime.libcontainer.config import load_spec
 from pycontainerd.runtime.libcontainer.container import create
 
 TYPE_CHECKING = False
@@ -18,9 +19,8 @@ def run(context: Context, values: Values) -> int:
     options = options_from(context, values)
     if host_socket():
         from pycontainerd.runtime.cli.notify import add_to
-        from pycontainerd.runtime.libcontainer.config import load_spec
 
-        add_to(options, load_spec(options.bundle))
+        add_to(options, options.spec or load_spec(options.bundle))
     options.console_socket_fd = connect_console(values.text("console-socket"))
     create(options)
     return 0

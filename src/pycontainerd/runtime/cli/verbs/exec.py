@@ -6,7 +6,7 @@ import os
 
 from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.oci.runtime import PROCESS, parse
-from pycontainerd.runtime.cli.creation import connect_console, listen_environment, listen_fds
+from pycontainerd.runtime.cli.creation import connect_console
 from pycontainerd.runtime.libcontainer.config import load_spec
 from pycontainerd.runtime.libcontainer.container import load
 from pycontainerd.runtime.libcontainer.options import ExecOptions
@@ -30,13 +30,13 @@ def run(context: Context, values: Values) -> int:
         raise InvalidArgument("process args cannot be empty")
     container = load(os.path.abspath(context.root), values.args[0])
     process = _process(container, values)
-    process["env"] = [*process.get("env", []), *listen_environment()]
     terminal, detach = bool(process.get("terminal")), values.on("detach")
     pid_file = values.text("pid-file")
     options = ExecOptions(
         process,
+        pidfd_socket_fd=connect_console(values.text("pidfd-socket")),
         pid_file=os.path.abspath(pid_file) if pid_file else "",
-        preserve_fds=values.number("preserve-fds") + listen_fds(),
+        preserve_fds=values.number("preserve-fds"),  # as runc, none of the service manager's
         ignore_paused=values.on("ignore-paused"),
         cgroups=values.words("cgroup"),
     )

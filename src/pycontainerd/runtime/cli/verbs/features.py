@@ -29,7 +29,7 @@ def run(context: Context, values: Values) -> int:
         "linux": {
             "namespaces": sorted(LINUX_NAMESPACES),
             "capabilities": list(CAPABILITIES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {
                 "enabled": bool(library_version()),
                 "actions": sorted(ACTIONS),
@@ -45,6 +45,8 @@ def run(context: Context, values: Values) -> int:
             "netDevices": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
+        # With --systemd-cgroup these set properties of a unit of the host: who takes annotations from others drops them.
+        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property."],
         "annotations": {
             "io.github.seccomp.libseccomp.version": library_version(),
             "org.opencontainers.runc.checkpoint.enabled": "false",

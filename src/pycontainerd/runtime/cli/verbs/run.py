@@ -22,7 +22,7 @@ PREFIX = "runc run failed: "
 def run(context: Context, values: Values) -> int:
     """Runs the container; its exit status unless detached."""
     options = options_from(context, values)
-    options.spec = load_spec(os.getcwd())
+    options.spec = options.spec or load_spec(os.getcwd())
     terminal = bool(options.spec.get("process", {}).get("terminal"))
     detach, socket_path = values.on("detach"), values.text("console-socket")
     if socket_path and not (detach and terminal):

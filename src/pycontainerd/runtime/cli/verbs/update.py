@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _NUMBERS = (
     ("cpu-period", "cpu", "period"),
     ("cpu-quota", "cpu", "quota"),
+    ("cpu-burst", "cpu", "burst"),
+    ("cpu-idle", "cpu", "idle"),
     ("cpu-share", "cpu", "shares"),
     ("cpu-rt-period", "cpu", "realtimePeriod"),
     ("cpu-rt-runtime", "cpu", "realtimeRuntime"),

@@ -38,7 +38,6 @@ class Identity:
         "available",
         "capabilities",
         "filter",
-        "host_pid",
         "last_cap",
         "no_new_privileges",
         "process",
@@ -66,7 +65,6 @@ class Identity:
         self.available = available
         self.additional_gids = additional_gids
         self.setgroups_allowed = setgroups_allowed
-        self.host_pid = 0  # known to init only, from the host's procfs
         self.shown_name = quote(process.args[0])
 
     def mask(self, name: str) -> int:
@@ -103,7 +101,7 @@ def become(identity: Identity, env: list[bytes]) -> list[Operation]:
         steps.append(("prctl", (prctl.PR_SET_NO_NEW_PRIVS, 1, 0), "unable to set no new privileges"))
     elif filter_ is not None:
         # Without no_new_privs loading a filter needs CAP_SYS_ADMIN: now, while there still is one.
-        steps += load(filter_, identity.host_pid)
+        steps += load(filter_)
     bounding = identity.mask("bounding")
     dropped = tuple(bit for bit in range(identity.last_cap + 1) if not bounding >> bit & 1)
     steps += [
@@ -176,15 +174,13 @@ def kept_fds(identity: Identity) -> set[int]:
     return {identity.filter.listener.fileno()}
 
 
-def load(filter_: Filter, host_pid: int) -> list[Operation]:
+def load(filter_: Filter) -> list[Operation]:
     """Loads the seccomp filter; with a listener, hands the notify descriptor on."""
     steps: list[Operation] = [
         ("load_seccomp", (filter_.flags, filter_.pointer), "error loading seccomp filter into kernel")
     ]
     if filter_.listener is not None:
-        steps.append(
-            ("send_listener", (filter_.listener, filter_.listener_payload(host_pid)), "seccomp listener")
-        )
+        steps.append(("send_listener", (filter_.listener, filter_.listener_payload), "seccomp listener"))
     return steps
 
 
@@ -199,7 +195,7 @@ def finish(identity: Identity, env: list[bytes], first_closed_fd: int) -> list[O
     ]
     if identity.filter is not None and identity.no_new_privileges:
         # The last thing before execve: the filter need allow nothing but write and execve of what follows.
-        steps += load(identity.filter, identity.host_pid)
+        steps += load(identity.filter)
     steps.append(("execve", (argv, envp), "exec"))
     return steps
 

@@ -18,9 +18,11 @@ from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupte
 from pycontainerd.runtime.libcontainer.init.standard import (
     FIRST_EXTRA_FD,
     apply_apparmor,
+    await_go,
     give_stdio,
     join_keyring,
     take_terminal,
+    tell_pid,
 )
 
 TYPE_CHECKING = False
@@ -92,10 +94,7 @@ def run_joined(plan: JoinPlan) -> None:
         for first, last in gaps(keep):
             close_range(first, last)
         state.done("begin")
-        kind, _payload = sync.receive(state.sync_fd)
-        if kind != sync.GO:
-            raise Interrupted
-        state.begin()
+        tell_pid(plan.identity, await_go(state))
         operations = _prepare(plan)
         state.done("prepare list")
         program.run(operations, state)
@@ -117,7 +116,6 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
     for number, fd in enumerate(plan.stdio if plan.slave_fd < 0 else ()):
         if fd != number:
             os.dup2(fd, number)
-    plan.identity.host_pid = int(os.readlink(b"self", dir_fd=plan.proc_fd))
     apply_apparmor(plan.identity, plan.proc_fd)
     steps: list[Operation] = []
     if plan.namespace_flags:

@@ -99,7 +99,7 @@ def run_init(plan: InitPlan) -> None:
             prctl.set_dumpable(False)
         _close_others(plan)
         state.done("begin")
-        _await_go(state)
+        tell_pid(plan.identity, await_go(state))
         program.run(_set_up(plan, state), state)
     except Interrupted:
         pass
@@ -121,11 +121,19 @@ def _close_others(plan: InitPlan) -> None:
         close_range(first, last)
 
 
-def _await_go(state: State) -> None:
-    kind, _payload = sync.receive(state.sync_fd)
+def await_go(state: State) -> int:
+    """Waits for the parent; our pid as it sees it."""
+    kind, payload = sync.receive(state.sync_fd)
     if kind != sync.GO:
         raise Interrupted
     state.begin()
+    return int(payload)
+
+
+def tell_pid(identity: Identity, pid: int) -> None:
+    """A seccomp agent is told of the process by its pid on the host."""
+    if identity.filter is not None:
+        identity.filter.pid = pid
 
 
 def _set_up(plan: InitPlan, state: State) -> list[Operation]:
@@ -136,7 +144,7 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     os.umask(0)
     root_fd = prepare_rootfs(plan, state)
     sync.send(state.sync_fd, sync.HOOKS)
-    _await_go(state)  # prestart and createRuntime hooks ran: they still saw the host's mounts
+    await_go(state)  # prestart and createRuntime hooks ran: they still saw the host's mounts
     hooks.run_all(config.hooks.get("createContainer", []), _hook_state(config, "creating"))
     state.done("createContainer hooks")
     _make_cwd(root_fd, config.process.cwd)
@@ -147,7 +155,6 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     state.done("mask paths")
     _set_names(config)
     _write_sysctls(config, plan.proc_fd)
-    plan.identity.host_pid = int(os.readlink(b"self", dir_fd=plan.proc_fd))
     apply_apparmor(plan.identity, plan.proc_fd)
     operations = _prepare(plan, root_fd, home)
     state.done("prepare list")
@@ -218,7 +225,7 @@ def prepare_rootfs(plan: InitPlan, state: State) -> int:
     config = plan.config
     propagation = config.rootfs_propagation or m.MS_SLAVE | m.MS_REC
     m.mount(None, b"/", None, flags=propagation)
-    if propagation & m.MS_SHARED:
+    if config.rootfs_propagation:  # the default has left nothing shared
         _make_parent_private(config.rootfs)
     target_fd = os.open(config.rootfs, fspath.O_PATH | os.O_DIRECTORY)
     root_fd = m.open_tree(AT_FDCWD, config.rootfs, recursive=True)

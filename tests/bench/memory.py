@@ -1,0 +1,86 @@
+"""Memory of what stays: shims, and the daemon with everything it needs beside them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.world import Samples, World
+    from support.stack import Stack
+
+PRIVATE = ("Private_Clean", "Private_Dirty")
+PSS = ("Pss",)
+
+
+class Containers:
+    """`count` sleeping containers on each daemon; readings are KiB divided by their number."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._read: dict[str, Samples] = {}
+
+    def shims(self, world: World, rounds: int) -> Samples:
+        """Private memory of the shims."""
+        return self._readings(world)["shims"]
+
+    def private(self, world: World, rounds: int) -> Samples:
+        """Private memory of daemon, forkserver and shims."""
+        return self._readings(world)["private"]
+
+    def pss(self, world: World, rounds: int) -> Samples:
+        """Their proportional share."""
+        return self._readings(world)["pss"]
+
+    def _readings(self, world: World) -> dict[str, Samples]:
+        if not self._read:
+            self._read = {"shims": {}, "private": {}, "pss": {}}
+            for who, daemon in world.daemons.items():
+                self._read_one(world, who, daemon)
+        return self._read
+
+    def _read_one(self, world: World, who: str, daemon: Stack) -> None:
+        for index in range(self._count):
+            daemon.ctr("run", "-d", world.image, f"m{index}", "sleep", "1000")
+        shims = list(daemon.shims())
+        for name, pids, fields in (
+            ("shims", shims, PRIVATE),
+            ("private", [*shims, *processes(daemon)], PRIVATE),
+            ("pss", [*shims, *processes(daemon)], PSS),
+        ):
+            self._read[name][who] = [sum(field_kib(pid, fields) for pid in pids) / self._count]
+        for index in range(self._count):
+            daemon.ctr("tasks", "rm", "-f", f"m{index}", check=False)
+            daemon.ctr("containers", "rm", f"m{index}")
+
+
+def idle(world: World, rounds: int) -> Samples:
+    """PSS of the daemon and the forkserver, one container after their start."""
+    found: Samples = {}
+    for who, daemon in world.daemons.items():
+        daemon.stop()
+        daemon.start()
+        daemon.ctr("run", "--rm", world.image, "first", "true")
+        found[who] = [sum(field_kib(pid, PSS) for pid in processes(daemon))]
+    return found
+
+
+def processes(daemon: Stack) -> list[int]:
+    """The daemon, and what it has forked or made ready that is no shim: found by the session it was started in."""
+    beside = (int(name) for name in os.listdir("/proc") if name.isdigit() and daemon.kind == "ours")
+    return [daemon.pid(), *(pid for pid in beside if _title(pid).startswith("pycontainerd-forkserver"))]
+
+
+def _title(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return ""
+    return words[-1]
+
+
+def field_kib(pid: int, names: tuple[str, ...]) -> float:
+    """The sum of fields of smaps_rollup. Man: proc_pid_smaps(5)"""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return float(sum(int(line.split()[1]) for line in lines if line.split(":")[0] in names))
