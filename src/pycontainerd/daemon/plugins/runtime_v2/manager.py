@@ -83,6 +83,7 @@ class ShimManager:
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
         self._background: set[asyncio.Task[None]] = set()
+        self._cleaners: dict[Shim, asyncio.Task[None]] = {}
         self._closing = False
         for path in (settings.root, settings.state):
             files.make_dir(path, 0o711)
@@ -118,7 +119,7 @@ class ShimManager:
     async def _create(self, namespace: str, id: str, options: CreateOptions) -> Shim:
         shim = await self._start_shim(namespace, id, options)
         self._shims[namespace, id] = shim
-        self._in_background(self._clean_up_when_dead(shim))
+        self._watch(shim)
         try:
             await shim.create(options)
         except ContainerdError as e:
@@ -249,11 +250,18 @@ class ShimManager:
             env=settings.env,
         )
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+    def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs beside requests; ended with the manager."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
+
+    def _watch(self, shim: Shim) -> None:
+        """From now on the shim's death is noticed; `_cleaners` tells who cleans up after it."""
+        cleaner = self._in_background(self._clean_up_when_dead(shim))
+        self._cleaners[shim] = cleaner
+        cleaner.add_done_callback(lambda _: self._cleaners.pop(shim, None))
 
     async def _clean_up_when_dead(self, shim: Shim) -> None:
         """Waits for the connection to close; unless the task was deleted, does what its shim no longer can."""
@@ -294,7 +302,6 @@ class ShimManager:
     async def _abandon(self, shim: Shim) -> None:
         """Takes back a shim whose Create failed; nobody was told of the task."""
         self._forget(shim)
-        shim.deleted = True
         with suppress(ContainerdError):
             async with asyncio.timeout(self._settings.cleanup_timeout_s):
                 await shim.delete_process("")
@@ -302,12 +309,18 @@ class ShimManager:
 
     async def _let_go(self, shim: Shim) -> None:
         """Shim shut down, connection closed, bundle removed, record gone."""
+        if shim.client.closed.is_set() and not shim.deleted:
+            # It died. Its `delete` needs the bundle, which goes only after that: one cleans up, the other waits.
+            if cleaner := self._cleaners.get(shim):
+                await asyncio.wait([cleaner])
+            self._forget(shim)
+            return
+        shim.deleted = True
         try:
             if not shim.bundle.read("sandbox"):  # a sandbox's shim is its controller's to end
                 await shim.shutdown(self._settings.shutdown_timeout_s)
         except (ContainerdError, TimeoutError) as e:
             self._log.error("failed to shutdown shim task", id=shim.id, error=str(e))
-        shim.deleted = True
         shim.close()
         await self._delete_bundle(shim.bundle)
         self._forget(shim)
@@ -349,7 +362,7 @@ class ShimManager:
                 self._lost.append((bundle, end))
             return
         self._shims[bundle.namespace, bundle.id] = shim
-        self._in_background(self._clean_up_when_dead(shim))
+        self._watch(shim)
         self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
 
     async def _is_container(self, bundle: Bundle) -> bool:
