@@ -40,10 +40,12 @@ def registry(tmp_path_factory):
 @pytest.fixture
 def world(registry):
     root = Path(tempfile.mkdtemp(prefix="pc", dir="/tmp"))
-    made = World(Stack(root, kind="ours").start(), registry)
-    yield made
-    made.stack.clean()
-    shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
+    stack = Stack(root, kind="ours").start()
+    try:
+        yield World(stack, registry)
+    finally:
+        stack.clean()
+        shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
 
 
 class World:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 V1 = pytest.mark.requires("cgroup_v1")
 
@@ -24,7 +24,7 @@ def own(runtime, controller: str) -> Path:
     return Path(state["cgroup_paths"][controller])
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know personalities")
+@ours_only("personality")
 def test_personality(runtime, bundle):
     bundle.linux["personality"] = {"domain": "LINUX32"}
     assert runtime.run(bundle.args("busybox", "uname", "-m").build()).out == "i686\n"
@@ -61,7 +61,7 @@ def test_block_devices_are_throttled(runtime, bundle):
 
 
 @V1
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know burst and idle")
+@ours_only("cpu burst and idle")
 def test_cpu_burst_and_idle(runtime, bundle):
     bundle.linux["resources"]["cpu"] = {"quota": 50000, "period": 100000, "burst": 4000, "idle": 1}
     runtime.create(bundle.args("true").build())
