@@ -99,6 +99,16 @@ def test_attach_follows_to_the_end(stack, busybox: str) -> None:
     assert (done.returncode, done.stdout) == (6, "late\n")
 
 
+def test_attach_to_what_has_ended(stack, busybox: str) -> None:
+    stack.pyctr("run", "-d", busybox, "p2", "sh", "-c", "exit 6")
+    deadline = time.monotonic() + 10
+    while "STOPPED" not in stack.ctr("task", "ls").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    done = stack.pyctr("task", "attach", "p2", check=False)
+    assert (done.returncode, done.stdout) == (6, "")
+
+
 @contextlib.contextmanager
 def _stalled_registry():
     with fake_registry() as fake:

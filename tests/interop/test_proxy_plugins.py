@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -178,3 +179,28 @@ def test_a_content_store_takes_the_place_of_the_daemons(world, tmp_path):
     assert digest in daemon.ctr("content", "ls", "-q").stdout.decode()
     assert daemon.ctr("content", "rm", digest).returncode == 0
     assert digest not in daemon.ctr("content", "ls", "-q").stdout.decode()
+
+
+def test_a_plugin_that_hangs_does_not_keep_the_daemon_from_stopping(world, backend):
+    _, start = world
+    plugin = SnapshotterPlugin(backend)
+    hanging, release = threading.Event(), threading.Event()
+
+    def hang(request):
+        del request
+        hanging.set()
+        release.wait(60)
+
+    plugin.usage = hang
+    daemon = start("snapshot", plugin, S)
+    try:
+        with daemon.channel() as channel:
+            assert _prepare(channel, "a")[0] == "OK"
+            request = snapshots_v1.UsageRequest(snapshotter="third", key="a")
+            caller = threading.Thread(target=call, args=(channel, S, "Usage", request))
+            caller.start()
+            assert hanging.wait(10)
+            assert daemon.stop() == 0
+            caller.join(20)
+    finally:
+        release.set()

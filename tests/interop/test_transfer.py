@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import queue
+import socket
 import subprocess
 import tarfile  # noqa: TID251 - reads archives; nothing is extracted
 import tempfile
@@ -363,6 +364,50 @@ def test_an_import_whose_client_leaves_leaves_nothing(daemon, channel):
     thread.join(30)
     assert results[0][0] == "CANCELLED"
     assert call(channel, leases_v1.LEASES, "List", leases_v1.ListRequest())[2].leases == []
+
+
+def test_a_transfer_that_waits_does_not_keep_the_daemon_from_stopping():
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    with Daemon(folder / "d", real=False) as daemon:
+        with daemon.start().channel() as channel:
+            stream, source = ClientStream(channel, "waits"), transfer_types.ImageImportStream(stream="waits")
+            thread = threading.Thread(target=transfer, args=(channel, source, store("never:1")))
+            thread.start()
+            assert next(stream).type_url == "containerd.types.transfer.WindowUpdate"
+            assert daemon.stop() == 0
+            thread.join(30)
+        daemon.start()
+        assert daemon.ctr("images", "ls", "-q").stdout == b""
+    remove_tree(str(folder))
+
+
+def test_a_registry_that_stalls_does_not_keep_the_daemon_from_stopping():
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    with socket.create_server(("127.0.0.1", 0)) as registry, Daemon(folder / "d", real=False) as daemon:
+        registry.settimeout(20)
+        with daemon.start().channel() as channel:
+            source = registry_of(f"127.0.0.1:{registry.getsockname()[1]}/a/b:1")
+            thread = threading.Thread(target=transfer, args=(channel, source, store("never:1")))
+            thread.start()
+            connection, _ = registry.accept()  # and not a word to it
+            assert daemon.stop() == 0
+            thread.join(30)
+        connection.close()
+    remove_tree(str(folder))
+
+
+def test_hosts_come_from_the_plugins_settings(busybox):
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    hosts = folder / "certs.d/named.example"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(f'server = "http://{busybox.partition("/")[0]}"\n')
+    extra = f'[plugins."io.containerd.transfer.v1.local"]\nconfig_path = "{folder}/certs.d"\n'
+    with Daemon(folder / "d", real=False, config_extra=extra) as daemon:
+        with daemon.start().channel() as channel:
+            source = registry_of("named.example/library/busybox:latest")
+            assert transfer(channel, source, store("named:1", platforms=[LINUX])) == ("OK", "")
+        assert daemon.ctr("images", "ls", "-q").stdout == b"named:1\n"
+    remove_tree(str(folder))
 
 
 def test_credentials_are_asked_for_over_the_stream(daemon, channel, busybox, tmp_path):

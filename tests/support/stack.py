@@ -17,8 +17,14 @@ START_TIMEOUT_S = 20
 class Stack:
     """One running daemon and the command line that talks to it."""
 
-    def __init__(self, root: Path, *, kind: str, shim: str = "", env: dict[str, str] | None = None) -> None:
-        """kind: "ours" or "real"; shim: the program that answers io.containerd.runc.v2, "" for the daemon's own."""
+    def __init__(
+        self, root: Path, *, kind: str, shim: str = "", env: dict[str, str] | None = None, extra: str = ""
+    ) -> None:
+        """kind: "ours" or "real"; shim: the program that answers io.containerd.runc.v2, "" for the daemon's own.
+
+        extra: more of the configuration.
+        """
+        self.extra = extra
         self.root = root
         self.kind = kind
         self.address = str(root / "c.sock")
@@ -37,7 +43,7 @@ class Stack:
         """Starts the daemon and waits for its socket."""
         self.root.mkdir(parents=True, exist_ok=True)
         config = self.root / "config.toml"
-        config.write_text(self._config())
+        config.write_text(self._config() + self.extra)
         args = ["--config", config, "--root", self.root / "r", "--state", self.root / "s"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -40,10 +40,12 @@ def registry(tmp_path_factory):
 @pytest.fixture
 def world(registry):
     root = Path(tempfile.mkdtemp(prefix="pc", dir="/tmp"))
-    made = World(Stack(root, kind="ours").start(), registry)
-    yield made
-    made.stack.clean()
-    shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
+    stack = Stack(root, kind="ours").start()
+    try:
+        yield World(stack, registry)
+    finally:
+        stack.clean()
+        shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
 
 
 class World:
@@ -54,7 +56,11 @@ class World:
         self.image, self.guest = f"{registry}/busybox:latest", f"{registry}/guest:latest"
         self.random = random.Random(SEED)
         stack.ctr("image", "pull", "--plain-http", self.image)
-        self.survivor = self.run("survivor", "sleep 10000")
+        self.survivor = self.run(self.name("survivor"), "sleep 10000")
+
+    def name(self, what: object) -> str:
+        """An id of this test alone: cgroups are named after it, and the machine has one tree of them."""
+        return f"{self.stack.root.name}-{what}"
 
     def run(self, id_: str, script: str) -> int:
         """A detached container; its pid."""
@@ -91,9 +97,17 @@ class World:
         assert id_ not in self.containers() | set(self.tasks())
 
     def check_survivor(self, what: object) -> None:
-        assert self.tasks().get("survivor") == (self.survivor, "RUNNING"), (SEED, what)
+        assert self.tasks().get(self.name("survivor")) == (self.survivor, "RUNNING"), (SEED, what)
         done = self.stack.ctr(
-            "tasks", "exec", "--exec-id", "asked", "survivor", "sh", "-c", "echo here; exit 6", check=False
+            "tasks",
+            "exec",
+            "--exec-id",
+            "asked",
+            self.name("survivor"),
+            "sh",
+            "-c",
+            "echo here; exit 6",
+            check=False,
         )
         assert (done.stdout, done.returncode) == ("here\n", 6), (SEED, what, done)
 
@@ -130,14 +144,14 @@ class World:
 
 def words_of(world: World, action: str, number: int) -> list[str]:
     """A client's command, after what it needs."""
-    id_ = f"c{number}"
+    id_ = world.name(number)
     if action == "pull":
         world.stack.ctr("images", "rm", "--sync", world.guest, check=False)
         return ["image", "pull", "--plain-http", world.guest]
     if action == "run":
         return ["run", "-d", "--null-io", world.image, id_, "sleep", "10000"]
     if action == "exec":
-        return ["tasks", "exec", "--exec-id", id_, "survivor", "sh", "-c", "sleep 0.2; exit 5"]
+        return ["tasks", "exec", "--exec-id", id_, world.name("survivor"), "sh", "-c", "sleep 0.2; exit 5"]
     if action == "delete":
         world.run(id_, "sleep 10000")
         return ["tasks", "rm", "-f", id_]
@@ -147,7 +161,7 @@ def words_of(world: World, action: str, number: int) -> list[str]:
 
 def check_outcome(world: World, action: str, number: int, acknowledged: bool) -> None:
     """What a client was told holds after the daemon's death; what it was not told may be either way."""
-    id_, what = f"c{number}", (SEED, action, number, acknowledged)
+    id_, what = world.name(number), (SEED, action, number, acknowledged)
     listed = world.stack.ctr("images", "ls", "-q").stdout.split()
     if action == "pull" and acknowledged:
         assert world.guest in listed, what
@@ -166,20 +180,22 @@ def test_nothing_acknowledged_is_lost_with_the_daemon(world, amount):
     for number in range(amount(len(ACTIONS), 200)):
         action = ACTIONS[number % len(ACTIONS)]
         status = number % 100 + 1
-        world.run(f"mortal{number}", f"sleep 0.{world.random.randrange(10)}; exit {status}")
+        world.run(world.name(f"mortal{number}"), f"sleep 0.{world.random.randrange(10)}; exit {status}")
         client = world.begin(*words_of(world, action, number))
         world.a_while(0.6)
         world.restart()
         acknowledged = client.wait(30) == (5 if action == "exec" else 0)
         check_outcome(world, action, number, acknowledged)
         deadline = time.monotonic() + 10
-        while world.tasks()[f"mortal{number}"][1] != "STOPPED":
+        while world.tasks()[world.name(f"mortal{number}")][1] != "STOPPED":
             assert time.monotonic() < deadline, (SEED, action, number)
-        assert f"exit code {status}" in world.stack.ctr("tasks", "rm", f"mortal{number}").stderr, (
+        assert (
+            f"exit code {status}" in world.stack.ctr("tasks", "rm", world.name(f"mortal{number}")).stderr
+        ), (
             SEED,
             number,
         )
-        world.stack.ctr("containers", "rm", f"mortal{number}")
+        world.stack.ctr("containers", "rm", world.name(f"mortal{number}"))
         world.check_survivor((action, number))
         world.check_disk((action, number))
     world.nothing_left()
@@ -187,7 +203,7 @@ def test_nothing_acknowledged_is_lost_with_the_daemon(world, amount):
 
 def test_a_killed_shim_leaves_nothing_and_its_name_is_free(world, amount):
     for number in range(amount(4, 100)):
-        id_ = f"c{number}"
+        id_ = world.name(number)
         client = world.begin("run", "-d", "--null-io", world.image, id_, "sleep", "10000")
         world.a_while(0.5)
         for pid, line in world.stack.shims().items():
@@ -221,7 +237,7 @@ def forkserver(world: World) -> list[int]:
 
 def test_a_killed_forkserver_takes_no_container_along(world, amount):
     for number in range(amount(3, 100)):
-        id_ = f"c{number}"
+        id_ = world.name(number)
         client = world.begin("run", "-d", "--null-io", world.image, id_, "sleep", "10000")
         world.a_while(0.4)
         for pid in forkserver(world):
@@ -229,7 +245,7 @@ def test_a_killed_forkserver_takes_no_container_along(world, amount):
         if client.wait(30) == 0:
             assert world.tasks()[id_][1] == "RUNNING", (SEED, number)
         world.remove(id_)
-        assert world.run(f"{id_}b", "sleep 10000")
-        world.remove(f"{id_}b")
+        assert world.run(world.name(f"{number}b"), "sleep 10000")
+        world.remove(world.name(f"{number}b"))
         world.check_survivor(number)
     world.nothing_left()

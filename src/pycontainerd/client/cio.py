@@ -283,7 +283,14 @@ class Copier:
         if self._source_fd >= 0:
             poller.register(self._source_fd, select.POLLIN)
         self._client.pump()
+        drained = False
         while not exited.done or self._sinks:
+            if exited.done and not drained:
+                # A FIFO that had no writer any more when it was opened (attach to what has ended) says so only when read.
+                drained = True
+                for fd in tuple(self._sinks):
+                    self._drain(fd)
+                continue
             for fd, _ in poller.poll():
                 self._handle(fd)
         self._fifos.close_stdin()

@@ -44,21 +44,42 @@ def create(
     *,
     runtime: str,
     options: Message | None = None,
+    **fields: Any,
+) -> containers_v1.Container:
+    """A new record; AlreadyExists when the id is taken. `spec` is the runtime-spec document.
+
+    Further fields: image, labels, snapshotter, snapshot_key, extensions (name -> message).
+    """
+    return create_packed(
+        client,
+        container_id,
+        wkt.Any(type_url=anys.SPEC_URL, value=spec),
+        runtime=runtime,
+        options=None if options is None else anys.pack(options),
+        **fields,
+    )
+
+
+def create_packed(
+    client: Client,
+    container_id: str,
+    spec: wkt.Any,
+    *,
+    runtime: str,
+    options: wkt.Any | None = None,
     image: str = "",
     labels: Mapping[str, str] | None = None,
     snapshotter: str = "",
     snapshot_key: str = "",
     extensions: Mapping[str, Message] | None = None,
 ) -> containers_v1.Container:
-    """A new record; AlreadyExists when the id is taken. `spec` is the runtime-spec document."""
+    """The same from a spec and options that are packed already."""
     container = containers_v1.Container(
         id=container_id,
         labels=dict(labels or {}),
         image=image,
-        runtime=containers_v1.Container.Runtime(
-            name=runtime, options=None if options is None else anys.pack(options)
-        ),
-        spec=wkt.Any(type_url=anys.SPEC_URL, value=spec),
+        runtime=containers_v1.Container.Runtime(name=runtime, options=options),
+        spec=spec,
         snapshotter=snapshotter,
         snapshot_key=snapshot_key,
         extensions={name: anys.pack(extension) for name, extension in (extensions or {}).items()},

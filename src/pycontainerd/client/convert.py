@@ -54,6 +54,20 @@ _DESCRIPTOR: Final = (
     "artifactType",
 )
 _PLATFORM: Final = ("architecture", "os", "os.version", "os.features", "variant")
+# Go leaves them out when they hold nothing.
+_LEFT_OUT_EMPTY: Final = frozenset(
+    {
+        "mediaType",
+        "annotations",
+        "urls",
+        "data",
+        "platform",
+        "artifactType",
+        "os.version",
+        "os.features",
+        "variant",
+    }
+)
 _GC: Final = "containerd.io/gc."
 _UNCOMPRESSED: Final = "containerd.io/uncompressed"
 
@@ -197,5 +211,9 @@ def _rewritten(entry: dict[str, Any], before: oci.Descriptor, after: oci.Descrip
 
 def _ordered(document: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     """Known keys first, in Go's order, empty ones left out as Go does; the others after them."""
-    known = {key: document[key] for key in keys if document.get(key) not in (None, "", [], {})}
+    known = {
+        key: document[key]
+        for key in keys
+        if key in document and (document[key] or key not in _LEFT_OUT_EMPTY)
+    }
     return {**known, **{key: value for key, value in document.items() if key not in keys}}

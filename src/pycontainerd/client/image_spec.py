@@ -148,6 +148,15 @@ class ImageFiles:
             )
         return data
 
+    def open_folder(self, path: str) -> int:
+        """A descriptor of a folder, the caller's to close; NotFound when there is none."""
+        from pycontainerd.lib.linux.path import open_in_root
+
+        try:
+            return open_in_root(self._root_fd, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotFound(f"{path} of the image is no folder: {error.strerror}") from error
+
 
 def open_folder(path: str) -> ImageFiles:
     """The files of a plain root folder (--rootfs)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.api import anys
-from pycontainerd.lib.api.light import tasks_v1, wkt
+from pycontainerd.lib.api.light import tasks_v1, types, wkt
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pycontainerd.client.cio import Streams
     from pycontainerd.client.client import Client, Reply
     from pycontainerd.lib.api.codec import Message
-    from pycontainerd.lib.api.light import task_types, types
+    from pycontainerd.lib.api.light import task_types
+    from pycontainerd.lib.oci.image import Descriptor
 
 UNKNOWN_EXIT_STATUS: Final = 255
 STOP_SIGNAL_LABEL: Final = "io.containerd.image.config.stop-signal"
@@ -125,8 +126,20 @@ def create(
     rootfs: Sequence[types.Mount],
     streams: Streams,
     options: Message | None = None,
+    *,
+    checkpoint: Descriptor | None = None,
 ) -> Process:
-    """A created task, its process not yet running; AlreadyExists when the container has one."""
+    """A created task, its process not yet running; AlreadyExists when the container has one.
+
+    With a checkpoint the process goes on from what was dumped.
+    """
+    wire = (
+        None
+        if checkpoint is None
+        else types.Descriptor(
+            media_type=checkpoint.media_type, digest=checkpoint.digest, size=checkpoint.size
+        )
+    )
     reply: tasks_v1.CreateTaskResponse = client.call(
         tasks_v1.TASKS,
         "Create",
@@ -137,6 +150,7 @@ def create(
             stdout=streams.stdout,
             stderr=streams.stderr,
             terminal=streams.terminal,
+            checkpoint=wire,
             options=None if options is None else anys.pack(options),
         ),
     )

@@ -27,6 +27,7 @@ class Command:
         "required",
         "run",
         "subcommands",
+        "takes_container",
         "usage",
     )
 
@@ -42,6 +43,7 @@ class Command:
         required: Sequence[str] = (),
         anywhere: bool = True,
         subcommands: Sequence[Command] = (),
+        takes_container: bool = False,
     ) -> None:
         self.names = tuple(name.strip() for name in names.split(","))
         self.usage = usage
@@ -54,6 +56,8 @@ class Command:
         self.anywhere = anywhere
         # A noun below a noun (`content prune references`): they run, `run` never does.
         self.subcommands = subcommands
+        # The first argument is a container: the beginning of its id will do. Not for what removes.
+        self.takes_container = takes_container
 
 
 def only_subcommands(call: Call) -> int:

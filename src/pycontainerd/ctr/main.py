@@ -17,7 +17,7 @@ from pycontainerd.ctr.command import Call, Command, HelpWanted
 from pycontainerd.ctr.flags import UsageError, Values, parse
 from pycontainerd.ctr.text import os_text
 from pycontainerd.lib import trace
-from pycontainerd.lib.errdefs import ContainerdError
+from pycontainerd.lib.errdefs import ContainerdError, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def _run(program: str, words: list[str]) -> int:
     completing = words[-1:] == [COMPLETION]
     if completing:
         words = words[:-1]
-    root = Values((*tree.FLAGS, *tree.COMMON_FLAGS), {} if completing else os.environ)
+        if words[-2:-1] == ["--"] and len(words) <= 3 and not words[-1].startswith("-"):
+            words = words[:-2]  # the noun itself is being typed
+    root = Values((*tree.FLAGS, *tree.COMMON_FLAGS), os.environ)
     rest = _parse_or_explain(
         root, words, "Incorrect Usage.", lambda: _root_help(program), completing=completing
     )
@@ -132,7 +134,7 @@ def _run_command(
     title: str, command: Command, root: Values, group: Values, words: list[str], *, completing: bool
 ) -> int:
     if completing:
-        return 0
+        return _complete_arguments(title, command, root, words)
     values = Values((*command.flags, *tree.GROUP_HELP), os.environ)
     arguments = _parse_or_explain(
         values, words, "Incorrect Usage:", lambda: _command_help(title, command), anywhere=command.anywhere
@@ -151,10 +153,25 @@ def _run_command(
         _arm(root.number("timeout"))
     try:
         with trace.span("command", title=title):
-            return command.run(call)
+            return _run_code(command, call)
     except HelpWanted:
         _command_help(title, command)
         return 0
+
+
+def _run_code(command: Command, call: Call) -> int:
+    try:
+        return command.run(call)
+    except NotFound:
+        if not command.takes_container:
+            raise
+        from pycontainerd.ctr import short_id
+
+        full_id = short_id.full_id(call)
+        if not full_id:
+            raise
+        call.arguments[0] = full_id
+    return command.run(call)
 
 
 def _arm(timeout_nanos: int) -> None:
@@ -203,6 +220,24 @@ def _find(known: Sequence[Any], name: str) -> Any:
 def _complete(names: Sequence[tuple[str, ...]]) -> int:
     _print("\n".join(name for group in names for name in group))
     return 0
+
+
+def _complete_arguments(title: str, command: Command, root: Values, words: Sequence[str]) -> int:
+    """Flags where one is begun; names that the daemon knows elsewhere. `words` ends with `--` and what is being typed."""
+    from pycontainerd.ctr import candidates
+
+    typed = words[-1] if words[-2:-1] == ["--"] else ""
+    before = list(words[:-2]) if words[-2:-1] == ["--"] else list(words)
+    if typed.startswith("-"):
+        found = candidates.flags_of((*command.flags, *tree.GROUP_HELP))
+    else:
+        try:
+            values = Values((*command.flags, *tree.GROUP_HELP), {})
+            given = parse(values, before, anywhere=command.anywhere)
+        except UsageError:
+            return 0  # the value of a flag comes next
+        found = candidates.arguments_of(title, command, root, given)
+    return _complete([(name,) for name in found])
 
 
 def _unknown(name: str, known: Sequence[str]) -> int:

@@ -37,5 +37,10 @@ GROUPS: Final = (
     Group("snapshots, snapshot", "snapshots: root filesystems and the layers under them", "snapshots"),
     Group("tasks, t, task", "tasks: the processes of containers", "tasks"),
     Group("oci", "OCI documents", "oci"),
+    Group("install", "take programs out of an image", "install"),
+    Group("pprof", "what the daemon's debug socket tells", "pprof"),
+    Group("logs", "print what a task wrote to its log file", "logs"),
+    Group("shims", "list the shims of the daemon", "shims"),
+    Group("completion", "print a script that completes command lines", "completion"),
     Group("shim", "talk to a container's shim directly", "shim"),
 )

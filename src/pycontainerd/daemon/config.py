@@ -23,6 +23,7 @@ RUNTIME: Final = "io.containerd.runtime.v2.task"
 SHIM_MANAGER: Final = "io.containerd.shim.v1.manager"
 OVERLAYFS: Final = "io.containerd.snapshotter.v1.overlayfs"
 NATIVE: Final = "io.containerd.snapshotter.v1.native"
+TRANSFER: Final = "io.containerd.transfer.v1.local"
 DIFF_SERVICE: Final = "io.containerd.service.v1.diff-service"
 _SHAPES: Final[dict[type, str]] = {str: "string", int: "number", bool: "boolean"}
 
@@ -41,6 +42,7 @@ PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     OVERLAYFS: {"root_path": "", "sync_remove": False},
     NATIVE: {"root_path": ""},
     DIFF_SERVICE: {"default": ["walking"]},
+    TRANSFER: {"config_path": "", "max_concurrent_downloads": 3, "max_concurrent_uploaded_layers": 3},
 }
 TIMEOUT_DEFAULTS: Final = {
     "io.containerd.timeout.metrics.shimstats": "2s",

@@ -62,6 +62,9 @@ async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_
         tasks = context.instances.get(plugin.TASKS)
         if tasks is not None:
             await tasks.load()
+        sandboxes = context.instances.get(plugin.SANDBOXES)
+        if sandboxes is not None:
+            await sandboxes.load()
         endpoints = Endpoints(context, inherited)
         await endpoints.start()
         background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
@@ -99,9 +102,13 @@ async def _stop(
     tasks = context.instances.get(plugin.TASKS)
     if tasks is not None:
         await tasks.close()
-    context.pools.close()
+    sandboxes = context.instances.get(plugin.SANDBOXES)
+    if sandboxes is not None:
+        await sandboxes.close()
+    # Before the threads are waited for: what one of them waits for must not be without end.
     for stop in context.on_stop:
-        stop()
+        await asyncio.to_thread(stop)
+    context.pools.close()
     database = context.instances.get(plugin.METADATA)
     if database is not None:
         database.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pycontainerd.daemon import config as settings
@@ -32,6 +32,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshot
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
+from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
 from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
@@ -45,6 +46,7 @@ from pycontainerd.daemon.services.images import ImagesService
 from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.daemon.services.leases import LeasesService
 from pycontainerd.daemon.services.namespaces import NamespacesService
+from pycontainerd.daemon.services.sandbox_controllers import SandboxControllerService
 from pycontainerd.daemon.services.sandboxes import SandboxStoreService
 from pycontainerd.daemon.services.snapshots import SnapshotsService
 from pycontainerd.daemon.services.streaming import StreamingService
@@ -203,9 +205,10 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
 SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
-TRANSFER: Final = "io.containerd.transfer.v1.local"
+TRANSFER: Final = settings.TRANSFER
 DIFFER: Final = "io.containerd.differ.v1.walking"
 
 
@@ -347,10 +350,22 @@ def _tasks(context: Context) -> ShimManager:
     )
 
 
+def _sandboxes(context: Context) -> ShimSandboxController:
+    """Sandboxes have shims of their own, and tell the task manager where those serve tasks."""
+    tasks: ShimManager = context.get(TASKS)
+    settings_here = replace(
+        tasks.settings, state=f"{context.config.state}/{SANDBOXES}", root=context.root(SANDBOXES)
+    )
+    # By exec always: a sandbox's shim is not one that the forkserver knows.
+    controller = ShimSandboxController(settings_here, ExecStarter(context.pools), context.pools, context.log)
+    tasks.sandbox_bootstrap = controller.bootstrap
+    return controller
+
+
 def _transfer(context: Context) -> LazyTransferrer:
     config = context.config
     beside = config.ttrpc_address == f"{config.grpc.address}.ttrpc"
-    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc")
+    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc", context.settings(TRANSFER))
 
 
 def _introspection(context: Context) -> tuple[Service, object]:
@@ -430,6 +445,16 @@ PLUGINS: Final = (
     Registration(
         "io.containerd.grpc.v1.sandboxes",
         lambda c: (sandbox_v1.STORE, SandboxStoreService(c.get(SANDBOX_STORE), c.pools)),
+    ),
+    Registration(SANDBOXES, _sandboxes, ("io.containerd.runtime.v2",)),
+    Registration(
+        "io.containerd.grpc.v1.sandbox-controllers",
+        lambda c: (
+            sandbox_v1.CONTROLLER,
+            SandboxControllerService(
+                {"shim": c.get(SANDBOXES)}, c.get(SANDBOX_STORE), c.pools, c.get(EVENTS)
+            ),
+        ),
     ),
     Registration(STREAMS, lambda _: StreamManager()),
     Registration(

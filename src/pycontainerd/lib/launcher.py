@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from time import monotonic_ns
 
+from pycontainerd.lib import importer
+
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from typing import Final
@@ -40,6 +42,7 @@ def run(me: str, argv: list[str]) -> int:
     if not sys.platform.startswith("linux"):
         sys.stderr.write(f"{name}: containers need the Linux kernel; this is {sys.platform}\n")
         return 1
+    importer.install()
     __import__(module)
     code: int = sys.modules[module].main(argv)
     if name == "pyrunc":

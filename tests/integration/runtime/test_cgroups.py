@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runtime import is_ours, ours_only
+from support.runtime import ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v1")
 ROOT = Path("/sys/fs/cgroup")
@@ -97,7 +97,7 @@ def test_update(runtime, bundle):
     assert (own(runtime, "cpu") / "cpu.shares").read_text().strip() == "700"
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know --cpu-burst and --cpu-idle")
+@ours_only("cpu burst and idle")
 def test_update_of_burst_and_idle(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "100").build())
     folder = own(runtime, "cpu")

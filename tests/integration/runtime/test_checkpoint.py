@@ -11,9 +11,9 @@ import re
 import pytest
 
 from support.programs import peer
-from support.runtime import Runtime, is_ours
+from support.runtime import Runtime, ours_only
 
-ours_only = pytest.mark.skipif(not is_ours(), reason="runc runs criu")
+refused = ours_only("checkpoint and restore are refused")
 
 
 @pytest.mark.parametrize("command", ["checkpoint", "restore"])
@@ -39,7 +39,7 @@ def test_checkpoint_of_a_created_container(runtime, bundle, tmp_path):
     assert "Container cannot be checkpointed in created state" in done.err
 
 
-@ours_only
+@refused
 def test_checkpoint_of_a_running_container_leaves_it_alone(runtime, bundle, tmp_path):
     runtime.start_detached(bundle.args("sleep", "100").build())
     before = runtime.state()
@@ -57,7 +57,7 @@ def test_checkpoint_of_a_running_container_leaves_it_alone(runtime, bundle, tmp_
     assert not image.exists()
 
 
-@ours_only
+@refused
 def test_restore_makes_nothing(runtime, bundle, tmp_path):
     flags = ("--detach", "--image-path", str(tmp_path / "image"), "--manage-cgroups-mode", "ignore")
     done = runtime("restore", "--bundle", str(bundle.args("true").build()), *flags, "c")

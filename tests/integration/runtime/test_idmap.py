@@ -11,11 +11,11 @@ import subprocess
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 pytestmark = [
     pytest.mark.requires("root", "userns"),
-    pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not map the ids of mounts"),
+    ours_only("id-mapped mounts"),
 ]
 
 OVERFLOW = "65534:65534"

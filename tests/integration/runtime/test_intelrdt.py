@@ -12,10 +12,10 @@ import sys
 import pytest
 
 from support.programs import TOP
-from support.runtime import Runtime, is_ours
+from support.runtime import Runtime, ours_only
 
 without = pytest.mark.skipif(os.path.exists("/sys/fs/resctrl"), reason="this machine has Intel RDT")
-ours_only = pytest.mark.skipif(not is_ours(), reason="runc can't be given another folder")
+made_up = ours_only("a resctrl that the test has made up")
 
 
 @without
@@ -84,7 +84,7 @@ def clear(folder):
         entry.unlink()
 
 
-@ours_only
+@made_up
 def test_the_way_of_a_container(faked, bundle, resctrl):
     bundle.linux["intelRdt"] = {"l3CacheSchema": "L3:0=f", "schemata": ["L2:0=1"]}
     faked.create(bundle.args("sleep", "100").build())
@@ -104,7 +104,7 @@ def test_the_way_of_a_container(faked, bundle, resctrl):
     assert not (resctrl / "c").exists()
 
 
-@ours_only
+@made_up
 def test_a_group_that_must_be_there_and_is_not(faked, bundle, resctrl):
     bundle.linux["intelRdt"] = {"closID": "gold"}
     done = faked.run(bundle.build())
@@ -114,7 +114,7 @@ def test_a_group_that_must_be_there_and_is_not(faked, bundle, resctrl):
     assert not (resctrl / "gold").exists()
 
 
-@ours_only
+@made_up
 def test_a_container_without_a_group_has_none_to_update(faked, bundle):
     faked.start_detached(bundle.args("sleep", "100").build())
     done = faked("update", "--mem-bw-schema", "MB:0=20", "c")

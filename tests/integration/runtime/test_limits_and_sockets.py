@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 V1 = pytest.mark.requires("cgroup_v1")
 
@@ -24,7 +24,7 @@ def own(runtime, controller: str) -> Path:
     return Path(state["cgroup_paths"][controller])
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know personalities")
+@ours_only("personality")
 def test_personality(runtime, bundle):
     bundle.linux["personality"] = {"domain": "LINUX32"}
     assert runtime.run(bundle.args("busybox", "uname", "-m").build()).out == "i686\n"
@@ -61,7 +61,7 @@ def test_block_devices_are_throttled(runtime, bundle):
 
 
 @V1
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know burst and idle")
+@ours_only("cpu burst and idle")
 def test_cpu_burst_and_idle(runtime, bundle):
     bundle.linux["resources"]["cpu"] = {"quota": 50000, "period": 100000, "burst": 4000, "idle": 1}
     runtime.create(bundle.args("true").build())
@@ -134,3 +134,34 @@ def test_a_seccomp_listener_gets_the_notify_descriptor_and_the_state(runtime, bu
     assert (document["fds"], document["metadata"]) == (["seccompFd"], "meta")
     assert document["state"]["id"] == "c"
     assert document["pid"] == runtime.pid()
+
+
+@V1
+def test_exec_in_a_sub_cgroup(runtime, bundle, short_tmp):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    sub = own(runtime, "pids") / "sub"
+    sub.mkdir()
+    pid_file = short_tmp / "pid"
+    runtime.detached(
+        "exec", "--detach", "--cgroup", "pids:sub", "--pid-file", str(pid_file), "c", "sleep", "100"
+    )
+    pid = pid_file.read_text()
+    assert (sub / "cgroup.procs").read_text().split() == [pid]
+    assert pid in (own(runtime, "memory") / "cgroup.procs").read_text().split()
+
+
+@V1
+def test_update_of_the_other_limits(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    runtime.ok("update", "--memory", "128m", "--memory-swap", "256m", "--memory-reservation", "64m", "c")
+    runtime.ok("update", "--cpuset-cpus", "0", "--cpuset-mems", "0", "c")
+    runtime.ok("update", "--cpu-quota", "30000", "--cpu-period", "60000", "c")
+    memory, cpuset, cpu = (own(runtime, name) for name in ("memory", "cpuset", "cpu"))
+    assert (memory / "memory.limit_in_bytes").read_text() == f"{128 << 20}\n"
+    swap = memory / "memory.memsw.limit_in_bytes"
+    assert not swap.exists() or swap.read_text() == f"{256 << 20}\n"
+    assert (memory / "memory.soft_limit_in_bytes").read_text() == f"{64 << 20}\n"
+    assert (cpuset / "cpuset.cpus").read_text() == "0\n"
+    assert (cpuset / "cpuset.mems").read_text() == "0\n"
+    assert (cpu / "cpu.cfs_quota_us").read_text() == "30000\n"
+    assert (cpu / "cpu.cfs_period_us").read_text() == "60000\n"

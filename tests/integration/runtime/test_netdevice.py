@@ -13,11 +13,11 @@ import subprocess
 
 import pytest
 
-from support.runtime import Result, Runtime, is_ours
+from support.runtime import Result, Runtime, ours_only
 
 pytestmark = [
     pytest.mark.requires("root"),
-    pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not move network devices"),
+    ours_only("network devices move"),
 ]
 
 

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import is_ours, ours_only
 
 
 class Host:
@@ -181,7 +181,7 @@ def test_without_one_in_the_environment_of_start_nobody_waits(launch, runtime, b
     assert host.is_silent()
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 waits forever, or not for the second line")
+@ours_only("who waits for readiness waits no longer than the container lives")
 class TestBetter:
     def test_a_container_that_ends_before_it_is_ready_is_not_waited_for(self, launch, runtime, bundle, host):
         folder = str(bundle.sh("exit 4").build())

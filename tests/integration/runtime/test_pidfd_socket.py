@@ -11,9 +11,9 @@ import socket
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
-pytestmark = pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know --pidfd-socket")
+pytestmark = ours_only("--pidfd-socket")
 
 
 @pytest.fixture

@@ -242,11 +242,3 @@ def test_console_socket_file_is_left_alone(runtime, bundle, short_tmp):
         bundle.process["terminal"] = True
         runtime.create(bundle.args("true").build(), "c", "--console-socket", str(path))
     assert stat.S_ISSOCK(path.stat().st_mode)
-
-
-@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
-@ours_only("checkpoint and restore are refused")
-def test_checkpoint_and_restore_are_refused(runtime, bundle, verb):
-    done = runtime(verb, "c")
-    assert done.code != 0
-    assert "Traceback" not in done.err

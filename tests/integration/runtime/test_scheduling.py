@@ -14,9 +14,9 @@ import os
 import pytest
 
 from support.programs import peer
-from support.runtime import Runtime, is_ours
+from support.runtime import Runtime, is_ours, ours_only
 
-newer = pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know these properties")
+newer = ours_only("scheduler, ioPriority, execCPUAffinity and memoryPolicy")
 IONICE = ("busybox", "ionice")
 POLICY = "numa=$(head -n 1 /proc/self/numa_maps); set -- $numa; echo $2"
 

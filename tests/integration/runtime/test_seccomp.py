@@ -5,6 +5,11 @@ Spec: runtime-spec config-linux.md#seccomp; security D1
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import threading
+
 import pytest
 
 from support.runtime import ours_only
@@ -82,3 +87,37 @@ def test_the_compiled_filter_is_cached(runtime, bundle):
     assert runtime.run(path).err == first.err
     assert cached.stat().st_mtime_ns == stamp
     assert cached.stat().st_mode & 0o077 == 0
+
+
+def received(connection: socket.socket) -> tuple[dict, list[int]]:
+    """What an agent gets: the container-process-state and its descriptors."""
+    data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 4)
+    return json.loads(data), fds
+
+
+def test_a_listener_gets_the_filter_and_the_state(runtime, bundle, short_tmp):
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(short_tmp / "agent"))
+        agent.listen()
+        agent.settimeout(20)
+        bundle.linux["seccomp"] = profile(
+            [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+            listenerPath=str(short_tmp / "agent"),
+            listenerMetadata="mine",
+        )
+        runtime.create(bundle.sh("mkdir /dev/x 2>/dev/error; cat /dev/error > /out").writable().build())
+        starting = threading.Thread(target=lambda: runtime("start", "c"))
+        starting.start()
+        connection, _ = agent.accept()
+        with connection:
+            state, fds = received(connection)
+        starting.join()
+    assert state["metadata"] == "mine"
+    assert state["fds"] == ["seccompFd"]
+    assert state["pid"] == runtime.pid()
+    assert (state["state"]["id"], state["state"]["bundle"]) == ("c", str(bundle.path))
+    (notify,) = fds
+    assert os.readlink(f"/proc/self/fd/{notify}") == "anon_inode:seccomp notify"
+    os.close(notify)  # with nobody to ask the call doesn't exist
+    runtime.wait_status("stopped")
+    assert "not implemented" in (bundle.rootfs / "out").read_text()

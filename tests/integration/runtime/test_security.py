@@ -109,6 +109,21 @@ def test_r07_mounts_inside_proc_are_refused(runtime, bundle, short_tmp):
     assert "cannot be mounted because it is inside /proc" in done.err
 
 
+@ours_only("security R10: no mount may stand where the runtime writes")
+@pytest.mark.parametrize(
+    "place", ["/proc/thread-self/attr", "/proc/self", "/proc/sys/kernel", "/proc/sysrq-trigger"]
+)
+def test_r10_no_mount_stands_where_the_runtime_writes(runtime, bundle, place):
+    """CVE-2025-52881: a write to a label or a sysctl would go elsewhere."""
+    before = Path("/proc/sys/kernel/core_pattern").read_text()
+    bundle.mount(place, "tmpfs", "tmpfs")
+    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert "inside /proc" in done.err or "no such file" in done.err
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
 @ours_only("security R08: masks don't trust the image's /dev/null")
 def test_r08_masked_paths_do_not_trust_the_images_null(runtime, bundle, canary):
     """CVE-2025-31133."""

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from support.runtime import is_ours
+from support.runtime import ours_only
 
 pytestmark = pytest.mark.requires("root", "userns")
 
@@ -67,7 +67,7 @@ def test_an_error_of_init_comes_back(runtime, bundle, other):
     assert "first" in runtime.ok("list", "-q").out.split()
 
 
-@pytest.mark.skipif(not is_ours(), reason="runc 1.1 does not know time namespaces")
+@ours_only("time namespaces")
 def test_time_offsets_with_a_joined_user_namespace(runtime, bundle, other):
     if not os.path.exists("/proc/self/timens_offsets"):
         pytest.skip("needs time namespaces")

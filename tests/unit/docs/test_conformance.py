@@ -39,5 +39,30 @@ def test_the_stated_differences_are_those_that_tests_let_pass():
     stated = {line[0] for line in rows(section("pyrunc beside runc"))}
     used = set()
     for path in (TOP / "tests/integration/runtime").glob("*.py"):
-        used |= set(_STATED.findall(path.read_text()))
+        text = path.read_text()
+        assert "skipif(not is_ours()" not in text, f"{path}: state the difference: ours_only(...)"
+        used |= set(_STATED.findall(text))
     assert stated == used
+
+
+@pytest.mark.parametrize(
+    "title", ["config.json", "Command line of pyrunc", "Services of pycontainerd", "Attacks on a runtime"]
+)
+def test_every_row_names_a_test_or_says_that_it_is_missing(title):
+    found = rows(section(title))
+    assert len(found) > 20
+    for line in found:
+        tests = line[-2] if title != "Attacks on a runtime" else line[2]
+        assert _NAMED.search(tests) or tests.startswith(("missing", "not ")), line
+
+
+def test_a_method_is_compared_where_the_table_says_so():
+    calls = (TOP / "tests/interop/test_daemon_grpc.py").read_text()
+    for method, _, note in rows(section("Services of pycontainerd")):
+        if note == "compared":
+            assert f'"{method.strip("`").split("/")[1]}"' in calls, method
+
+
+def test_every_attack_has_one_row():
+    named = [line[0] for line in rows(section("Attacks on a runtime"))]
+    assert named == [f"R{number:02}" for number in range(1, 28)] + ["K01", "K02"]

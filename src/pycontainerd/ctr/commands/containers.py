@@ -1,10 +1,10 @@
-"""`ctr containers`: create, list, info, label, delete."""
+"""`ctr containers`: create, list, info, label, delete, checkpoint, restore."""
 
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
 from pycontainerd.ctr.command import Command
-from pycontainerd.ctr.container_flags import CONTAINER_FLAGS
+from pycontainerd.ctr.container_flags import CONTAINER_FLAGS, IO_FLAGS
 from pycontainerd.ctr.flags import BOOL, Flag
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
@@ -160,7 +160,42 @@ def status_name(status: int) -> str:
     return str(names.get(status, "UNKNOWN"))
 
 
+def _checkpoint(call: Call) -> int:
+    from pycontainerd.ctr import checkpoints
+
+    return checkpoints.container(call)
+
+
+def _restore(call: Call) -> int:
+    from pycontainerd.ctr import checkpoints
+
+    return checkpoints.restore(call)
+
+
 COMMANDS = (
+    Command(
+        "checkpoint",
+        "make an image of a container",
+        _checkpoint,
+        arguments="CONTAINER REF",
+        flags=(
+            Flag("rw", BOOL, "with what it has written"),
+            Flag("image", BOOL, "with the content of its image"),
+            Flag("task", BOOL, "with its processes, as criu dumps them"),
+        ),
+        takes_container=True,
+    ),
+    Command(
+        "restore",
+        "make and start a container of such an image",
+        _restore,
+        arguments="CONTAINER REF",
+        flags=(
+            Flag("rw", BOOL, "with what it had written"),
+            Flag("live", BOOL, "with its processes, where they were"),
+            *IO_FLAGS,
+        ),
+    ),
     Command(
         "create",
         "make a container without running it",
@@ -181,6 +216,7 @@ COMMANDS = (
         "print everything about a container",
         _info,
         arguments="CONTAINER",
+        takes_container=True,
         flags=(Flag("spec", BOOL, "print the OCI spec only"),),
     ),
     Command(
@@ -195,5 +231,6 @@ COMMANDS = (
         "set and clear labels of a container",
         _label,
         arguments="[flags] CONTAINER [<key>=<value>, ...]",
+        takes_container=True,
     ),
 )

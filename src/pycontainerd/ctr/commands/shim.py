@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pycontainerd.ctr import display
 from pycontainerd.ctr.command import Command
-from pycontainerd.ctr.flags import STRING, Flag
+from pycontainerd.ctr.flags import BOOL, STRING, STRINGS, Flag
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -13,57 +13,62 @@ if TYPE_CHECKING:
 
     from pycontainerd.ctr.command import Call
     from pycontainerd.lib.api.codec import Message
+    from pycontainerd.lib.ttrpc.client import Client as ShimClient
 
 FLAGS = (
     Flag("id", STRING, "container id"),
     Flag("shim-address", STRING, "socket of the shim, instead of the one that goes with the id"),
 )
-_SOCKETS = "/run/containerd/s"
 
 
 def _addresses(call: Call, container_id: str) -> list[str]:
-    """Where the shim may listen: sha256(daemon's address / namespace / id) below the sockets' folder."""
-    import hashlib
-    import os
+    from pycontainerd.ctr import shim_socket
 
     if call.group_flags.text("shim-address"):
         return [call.group_flags.text("shim-address").removeprefix("unix://")]
-    address = call.root_flags.text("address")
-    names = [f"{address}/{call.namespace}/{container_id}"]
-    folder = f"{os.path.dirname(address)}/io.containerd.runtime.v2.task/{call.namespace}/{container_id}"
-    found = [f"{_SOCKETS}/{hashlib.sha256(os.path.normpath(name).encode()).hexdigest()}" for name in names]
-    # A shim that chose another socket wrote it into its bundle.
-    for file in (f"{folder}/address",):
-        if os.path.exists(file):
-            with open(file, encoding="utf-8") as text:
-                found.append(text.read().strip().removeprefix("unix://"))
-    return found
+    return shim_socket.candidates(call.root_flags.text("address"), call.namespace, container_id)
 
 
-def _call(call: Call, method: str, request: Message) -> Any:
+def _connected(call: Call) -> ShimClient:
+    """A connection to the container's shim, the caller's to close."""
     import os
 
-    from pycontainerd.lib.api.light import task_v2
     from pycontainerd.lib.ttrpc.client import Client
 
     container_id = call.group_flags.text("id")
     if not container_id:
         raise InvalidArgument("container id must be specified")
     for path in _addresses(call, container_id):
-        if not os.path.exists(path):
-            continue
-        with Client.connect(path) as client:
-            payload = client.call(
-                task_v2.TASK.name,
-                method,
-                request.SerializeToString(),
-                {"containerd-namespace-ttrpc": call.namespace},
-            )
-        return task_v2.TASK.method(method).response.FromString(payload)
+        if os.path.exists(path):
+            return Client.connect(path)
     raise NotFound(
         f"fail to connect to container {container_id}'s shim",
         hint="is the id right, and --namespace and --address the ones it was started with?",
     )
+
+
+def _call(call: Call, method: str, request: Message) -> Any:
+    from pycontainerd.lib.api.light import task_v2
+
+    with _connected(call) as client:
+        payload = client.call(
+            task_v2.TASK.name,
+            method,
+            request.SerializeToString(),
+            {"containerd-namespace-ttrpc": call.namespace},
+        )
+    return task_v2.TASK.method(method).response.FromString(payload)
+
+
+def _exec(call: Call) -> int:
+    from pycontainerd.ctr import shim_exec
+
+    if not call.group_flags.text("id"):
+        raise InvalidArgument("container id must be specified")
+    if not call.argument(0):
+        raise InvalidArgument("exec id must be provided")
+    with _connected(call) as client:
+        return shim_exec.run(call, client, call.group_flags.text("id"))
 
 
 def _state(call: Call) -> int:
@@ -102,6 +107,23 @@ def _start(call: Call) -> int:
 
 COMMANDS = (
     Command("delete", "delete the stopped task", _delete),
+    Command(
+        "exec",
+        "run a further process in the container",
+        _exec,
+        arguments="[flags] EXEC-ID COMMAND [ARG...]",
+        flags=(
+            Flag("stdin", STRING, "FIFO that its input comes from"),
+            Flag("stdout", STRING, "FIFO that its output goes to"),
+            Flag("stderr", STRING, "FIFO that its errors go to"),
+            Flag("tty, t", BOOL, "give it a terminal"),
+            Flag("attach, a", BOOL, "copy its stdio until it has ended, and end with its status"),
+            Flag("env, e", STRINGS, "environment variable (NAME=value)"),
+            Flag("cwd", STRING, "working directory"),
+            Flag("spec", STRING, "file of the whole process, as JSON of the runtime-spec"),
+        ),
+        anywhere=False,
+    ),
     Command("start", "start the created task", _start),
     Command("state", "print the state of the task", _state),
 )

@@ -1,4 +1,4 @@
-"""`ctr tasks`: start, attach, exec, kill, list, ps, metrics, pause, resume, delete."""
+"""`ctr tasks`: start, attach, exec, kill, list, ps, metrics, pause, resume, delete, checkpoint."""
 
 from __future__ import annotations
 
@@ -285,8 +285,32 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
     return code
 
 
+def _checkpoint(call: Call) -> int:
+    from pycontainerd.ctr import checkpoints
+
+    return checkpoints.task(call)
+
+
 COMMANDS = (
-    Command("attach", "attach to the stdio of a running container", _attach, arguments="CONTAINER"),
+    Command(
+        "checkpoint",
+        "dump the processes of a container, as criu does",
+        _checkpoint,
+        arguments="[flags] CONTAINER",
+        flags=(
+            Flag("exit", BOOL, "end them then"),
+            Flag("image-path", STRING, "folder to dump to, instead of the content store"),
+            Flag("work-path", STRING, "folder for criu's own files and logs"),
+        ),
+        takes_container=True,
+    ),
+    Command(
+        "attach",
+        "attach to the stdio of a running container",
+        _attach,
+        arguments="CONTAINER",
+        takes_container=True,
+    ),
     Command(
         "delete, del, remove, rm",
         "remove stopped tasks",
@@ -302,6 +326,7 @@ COMMANDS = (
         "run a further process in a container",
         _exec,
         arguments="[flags] CONTAINER CMD [ARG...]",
+        takes_container=True,
         flags=(
             Flag("cwd", STRING, "working directory of the process"),
             Flag("tty, t", BOOL, "give the process a terminal"),
@@ -326,20 +351,22 @@ COMMANDS = (
         "send a signal to a container (default: SIGTERM)",
         _kill,
         arguments="[flags] CONTAINER",
+        takes_container=True,
         flags=(
             Flag("signal, s", STRING, "signal, by name or number"),
             Flag("exec-id", STRING, "send it to this exec of the task"),
             Flag("all, a", BOOL, "send it to every process of the container"),
         ),
     ),
-    Command("pause", "freeze a container", _pause, arguments="CONTAINER"),
-    Command("ps", "list the processes of a container", _ps, arguments="CONTAINER"),
-    Command("resume", "thaw a container", _resume, arguments="CONTAINER"),
+    Command("pause", "freeze a container", _pause, arguments="CONTAINER", takes_container=True),
+    Command("ps", "list the processes of a container", _ps, arguments="CONTAINER", takes_container=True),
+    Command("resume", "thaw a container", _resume, arguments="CONTAINER", takes_container=True),
     Command(
         "start",
         "run a container that was made before",
         _start,
         arguments="CONTAINER",
+        takes_container=True,
         flags=(*IO_FLAGS, PID_FILE, DETACH, Flag("no-pivot", BOOL, "don't use pivot_root")),
     ),
     Command(
@@ -347,6 +374,7 @@ COMMANDS = (
         "print one sample of a container's use of the machine",
         _metrics,
         arguments="CONTAINER",
+        takes_container=True,
         flags=(Flag("format", STRING, '"table" or "json"', default="table"),),
     ),
 )

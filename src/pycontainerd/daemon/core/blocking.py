@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
@@ -15,16 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # A pool per kind of waiting, so that slow disks never starve metadata, nor shims the disks.
-LIMITS: Final = {
-    "metadata": 8,
-    "content": 8,
-    "snapshots": 4,
-    "shims": 8,
-    "gc": 1,
-    "diff": 2,
-    "check": 1,
-    "transfer": 8,
-}
+LIMITS: Final = {"metadata": 8, "content": 8, "snapshots": 4, "shims": 8, "gc": 1, "diff": 2, "check": 1}
 
 
 class Pools:
@@ -51,6 +44,35 @@ class Pools:
         SQLite takes some microseconds for it, from pages that are in memory; a thread and back takes twenty times that.
         """
         return fn(*args, **kwargs)
+
+    async def run_apart(self, name: str, fn: Callable[[], None]) -> None:
+        """Runs `fn` in a thread of its own, which the daemon does not wait for when it stops.
+
+        For what waits for other machines and loses nothing by being cut off. A cancelled caller does not stop it.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def settle(error: BaseException | None) -> None:
+            if done.cancelled():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        def work() -> None:
+            error: BaseException | None = None
+            try:
+                context.run(fn)
+            except BaseException as e:  # noqa: BLE001 -- handed to who waits for it
+                error = e
+            with suppress(RuntimeError):  # the daemon has stopped meanwhile
+                loop.call_soon_threadsafe(settle, error)
+
+        threading.Thread(target=work, name=name, daemon=True).start()
+        await done
 
     def close(self) -> None:
         """Waits for everything that was submitted."""

@@ -17,7 +17,10 @@ from pycontainerd.lib.identifiers import quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pycontainerd.daemon.core.plugins import Platform
     from pycontainerd.daemon.core.scope import Scope
+    from pycontainerd.daemon.core.snapshots import Mount
+    from pycontainerd.daemon.core.tasks import Exit
     from pycontainerd.daemon.core.typed import TypedValue
 
 _FULL_UPDATE: Final = ("labels", "extensions", "spec", "runtime")
@@ -124,3 +127,62 @@ def adaptor(sandbox: Sandbox) -> filters.Adaptor:
                 return None
 
     return field_value
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A sandbox that runs. `address` and `version` are those of the task API it serves for its containers."""
+
+    pid: int
+    created_nanos: int
+    address: str
+    version: int
+    spec: TypedValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxStatus:
+    """What a sandbox says about itself. Times are nanoseconds since 1970, 0 for never."""
+
+    pid: int
+    state: str
+    info: Mapping[str, str] = field(default_factory=dict)
+    created_nanos: int = 0
+    exited_nanos: int = 0
+    extra: TypedValue | None = None
+    address: str = ""
+    version: int = 0
+
+
+class Controller(Protocol):
+    """Runs sandboxes. Async; raises errdefs, NotFound for a sandbox that isn't there."""
+
+    async def create(
+        self,
+        scope: Scope,
+        sandbox: Sandbox,
+        rootfs: Sequence[Mount],
+        options: TypedValue | None,
+        netns_path: str,
+        annotations: Mapping[str, str],
+    ) -> None:
+        """AlreadyExists for one that is there."""
+        ...
+
+    async def start(self, scope: Scope, id: str) -> Started: ...
+
+    async def platform(self, scope: Scope, id: str) -> Platform: ...
+
+    async def stop(self, scope: Scope, id: str, timeout_s: int) -> None: ...
+
+    async def wait(self, scope: Scope, id: str) -> Exit: ...
+
+    async def status(self, scope: Scope, id: str, *, verbose: bool) -> SandboxStatus: ...
+
+    async def shutdown(self, scope: Scope, id: str) -> None:
+        """Ends it and removes what is left of it."""
+        ...
+
+    async def metrics(self, scope: Scope, id: str) -> tuple[int, TypedValue | None]:
+        """When they were taken, nanoseconds since 1970, and what they are."""
+        ...

@@ -69,6 +69,7 @@ class CreateOptions:
     rootfs: Sequence[Mount] = ()
     streams: Streams = Streams()
     checkpoint: str = ""
+    sandbox: str = ""  # whose shim serves the task; "" for a shim of its own
 
 
 class Task(Protocol):

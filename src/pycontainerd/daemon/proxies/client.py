@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,7 @@ _CARDINALITY: Final = {
     (True, False): Cardinality.STREAM_UNARY,
     (True, True): Cardinality.STREAM_STREAM,
 }
+_PATIENCE_S: Final = 3.0
 _FAILURES: Final = (GRPCError, ProtocolError, StreamTerminatedError, OSError)
 
 
@@ -46,6 +48,7 @@ class ProxyClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self._channel: Channel | None = None
+        self._closed = False
 
     def call(self, name: str, request: Any, namespace: str = "") -> Any:
         """One unary call, waited for. Raises the plugin's error, or Unavailable."""
@@ -62,10 +65,15 @@ class ProxyClient:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """A coroutine on the loop, waited for by this thread; grpclib's errors become errdefs."""
+        if self._closed:
+            coroutine.close()
+            raise errdefs.Unavailable(f"{self._path}: the daemon stops: unavailable")
         try:
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
         except _FAILURES as e:
             raise self.translate(e) from e
+        except CancelledError as e:
+            raise errdefs.Unavailable(f"{self._path}: the daemon stops: unavailable") from e
 
     def translate(self, error: BaseException) -> errdefs.ContainerdError:
         """grpclib's errors in our vocabulary."""
@@ -74,10 +82,11 @@ class ProxyClient:
         return errdefs.Unavailable(f"connection error: {self._path}: {error}: unavailable")
 
     def close(self) -> None:
-        """Ends the connection and the thread."""
-        if not self._thread.is_alive():
+        """Ends the connection and the thread; a call under way has some seconds to end, and fails then."""
+        if self._closed:
             return
-        self.run(self._shut())
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -120,9 +129,11 @@ class ProxyClient:
         return stream
 
     async def _shut(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        if others:
+            await asyncio.wait(others, timeout=_PATIENCE_S)
         if self._channel is not None:
             self._channel.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)

@@ -70,6 +70,7 @@ class TasksService:
             options=options,
             rootfs=wire.core_mounts(request.rootfs),
             streams=Streams(request.stdin, request.stdout, request.stderr, request.terminal),
+            sandbox=container.sandbox,
         )
         task = await self._tasks.create(call.scope, request.container_id, create)
         return tasks_v1.CreateTaskResponse(container_id=request.container_id, pid=await task.pid())

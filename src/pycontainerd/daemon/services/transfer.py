@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.streams import Stream, StreamManager
     from pycontainerd.daemon.core.transfer import Job, Transferrer
 
+_MAX_AT_ONCE: Final = 8
 _ENDS: Final = (
     transfer_types.OCIRegistry,
     transfer_types.ImageStore,
@@ -33,6 +34,7 @@ class TransferService:
         self._streams = streams
         self._transferrer = transferrer
         self._pools = pools
+        self._slots = asyncio.Semaphore(_MAX_AT_ONCE)
 
     async def transfer(self, call: Call, request: transfer_v1.TransferRequest) -> wkt.Empty:
         scope = call.scope
@@ -58,7 +60,8 @@ class TransferService:
 
     async def _run(self, job: Job) -> None:
         try:
-            await self._pools.run("transfer", job.run)
+            async with self._slots:
+                await self._pools.run_apart("transfer", job.run)
         except asyncio.CancelledError:
             job.cancel()  # the client left: what is under way ends with its next step
             raise

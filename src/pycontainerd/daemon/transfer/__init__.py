@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 class LazyTransferrer:
     """Implements core.transfer.Transferrer; the registry client behind it (100 ms to import) waits for the first job."""
 
-    def __init__(self, address: str, kind: str) -> None:
+    def __init__(self, address: str, kind: str, settings: Mapping[str, Any]) -> None:
         self._address = address
         self._kind = kind
+        self._settings = settings
 
     def job(
         self,
@@ -29,4 +30,5 @@ class LazyTransferrer:
     ) -> Job | None:
         from pycontainerd.daemon.transfer.local import LocalTransferrer
 
-        return LocalTransferrer(self._address, self._kind).job(scope, source, destination, streams, report)
+        transferrer = LocalTransferrer(self._address, self._kind, self._settings)
+        return transferrer.job(scope, source, destination, streams, report)

@@ -120,8 +120,9 @@ class TransferJob(ABC):
 class Pull(TransferJob):
     """From a registry into the stores."""
 
-    def __init__(self, base: Base, reference: str, options: Options, store: ImageStore) -> None:
+    def __init__(self, base: Base, reference: str, options: Options, store: ImageStore, threads: int) -> None:
         super().__init__(base)
+        self._threads = threads
         self._reference = reference
         self._resolver = Resolver(reference, options)
         self._wanted = store
@@ -148,7 +149,7 @@ class Pull(TransferJob):
     def _fetch(self, client: Client, target: oci.Descriptor) -> None:
         store = self._wanted
         matchers = [platforms.only(platform) for platform in store.platforms] or [platforms.everything()]
-        fetcher = pull.Fetcher(client, self._resolver, matchers)
+        fetcher = pull.Fetcher(client, self._resolver, matchers, threads=self._threads)
         tracker = Tracker(client, self._reference, fetcher.progress, self._base.report)
 
         def tick() -> None:
@@ -167,8 +168,9 @@ class Pull(TransferJob):
 class Push(TransferJob):
     """From the stores to a registry."""
 
-    def __init__(self, base: Base, reference: str, options: Options, store: ImageStore) -> None:
+    def __init__(self, base: Base, reference: str, options: Options, store: ImageStore, threads: int) -> None:
         super().__init__(base)
+        self._threads = threads
         self._reference = reference
         self._uploader = Uploader(reference, options)
         self._source = store
@@ -187,7 +189,7 @@ class Push(TransferJob):
             self._say(f"Pushing to {registry}")
             self._say("pushing content", image.name, target)
             spec = self._uploader.spec
-            pusher = push.Pusher(client, self._uploader)
+            pusher = push.Pusher(client, self._uploader, threads=self._threads)
             tracker = Tracker(client, self._reference, pusher.progress, self._base.report)
 
             def tick() -> None:

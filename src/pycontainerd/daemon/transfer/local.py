@@ -24,11 +24,22 @@ if TYPE_CHECKING:
 
 
 class LocalTransferrer:
-    """Implements core.transfer.Transferrer. `address` and `kind` are those of the daemon's own socket."""
+    """Implements core.transfer.Transferrer. `address` and `kind` are those of the daemon's own socket.
 
-    def __init__(self, address: str, kind: str, default_snapshotter: str = "overlayfs") -> None:
+    `settings` are the plugin's: config_path (hosts.toml folders where a request names none) and how many layers move at
+    once.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        kind: str,
+        settings: Mapping[str, Any],
+        default_snapshotter: str = "overlayfs",
+    ) -> None:
         self._address = address
         self._kind = kind
+        self._settings = settings
         self._default_snapshotter = default_snapshotter
 
     def job(
@@ -42,11 +53,13 @@ class LocalTransferrer:
         base = jobs.Base(self._address, self._kind, scope.namespace, scope.lease, report)
         match source, destination:
             case t.OCIRegistry(), t.ImageStore():
-                options = _options(source, streams)
-                return jobs.Pull(base, source.reference, options, self._store(destination))
+                options = self._options(source, streams)
+                threads = self._settings["max_concurrent_downloads"]
+                return jobs.Pull(base, source.reference, options, self._store(destination), threads)
             case t.ImageStore(), t.OCIRegistry():
-                options = _options(destination, streams)
-                return jobs.Push(base, destination.reference, options, self._store(source))
+                options = self._options(destination, streams)
+                threads = self._settings["max_concurrent_uploaded_layers"]
+                return jobs.Push(base, destination.reference, options, self._store(source), threads)
             case t.ImageImportStream(), t.ImageStore():
                 _require_archive(source)
                 stream = streams[source.stream]
@@ -59,6 +72,11 @@ class LocalTransferrer:
                 return jobs.Tag(base, self._store(source), self._store(destination))
             case _:
                 return None
+
+    def _options(self, registry: Any, streams: Mapping[str, Stream]) -> Options:
+        options = _options(registry, streams)
+        options.hosts_dir = options.hosts_dir or self._settings["config_path"]
+        return options
 
     def _store(self, message: Any) -> jobs.ImageStore:
         wanted = [_platform(platform) for platform in message.platforms]

@@ -316,8 +316,6 @@ _ALWAYS = [
     "signalfd4",
     "sigprocmask",
     "sigreturn",
-    "socket",
-    "socketcall",
     "socketpair",
     "splice",
     "stat",
@@ -385,6 +383,9 @@ _BY_ARCHITECTURE = {
 }
 # Values of personality(2) that change nothing of what is protected: LINUX, LINUX32, UNAME26, both, and the query.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+# Address families below AF_ALG and between it and AF_VSOCK, and above that: the kernel's crypto writes to pages of files that are
+# only open for reading (CVE-2026-31431), and AF_VSOCK leads out of the machine.
+_FAMILIES = ((38, "SCMP_CMP_LT"), (39, "SCMP_CMP_EQ"), (40, "SCMP_CMP_GT"))
 # The namespace flags of clone(2): a container without CAP_SYS_ADMIN makes no namespaces.
 _CLONE_NAMESPACES = 0x7E020000
 
@@ -443,6 +444,9 @@ def default_profile(bounding: list[str], machine: str = "") -> dict[str, Any]:
     machine = machine or os.uname().machine
     rules: list[dict[str, Any]] = [_allow(_ALWAYS)]
     rules += [_allow(["personality"], _argument(0, value, "SCMP_CMP_EQ")) for value in _PERSONALITIES]
+    rules += [_allow(["socket"], _argument(0, value, operator)) for value, operator in _FAMILIES]
+    # i386's one call for all of sockets: its family is in memory that a filter can't read, and glibc has the others.
+    rules.append({"names": ["socketcall"], "action": ERRNO, "errnoRet": ENOSYS})
     rules.append(_allow(["ptrace"]))  # safe since Linux 4.8, and no older kernel is supported
     if machine in _BY_ARCHITECTURE:
         rules.append(_allow(_BY_ARCHITECTURE[machine]))

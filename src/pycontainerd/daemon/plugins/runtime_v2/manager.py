@@ -29,7 +29,7 @@ from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExc
 from pycontainerd.lib.ttrpc.aio import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.containers import ContainerStore
@@ -77,13 +77,21 @@ class ShimManager:
         self._pools = pools
         self._log = log
         self._exits = exits
+        # Where a sandbox's shim serves tasks; set where there is a controller of sandboxes.
+        self.sandbox_bootstrap: Callable[[str, str], Bootstrap] | None = None
         self._lost: list[tuple[Bundle, Exit]] = []
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
         self._background: set[asyncio.Task[None]] = set()
+        self._cleaners: dict[Shim, asyncio.Task[None]] = {}
         self._closing = False
         for path in (settings.root, settings.state):
             files.make_dir(path, 0o711)
+
+    @property
+    def settings(self) -> Settings:
+        """What shims of this daemon are told."""
+        return self._settings
 
     def get(self, namespace: str, id: str) -> Shim:
         shim = self._shims.get((namespace, id))
@@ -111,7 +119,7 @@ class ShimManager:
     async def _create(self, namespace: str, id: str, options: CreateOptions) -> Shim:
         shim = await self._start_shim(namespace, id, options)
         self._shims[namespace, id] = shim
-        self._in_background(self._clean_up_when_dead(shim))
+        self._watch(shim)
         try:
             await shim.create(options)
         except ContainerdError as e:
@@ -214,7 +222,11 @@ class ShimManager:
             bundle.write("shim-binary-path", command.binary.encode())
             self._log.debug("starting shim", id=bundle.id, namespace=bundle.namespace, binary=command.binary)
             try:
-                bootstrap = await self._starter.start(command, options.options)
+                if options.sandbox and self.sandbox_bootstrap is not None:
+                    bootstrap = self.sandbox_bootstrap(bundle.namespace, options.sandbox)
+                    bundle.write("sandbox", options.sandbox.encode())
+                else:
+                    bootstrap = await self._starter.start(command, options.options)
             except ContainerdError as e:
                 raise type(e)(f"start failed: {e}", hint=e.hint) from e
             bundle.write("bootstrap.json", bootstrap.dump())
@@ -238,11 +250,18 @@ class ShimManager:
             env=settings.env,
         )
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+    def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs beside requests; ended with the manager."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
+
+    def _watch(self, shim: Shim) -> None:
+        """From now on the shim's death is noticed; `_cleaners` tells who cleans up after it."""
+        cleaner = self._in_background(self._clean_up_when_dead(shim))
+        self._cleaners[shim] = cleaner
+        cleaner.add_done_callback(lambda _: self._cleaners.pop(shim, None))
 
     async def _clean_up_when_dead(self, shim: Shim) -> None:
         """Waits for the connection to close; unless the task was deleted, does what its shim no longer can."""
@@ -283,7 +302,6 @@ class ShimManager:
     async def _abandon(self, shim: Shim) -> None:
         """Takes back a shim whose Create failed; nobody was told of the task."""
         self._forget(shim)
-        shim.deleted = True
         with suppress(ContainerdError):
             async with asyncio.timeout(self._settings.cleanup_timeout_s):
                 await shim.delete_process("")
@@ -291,11 +309,18 @@ class ShimManager:
 
     async def _let_go(self, shim: Shim) -> None:
         """Shim shut down, connection closed, bundle removed, record gone."""
+        if shim.client.closed.is_set() and not shim.deleted:
+            # It died. Its `delete` needs the bundle, which goes only after that: one cleans up, the other waits.
+            if cleaner := self._cleaners.get(shim):
+                await asyncio.wait([cleaner])
+            self._forget(shim)
+            return
+        shim.deleted = True
         try:
-            await shim.shutdown(self._settings.shutdown_timeout_s)
+            if not shim.bundle.read("sandbox"):  # a sandbox's shim is its controller's to end
+                await shim.shutdown(self._settings.shutdown_timeout_s)
         except (ContainerdError, TimeoutError) as e:
             self._log.error("failed to shutdown shim task", id=shim.id, error=str(e))
-        shim.deleted = True
         shim.close()
         await self._delete_bundle(shim.bundle)
         self._forget(shim)
@@ -337,7 +362,7 @@ class ShimManager:
                 self._lost.append((bundle, end))
             return
         self._shims[bundle.namespace, bundle.id] = shim
-        self._in_background(self._clean_up_when_dead(shim))
+        self._watch(shim)
         self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
 
     async def _is_container(self, bundle: Bundle) -> bool:

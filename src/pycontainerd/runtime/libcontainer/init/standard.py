@@ -225,7 +225,7 @@ def prepare_rootfs(plan: InitPlan, state: State) -> int:
     config = plan.config
     propagation = config.rootfs_propagation or m.MS_SLAVE | m.MS_REC
     m.mount(None, b"/", None, flags=propagation)
-    if propagation & m.MS_SHARED:
+    if config.rootfs_propagation:  # the default has left nothing shared
         _make_parent_private(config.rootfs)
     target_fd = os.open(config.rootfs, fspath.O_PATH | os.O_DIRECTORY)
     root_fd = m.open_tree(AT_FDCWD, config.rootfs, recursive=True)
