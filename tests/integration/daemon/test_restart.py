@@ -108,8 +108,10 @@ def test_s059_a_container_survives_kill_9_of_the_daemon_and_is_found_again(daemo
 
 
 def test_s060_an_exit_while_the_daemon_is_away_is_reported_once_with_its_code(daemon):
-    pid = _run(daemon, "c2", "sleep 1; exit 7")
+    # It stays until the daemon is away, however slow this machine is.
+    pid = _run(daemon, "c2", "until [ -e /tmp/go ]; do sleep 0.1; done; exit 7")
     daemon.stop(signal.SIGKILL)
+    (daemon.folder.parent / "rootfs/tmp/go").touch()
     _wait_until(lambda: not process_running(pid))
     daemon.start()
     with _Listener(daemon) as events:
