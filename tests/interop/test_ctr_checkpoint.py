@@ -74,8 +74,10 @@ def test_a_checkpoint_holds_what_ctrs_does_and_the_spec(stack: Stack) -> None:
         assert (again.returncode, again.stderr) == (1, f'ctr: image "{program}/ck:1": already exists\n')
     assert kinds["pyctr annotations"] == kinds["ctr annotations"]
     ours = [kind for kind in kinds["pyctr"] if "checkpoint.config" not in kind]
-    assert ours == kinds["ctr"]
     assert len(kinds["pyctr"]) == len(ours) + 1
+    if not any("runtime.options" in kind for kind in kinds["ctr"]):
+        assert "runtime.options" in ours.pop(0)  # ctr 1.7 leaves out what says nothing
+    assert ours == kinds["ctr"]
     assert stack.ctr("task", "ls").stdout.count("RUNNING") == 1
 
 

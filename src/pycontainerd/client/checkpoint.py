@@ -1,7 +1,7 @@
 """Checkpoints: a container (and with criu its processes) as an image, and a container made of one again.
 
     index    annotations: image, runtime, snapshotter
-      |- runtime options (proto)     |- spec (proto)     |- the image's own index or manifest (--image)
+      |- runtime options, if any     |- spec (proto)     |- the image's own index or manifest (--image)
       |- what the shim dumped (--task)                   `- the writable layer (--rw)
 
 Spec: containerd container_checkpoint_opts, container_restore_opts
@@ -85,10 +85,9 @@ def create(
     task can be made again too.
     """
     record = containers.get(client, container_id)
-    parts = [
-        _blob(client, RUNTIME_OPTIONS, record.runtime.options.SerializeToString()),
-        _blob(client, SPEC, record.spec.SerializeToString()),
-    ]
+    parts = [_blob(client, SPEC, record.spec.SerializeToString())]
+    if record.runtime.HasField("options"):
+        parts.insert(0, _blob(client, RUNTIME_OPTIONS, record.runtime.options.SerializeToString()))
     with paused(client, container_id) as process:
         if with_image:
             parts.append(images.from_wire(images.get(client, record.image).target))
@@ -148,7 +147,9 @@ def restore(
     image = images.from_wire(images.get(client, name).target)
     spec = wkt.Any.FromString(_part(client, index, SPEC))
     runtime = _annotation(index, _RUNTIME, "runtime")
-    runtime_options = wkt.Any.FromString(_part(client, index, RUNTIME_OPTIONS))
+    runtime_options = wkt.Any()
+    with contextlib.suppress(errdefs.NotFound):  # containerd 1.7's client leaves empty ones out
+        runtime_options = wkt.Any.FromString(_part(client, index, RUNTIME_OPTIONS))
     parent = unpack.unpack(client, image, snapshotter, platforms.default_matcher())
     mounts = snapshots.prepare(client, snapshotter, container_id, parent)
     try:
