@@ -40,12 +40,16 @@ HTTPS_FIRST = re.compile(r'time="\S+" level=info msg="host will try HTTPS first 
 
 
 def said_by_ctr(text: str) -> str:
-    """ctr's stderr in 1.6's words: 1.7 tries HTTPS on this machine, too, says so, and which request had a strange status."""
+    """ctr's stderr in 1.6's words.
+
+    1.7 tries HTTPS on this machine, too, says so, and which request had a strange status; it asks for a profile's debug=0.
+    """
     lines = [line for line in text.splitlines(keepends=True) if not LATE.match(line)]
     others = [line for line in lines if not HTTPS_FIRST.match(line)]
     if len(others) < len(lines):
         others = [line.replace("https://127.0.0.1:", "http://127.0.0.1:") for line in others]
-    return re.sub(r"unexpected status from [A-Z]+ request to \S+: ", "unexpected status: ", "".join(others))
+    text = re.sub(r"unexpected status from [A-Z]+ request to \S+: ", "unexpected status: ", "".join(others))
+    return re.sub(r'(/debug/pprof/\S+?)[?&]debug=0"', r'\1"', text)
 
 
 def expand(word: str, names: Mapping[str, str]) -> str:
