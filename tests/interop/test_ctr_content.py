@@ -114,6 +114,10 @@ def test_an_object_that_is_another_is_an_error(stack: Stack) -> None:
     assert f"expected {digest}" in done.stderr
 
 
+def said(text: str, host: str) -> str:
+    return parity.masked(parity.said_by_ctr(text)).replace(host, "HOST")
+
+
 def test_pushing_objects(
     stack: Stack, digests: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -131,9 +135,7 @@ def test_pushing_objects(
                 stack.run(program, *(parity.expand(word, names) for word in step.split()), check=False)
                 for step in steps
             ]
-            answers[program] = [
-                (one.returncode, one.stdout, parity.masked(one.stderr).replace(host, "HOST")) for one in done
-            ]
+            answers[program] = [(one.returncode, one.stdout, said(one.stderr, host)) for one in done]
     assert answers["pyctr"] == answers["ctr"]
     assert answers["pyctr"][-1][0] == 0
 
@@ -190,7 +192,7 @@ def test_ingests_under_way(stack: Stack, tmp_path: Path) -> None:
         fake.add_document("v1", {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]})
         half = (200, {"Content-Length": "5000", "X-Stall": "1"}, data)
         fake.rule = lambda request: half if layer["digest"] in request.path else None  # type: ignore[operator]
-        argv = stack.command("ctr", "-n", "act", "image", "pull", f"{fake.address}/a/b:v1")
+        argv = stack.command("ctr", "-n", "act", "image", "pull", "--plain-http", f"{fake.address}/a/b:v1")
         with subprocess.Popen(
             argv, env=stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as puller:
@@ -209,7 +211,9 @@ def test_ingests_under_way(stack: Stack, tmp_path: Path) -> None:
                     stack.run(program, "-n", "act", "content", "active", "-t", "5s").stdout
                     for program in ("ctr", "pyctr")
                 ]
-                assert parity.masked(listed[1]) == parity.masked(listed[0])
+                # As many tabs end the header as an age is long.
+                real, ours = (re.sub(r"\t+\n", "\n", parity.masked(text)) for text in listed)
+                assert ours == real
             finally:
                 puller.kill()
     bad = stack.pyctr("content", "active", "--root", str(tmp_path), "(", check=False)

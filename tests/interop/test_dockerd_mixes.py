@@ -54,6 +54,19 @@ def inner(process):
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
+def signal_until_resized(screen):
+    """A newer docker gives the first size at the container's creation, which is before it listens to the signal."""
+    deadline = time.monotonic() + 20
+    while True:
+        os.kill(inner(screen.process), signal.SIGWINCH)
+        try:
+            screen.wait_for("\nresized", 0.5)
+            return
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+
+
 def wait_until(condition):
     deadline = time.monotonic() + 20
     while not condition():
@@ -74,8 +87,8 @@ def terminal(docker, runtime):
         assert "33 77" in screen.wait_for(r"end\r")
         assert "/dev/pts/0" in screen.text
         screen.resize(40, 100)
-        os.kill(inner(screen.process), signal.SIGWINCH)
-        screen.type("until stty size | grep -q 40; do sleep 0.1; done; stty size\n")
+        screen.type("until stty size | grep -q 40; do sleep 0.1; done; echo re''sized; stty size\n")
+        signal_until_resized(screen)
         screen.wait_for("40 100")
         screen.type("exit 7\n")
         assert screen.process.wait(20) == 7
@@ -174,20 +187,14 @@ def test_one_smoke_script_passes_on_every_mix(docker, runtime):
 
 
 def test_the_kernels_kill_for_memory_is_told(docker, runtime):
-    docker(
-        "run",
-        "--memory",
-        "16m",
-        "--memory-swap",
-        "16m",
-        "--name",
-        "big",
-        runtime,
-        "busybox",
-        "tail",
-        "/dev/zero",
-    )
-    state = docker.state("big")
+    # The real shim waits for the kill beside the exit, and forgets it when the task was deleted first: it may try again.
+    for _ in range(1 if docker.shim == "ours" else 5):
+        docker.clean()
+        limits = ("--memory", "16m", "--memory-swap", "16m")
+        docker("run", *limits, "--name", "big", runtime, "busybox", "tail", "/dev/zero")
+        state = docker.state("big")
+        if state["OOMKilled"]:
+            break
     assert (state["OOMKilled"], state["ExitCode"]) == (True, 137)
 
 
