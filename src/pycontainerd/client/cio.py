@@ -288,6 +288,9 @@ class Copier:
             if exited.done and not drained:
                 # A FIFO that had no writer any more when it was opened (attach to what has ended) says so only when read.
                 drained = True
+                poller.unregister(
+                    self._client.fileno()
+                )  # answered: a daemon that leaves now is nobody's concern
                 for fd in tuple(self._sinks):
                     self._drain(fd)
                 continue

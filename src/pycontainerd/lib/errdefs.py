@@ -153,6 +153,9 @@ BY_CODE: dict[int, type[ContainerdError]] = {
     )
 }
 
+# Names of the codes, by number, as Go prints them.
+CODE_NAMES: tuple[str, ...] = ("OK", *(BY_CODE[code].__name__ for code in sorted(BY_CODE)))
+
 
 def from_status(code: int, message: str) -> ContainerdError:
     """The typed error for a gRPC or ttrpc status; an unknown code becomes Unknown."""

@@ -181,6 +181,16 @@ def test_annotations_are_properties(runtime, bundle, systemd):
     assert wanted["After"] == ("as", ["a.service", "b.service"])
 
 
+@ours_only("security R21: annotations set properties of the container's own unit only")
+def test_r21_an_annotation_does_not_act_on_the_host(runtime, bundle, systemd):
+    """CVE-2024-3154."""
+    bundle.spec["annotations"] = {"org.systemd.property.SuccessAction": "'poweroff-force'"}
+    done = runtime.run(bundle.args("true").build())
+    assert done.code == 1
+    assert "annotation org.systemd.property.SuccessAction" in done.err
+    assert systemd.calls == []
+
+
 def test_the_rest_of_a_unit_that_failed_is_reset(runtime, bundle, systemd):
     systemd.result = "failed"
     done = runtime.run(bundle.args("true").build())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pycontainerd.ctr import display, text
 from pycontainerd.ctr.command import Command
 from pycontainerd.ctr.flags import BOOL, Flag
+from pycontainerd.lib.errdefs import CODE_NAMES
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -12,26 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.ctr.command import Call
-
-_CODES = [
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-]
 
 
 def _list(call: Call) -> int:
@@ -86,7 +67,9 @@ def _details(plugin: Any) -> str:
         lines.append(f"Capabilities:\t {','.join(plugin.capabilities)}")
     if plugin.HasField("init_err"):
         code = (
-            _CODES[plugin.init_err.code] if plugin.init_err.code < len(_CODES) else str(plugin.init_err.code)
+            CODE_NAMES[plugin.init_err.code]
+            if plugin.init_err.code < len(CODE_NAMES)
+            else str(plugin.init_err.code)
         )
         lines += ["Error:\t", f"\t Code:\t {code}", f"\t Message:\t {plugin.init_err.message}"]
     return "\n".join([*lines, ""])

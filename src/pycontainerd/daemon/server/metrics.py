@@ -13,6 +13,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon.server.http import Answer
+from pycontainerd.lib.errdefs import CODE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -22,26 +23,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-# gRPC's codes by number.
-_CODES: Final = (
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-)
 
 
 class Family:
@@ -74,13 +55,13 @@ class MethodCounts:
         self.started = 0
         self.received = 0
         self.sent = 0
-        self.codes = [0] * len(_CODES)
+        self.codes = [0] * len(CODE_NAMES)
         self.seconds = 0.0
         self.buckets = [0] * (len(_BUCKETS_S) + 1) if histogram else None
 
     def handled(self, code: int, seconds: float) -> None:
         """A call has ended with a gRPC code after so many seconds."""
-        self.codes[code if 0 <= code < len(_CODES) else 2] += 1
+        self.codes[code if 0 <= code < len(CODE_NAMES) else 2] += 1
         if self.buckets is not None:
             self.buckets[bisect_left(_BUCKETS_S, seconds)] += 1
             self.seconds += seconds
@@ -129,7 +110,7 @@ class CallMetrics:
         received = Family("grpc_server_msg_received_total", "counter", "Messages received.")
         sent = Family("grpc_server_msg_sent_total", "counter", "Messages sent.")
         for counts in self._counts.values():
-            for code, number in zip(_CODES, counts.codes, strict=True):
+            for code, number in zip(CODE_NAMES, counts.codes, strict=True):
                 handled.add(number, {**counts.labels, "grpc_code": code})
             started.add(counts.started, counts.labels)
             received.add(counts.received, counts.labels)

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 INFINITY = 2**64 - 1
 ANNOTATION = "org.systemd.property."
+# What annotations may set: how the unit itself is stopped, collected, ordered and limited. Everything else of systemd's can
+# act on the host (SuccessAction, OnFailure, Conflicts, …), and annotations may come from an image (CVE-2024-3154).
+FROM_ANNOTATIONS = frozenset(
+    {
+        "After", "AllowedCPUs", "AllowedMemoryNodes", "Before", "CollectMode", "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec",
+        "CPUShares", "CPUWeight", "Description", "Documentation", "FinalKillSignal", "IOWeight", "KillMode", "KillSignal",
+        "ManagedOOMMemoryPressure", "ManagedOOMMemoryPressureLimit", "ManagedOOMPreference", "ManagedOOMSwap", "MemoryHigh",
+        "MemoryLimit", "MemoryLow", "MemoryMax", "MemoryMin", "MemorySwapMax", "OOMPolicy", "RuntimeMaxUSec", "SendSIGHUP",
+        "SendSIGKILL", "StartupCPUWeight", "StartupIOWeight", "TasksMax", "TimeoutStopUSec",
+    }
+)  # fmt: skip
 # The first versions of systemd that know a property.
 QUOTA_PERIOD_SINCE, CPUSET_SINCE, IDLE_SINCE, OOM_POLICY_SINCE = 242, 244, 252, 253
 _MEMORY = {
@@ -200,6 +211,10 @@ def from_annotations(annotations: dict[str, str]) -> list[Property]:
                 name, value = name[:-3] + "USec", _to_microseconds(value)
         except ValueError as error:
             raise InvalidArgument(f"annotation {key}={text} value parse error: {error}") from error
+        if name not in FROM_ANNOTATIONS:
+            raise InvalidArgument(
+                f"annotation {key}: {name} is no property of the container's own unit alone: not allowed"
+            )
         found.append((name, value))
     return found
 

@@ -188,6 +188,9 @@ def test_variants(text, value):
         ("Some", "float 7", "unknown type 'float'"),
         ("Some", "'a'b'", "is not a string"),
         ("StopSec", "'a'", "not a number of seconds"),
+        ("SuccessAction", "'poweroff-force'", "SuccessAction is no property of the container's own unit"),
+        ("OnFailure", "['emergency.target']", "not allowed"),
+        ("JobTimeoutSec", "uint64 1", "JobTimeoutUSec is no property"),
     ],
 )
 def test_annotations_that_are_none(key, text, why):

@@ -58,6 +58,20 @@ class Settings:
     cleanup_timeout_s: float = 5
     shutdown_timeout_s: float = 3
 
+    def command(self, bundle: Bundle, path: str) -> ShimCommand:
+        """The command line of a bundle's shim."""
+        return ShimCommand(
+            binary=path,
+            namespace=bundle.namespace,
+            id=bundle.id,
+            bundle=bundle.path,
+            address=self.address,
+            ttrpc_address=self.ttrpc_address,
+            publish_binary=self.publish_binary,
+            debug=self.debug,
+            env=self.env,
+        )
+
 
 class ShimManager:
     """Implements core.tasks.TaskManager."""
@@ -206,7 +220,7 @@ class ShimManager:
         except ContainerdError as e:
             raise type(e)(f"failed to start shim: {e}") from e
         try:
-            command = self._command(bundle, binary.resolve(options.runtime, settings.runtime_paths))
+            command = self._settings.command(bundle, binary.resolve(options.runtime, settings.runtime_paths))
             return await self._start_in(bundle, command, options)
         except ContainerdError as e:
             await self._delete_bundle(bundle)
@@ -235,20 +249,6 @@ class ShimManager:
             shim_log.close()
             raise
         return Shim(bundle, command, client, bootstrap.version, shim_log)
-
-    def _command(self, bundle: Bundle, path: str) -> ShimCommand:
-        settings = self._settings
-        return ShimCommand(
-            binary=path,
-            namespace=bundle.namespace,
-            id=bundle.id,
-            bundle=bundle.path,
-            address=settings.address,
-            ttrpc_address=settings.ttrpc_address,
-            publish_binary=settings.publish_binary,
-            debug=settings.debug,
-            env=settings.env,
-        )
 
     def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs beside requests; ended with the manager."""
@@ -348,7 +348,7 @@ class ShimManager:
                 scope = Scope(bundle.namespace)
                 container = await self._pools.run("metadata", self._containers.get, scope, bundle.id)
                 path = container.runtime_name
-            command = self._command(bundle, binary.resolve(path, self._settings.runtime_paths))
+            command = self._settings.command(bundle, binary.resolve(path, self._settings.runtime_paths))
         except ContainerdError as e:
             self._log.error(f"loading container {bundle.id}", error=str(e))
             await self._delete_bundle(bundle)

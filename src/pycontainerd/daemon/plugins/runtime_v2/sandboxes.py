@@ -24,7 +24,6 @@ from pycontainerd.daemon.core.typed import TypedValue
 from pycontainerd.daemon.plugins.runtime_v2 import binary, starter
 from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
 from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
-from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
 from pycontainerd.lib.api.full import runtime_sandbox_v1, types, wkt
 from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, NotFound, Unavailable, Unknown
 from pycontainerd.lib.identifiers import quoted
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.core.snapshots import Mount
     from pycontainerd.daemon.plugins.runtime_v2.manager import Settings
+    from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
     from pycontainerd.lib.log import Logger
 
 _SERVICE: Final = runtime_sandbox_v1.SANDBOX
@@ -225,7 +225,7 @@ class ShimSandboxController:
         path = binary.resolve(sandbox.runtime_name, settings.runtime_paths)
         spec = sandbox.spec.value if sandbox.spec is not None else b"{}"
         await self._pools.run("shims", bundle.create, spec)
-        command = self._command(bundle, path)
+        command = self._settings.command(bundle, path)
         log = ShimLog(f"{bundle.path}/log")
         try:
             bundle.write("shim-binary-path", path.encode())
@@ -238,20 +238,6 @@ class ShimSandboxController:
             if isinstance(e, ContainerdError):
                 raise type(e)(f"failed to start new shim for sandbox {sandbox.id}: {e}", hint=e.hint) from e
             raise
-
-    def _command(self, bundle: Bundle, path: str) -> ShimCommand:
-        settings = self._settings
-        return ShimCommand(
-            binary=path,
-            namespace=bundle.namespace,
-            id=bundle.id,
-            bundle=bundle.path,
-            address=settings.address,
-            ttrpc_address=settings.ttrpc_address,
-            publish_binary=settings.publish_binary,
-            debug=settings.debug,
-            env=settings.env,
-        )
 
     def _adopt(self, shim: SandboxShim) -> None:
         self._shims[shim.bundle.namespace, shim.bundle.id] = shim
@@ -301,7 +287,7 @@ class ShimSandboxController:
         if not path:
             await self._delete_bundle(bundle)
             return
-        command = self._command(bundle, path)
+        command = self._settings.command(bundle, path)
         try:
             shim = await self._reconnect(bundle, command)
         except (ContainerdError, OSError) as e:
