@@ -41,8 +41,9 @@ class Containers:
         return self._read
 
     def _read_one(self, world: World, who: str, daemon: Stack) -> None:
-        for index in range(self._count):
-            daemon.ctr("run", "-d", world.image, f"m{index}", "sleep", "1000")
+        names = [f"m{index}" for index in range(self._count)]
+        for name in names:
+            daemon.ctr("run", "-d", world.image, name, "sleep", "1000")
         shims = list(daemon.shims())
         for name, pids, fields in (
             ("shims", shims, PRIVATE),
@@ -50,9 +51,8 @@ class Containers:
             ("pss", [*shims, *processes(daemon)], PSS),
         ):
             self._read[name][who] = [sum(field_kib(pid, fields) for pid in pids) / self._count]
-        for index in range(self._count):
-            daemon.ctr("tasks", "rm", "-f", f"m{index}", check=False)
-            daemon.ctr("containers", "rm", f"m{index}")
+        daemon.ctr("tasks", "rm", "-f", *names, check=False, timeout=300)
+        daemon.ctr("containers", "rm", *names, timeout=300)
 
 
 def idle(world: World, rounds: int) -> Samples:

@@ -42,9 +42,8 @@ class Together:
                 took = (time.perf_counter() - begun) * 1000
                 if failed:
                     raise RuntimeError(f"failed: {failed}")
-                for name in names:
-                    daemon.ctr("tasks", "rm", "-f", name, check=False)
-                    daemon.ctr("containers", "rm", name)
+                daemon.ctr("tasks", "rm", "-f", *names, check=False, timeout=300)
+                daemon.ctr("containers", "rm", *names, timeout=300)
                 return took
 
             return once

@@ -9,13 +9,14 @@ import os
 import time
 
 from pycontainerd.lib.api.light import leases_v1
+from pycontainerd.lib.errdefs import ContainerdError
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Final
 
-    from pycontainerd.client.client import Client
+    from pycontainerd.client.client import Client, Reply
 
 EXPIRE_LABEL: Final = "containerd.io/gc.expire"
 _DAY_S: Final = 24 * 3600
@@ -63,21 +64,44 @@ def expiring(seconds: int = _DAY_S) -> dict[str, str]:
 class held:  # noqa: N801 - reads as what it is: `with leases.held(client):`
     """Everything the client makes in this block is kept until the block ends; it then lives by its references.
 
-    The lease's end is not waited for (`Client.call_later`).
+    The lease's end is not waited for (`Client.call_later`). With `reading`, nor is its beginning, for as long as the
+    block only reads: it calls `wait` before it makes anything.
     """
 
-    __slots__ = ("_client", "_id")
+    __slots__ = ("_client", "_id", "_reading", "_reply")
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, reading: bool = False) -> None:
         self._client = client
         self._id = ""
+        self._reading = reading
+        self._reply: Reply | None = None
 
-    def __enter__(self) -> str:
+    def __enter__(self) -> held:
         if not self._client.lease:
-            self._id = self._client.lease = create(self._client, labels=expiring()).id
-        return self._client.lease
+            self._id = random_id()
+            request = leases_v1.CreateRequest(id=self._id, labels=expiring())
+            self._reply = self._client.start(leases_v1.LEASES, "Create", request)
+            if not self._reading:
+                self.wait()
+        return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def wait(self) -> None:
+        """The lease is there, and what the client makes from now on is its."""
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            try:
+                self._client.wait(reply)
+            except BaseException:
+                self._id = ""
+                raise
+            self._client.lease = self._id
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
+        try:
+            self.wait()
+        except ContainerdError:
+            if error is None:
+                raise
         if self._id:
             self._client.lease = ""
             self._client.call_later(leases_v1.LEASES, "Delete", leases_v1.DeleteRequest(id=self._id))

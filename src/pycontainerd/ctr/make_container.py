@@ -66,8 +66,8 @@ def make(call: Call, client: Client) -> Made:
     container_spec.require_consistent(flags)
     if flags.on("rootfs"):
         return _from_folder(call, client, ref, container_id, args)
-    with leases.held(client):
-        return _from_image(call, client, ref, container_id, args)
+    with leases.held(client, reading=True) as lease:
+        return _from_image(call, client, ref, container_id, args, lease)
 
 
 def _from_folder(call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]) -> Made:
@@ -82,7 +82,9 @@ def _from_folder(call: Call, client: Client, folder: str, container_id: str, arg
     return Made(_record(call, client, container_id, spec, labels=labels), spec)
 
 
-def _from_image(call: Call, client: Client, ref: str, container_id: str, args: Sequence[str]) -> Made:
+def _from_image(
+    call: Call, client: Client, ref: str, container_id: str, args: Sequence[str], lease: leases.held
+) -> Made:
     flags = call.flags
     image = images.get(client, ref)
     wanted = flags.text("platform") if flags.flag("platform") else ""
@@ -98,6 +100,7 @@ def _from_image(call: Call, client: Client, ref: str, container_id: str, args: S
         **text.labels_from(flags.texts("label")),
     }
     labels[tasks.STOP_SIGNAL_LABEL] = config.stop_signal or "SIGTERM"
+    lease.wait()
     mounts = _prepare(call, client, container_id, config, target, matcher)
     try:
         with SnapshotFiles(mounts) as files, trace.span("build spec"):
