@@ -78,10 +78,10 @@ class Records:
             elif self._call == "get":
                 invoke("Get", id="r5")
             else:
-                invoke("Create", container=record(f"new-{index}"))
+                invoke("Create", container=record(f"new{index + 1}"))
             took = (time.perf_counter() - begun) * 1000
             if self._call == "create":
-                invoke("Delete", id=f"new-{index}")
+                invoke("Delete", id=f"new{index + 1}")
             return took
 
         return once
