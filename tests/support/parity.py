@@ -35,7 +35,9 @@ def masked(text: str) -> str:
 
 
 # ctr's view of its progress runs on for an instant when the pull has ended.
-LATE = re.compile(r'time="\S+" level=error msg="active check failed" error="context canceled"')
+LATE = re.compile(
+    r'time="\S+" level=error msg="(active check failed|failed to get content info)" error="context canceled"'
+)
 HTTPS_FIRST = re.compile(r'time="\S+" level=info msg="host will try HTTPS first ')
 
 
