@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.requires("strace", "root")
 GOLDEN = Path(__file__).parents[1] / "golden/counts.json"
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
-SLACK = 1.08  # how writes share a commit differs from run to run
+# How writes share a commit differs from run to run, and what lies around a library from machine to machine (which is why
+# `pyrunc --version` isn't here: it looks for libseccomp, and longer where there is none).
+SLACK = 1.15
 RUNS = 3
 
 
@@ -53,7 +55,6 @@ def hold(name: str, measure: Callable[[], dict[str, int]]) -> None:
     assert not grown, f"{name} costs more than it did (now, limit): {grown}"
 
 
-# Not of `pyrunc --version`: it looks for libseccomp, which takes longer where there is none.
 def test_pyrunc_run(short_tmp) -> None:
     bundle = BundleBuilder(short_tmp).args("true").build()
     argv = [ours("pyrunc"), "--root", str(short_tmp / "root"), "run", "--bundle", str(bundle), "c"]
