@@ -140,6 +140,13 @@ def test_pushing_objects(
     assert answers["pyctr"][-1][0] == 0
 
 
+@pytest.fixture
+def scratch(stack: Stack, tmp_path, monkeypatch) -> None:
+    """Where ctr makes its files to edit, and leaves them."""
+    monkeypatch.setitem(stack.environment, "XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@pytest.mark.usefixtures("scratch")
 def test_editing_gives_a_new_blob_that_stays(stack: Stack, digests: dict[str, str]) -> None:
     # ctr 1.6 stores nothing: it says that the old blob exists already.
     config = digests["%C"]
@@ -153,6 +160,7 @@ def test_editing_gives_a_new_blob_that_stays(stack: Stack, digests: dict[str, st
     stack.ctr("content", "rm", edited)
 
 
+@pytest.mark.usefixtures("scratch")
 @pytest.mark.parametrize(
     "words",
     ["", "foo", "%C", "--editor false %C", "--editor nosuch %C", "--editor ~exit_7; %C", "--validate json --editor true %C",
