@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(180)]
 
+TAR = "application/vnd.oci.image.layer.v1.tar"
+
 
 @pytest.fixture(scope="module")
 def docker_image(busybox: str) -> str:
@@ -194,4 +196,22 @@ def test_more_layers_than_one_page_of_mount_options_holds(
         stack.pyctr("image", "mount", f"{host}/deep/er:1", str(target))
         assert len(list(target.glob("l*"))) == 100
         stack.pyctr("image", "unmount", "--rm", str(target))
+        base, top = _ends_of_chain(stack, 101)
+        command = stack.command("pyctr", "snapshot", "diff", "--media-type", TAR, base, top)
+        layer = subprocess.run(command, env=stack.environment, capture_output=True, check=True).stdout
+        names = subprocess.run(["tar", "tf", "-"], input=layer, capture_output=True, check=True).stdout
+        assert len([name for name in names.split() if name.startswith(b"l")]) == 100
         stack.ctr("image", "rm", "--sync", f"{host}/deep/er:1")
+
+
+def _ends_of_chain(stack: Stack, length: int) -> tuple[str, str]:
+    """The lowest and the topmost of that many committed snapshots."""
+    rows = [line.split() for line in stack.ctr("snapshot", "ls").stdout.splitlines()[1:]]
+    parents = {row[0]: row[1] if len(row) == 3 else "" for row in rows}
+    for top in parents:
+        chain = [top]
+        while parents[chain[-1]]:
+            chain.append(parents[chain[-1]])
+        if len(chain) == length:
+            return chain[-1], top
+    raise AssertionError(rows)

@@ -20,10 +20,23 @@ TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
-    from typing import Any, Final
+    from typing import Any, Final, Protocol
 
     from pycontainerd.client.client import Client, Reply
-    from pycontainerd.client.tasks import Process
+
+    class Connection(Protocol):
+        """Where answers come from while output is copied: a daemon's or a shim's."""
+
+        def fileno(self) -> int: ...
+        def pump(self) -> None: ...
+
+    class Process(Protocol):
+        """What a terminal's input, size and signals go to."""
+
+        def kill(self, signal: int) -> None: ...
+        def resize(self, width: int, height: int) -> None: ...
+        def close_stdin(self) -> None: ...
+
 else:
     import _signal as signal  # the signal module costs 3 ms: it makes enums
 
@@ -255,7 +268,7 @@ class Copier:
 
     def __init__(
         self,
-        client: Client,
+        client: Connection,
         process: Process,
         fifos: Fifos,
         signals: Signals,

@@ -12,6 +12,7 @@ import os
 
 from pycontainerd.client import spec_opts
 from pycontainerd.lib import trace
+from pycontainerd.lib.api.light import types
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from pycontainerd.client.spec_opts import Spec
-    from pycontainerd.lib.api.light import types
     from pycontainerd.lib.oci.image import ImageConfig
 
 MAX_USER_FILE: Final = 10 << 20
-_SHORT: Final = 3500  # bytes of mount options that surely fit into the one page mount(2) reads
 MAX_ID: Final = (1 << 32) - 2  # 2^32-1 means "leave it" to the kernel
 
 
@@ -167,49 +166,27 @@ def open_mounts(mounts: Sequence[types.Mount]) -> ImageFiles:
     """The files of a snapshot: mounted read-only on a folder of ours, opened, and detached at once."""
     with trace.span("load code", module="ctypes"):
         import ctypes  # noqa: F401 - most of what the next line loads
-    with trace.span("load code", module="lib.linux.mount"):
+    with trace.span("load code", module="lib.mounts"):
+        from pycontainerd.lib import mounts as lib_mounts
         from pycontainerd.lib.linux import mount as kernel
 
     folder = f"{os.environ.get('TMPDIR') or '/tmp'}/pycontainerd-{os.urandom(8).hex()}"
     os.mkdir(folder, 0o700)  # fails on a name that somebody planted
-    mounted = 0
     try:
-        with trace.span("mount", target=folder):
-            for entry in mounts:
-                _mount_read_only(entry, folder)
-                mounted += 1
-        return open_folder(folder)
+        lib_mounts.attach([_read_only(entry) for entry in mounts], folder)
+        try:
+            return open_folder(folder)
+        finally:
+            with trace.span("unmount", target=folder):
+                for _ in mounts:
+                    kernel.umount2(folder, flags=kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
     finally:
-        with trace.span("unmount", target=folder):
-            for _ in range(mounted):
-                kernel.umount2(folder, flags=kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
-            os.rmdir(folder)
+        os.rmdir(folder)
 
 
-def _mount_read_only(entry: types.Mount, folder: str) -> None:
-    from pycontainerd.lib.linux import mount as kernel
-
-    flags, data = _mount_options(entry.options)
-    if entry.type == "overlay" and len(data) > _SHORT:
-        from pycontainerd.lib import mounts  # only here: hardly any image has so many layers
-
-        mounts.mount_long_overlay(entry.source, folder, ["ro", *data.split(",")])
-        return
-    kernel.mount(entry.source, folder, entry.type, flags=flags | kernel.MS_RDONLY, data=data)
-
-
-def _mount_options(options: Sequence[str]) -> tuple[int, str]:
-    from pycontainerd.lib.linux import mount as kernel
-
-    flags = 0
-    data: list[str] = []
-    known = {"ro": kernel.MS_RDONLY, "rw": 0, "bind": kernel.MS_BIND, "rbind": kernel.MS_BIND | kernel.MS_REC}
-    for option in options:
-        if option in known:
-            flags |= known[option]
-        else:
-            data.append(option)
-    return flags, ",".join(_read_only_overlay(data))
+def _read_only(entry: types.Mount) -> types.Mount:
+    options = [option for option in entry.options if option not in ("ro", "rw")]
+    return types.Mount(type=entry.type, source=entry.source, options=["ro", *_read_only_overlay(options)])
 
 
 def _read_only_overlay(options: Sequence[str]) -> list[str]:

@@ -10,9 +10,19 @@ from pycontainerd.lib.errdefs import FailedPrecondition
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from pycontainerd.client.client import Client
-    from pycontainerd.client.tasks import ExitStatus, Process
+    from typing import Protocol
+
+    from pycontainerd.client.client import Client, Reply
+    from pycontainerd.client.tasks import ExitStatus
     from pycontainerd.ctr.flags import Values
+
+    class Process(cio.Process, Protocol):
+        """A daemon's or a shim's process."""
+
+        pid: int
+
+        def start(self) -> object: ...
+        def start_wait(self) -> Reply: ...
 
 
 class Stdio:
@@ -70,7 +80,7 @@ class raw_terminal:  # noqa: N801 - reads as what it is: `with raw_terminal(stdi
             self._terminal.__exit__(*exc_info)
 
 
-def follow(client: Client, process: Process, stdio: Stdio, *, start: bool = True) -> ExitStatus:
+def follow(client: cio.Connection, process: Process, stdio: Stdio, *, start: bool = True) -> ExitStatus:
     """Starts a process (or joins a running one), copies its stdio and returns how it ended."""
     with cio.Signals() as signals, raw_terminal(stdio) as terminal:
         exited = process.start_wait()

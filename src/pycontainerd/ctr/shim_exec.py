@@ -71,8 +71,6 @@ def run(call: Call, shim: Client, container_id: str) -> int:
     attach = flags.on("attach")
     stdio = _stdio(call, exec_id) if attach else attachment.Stdio(_streams(call))
     process = _Process(shim, call.namespace, container_id, exec_id)
-    client: Any = shim
-    duck: Any = process
     try:
         request = task_v2.ExecProcessRequest(
             id=container_id,
@@ -88,7 +86,7 @@ def run(call: Call, shim: Client, container_id: str) -> int:
             display.write(f"exec running with pid {process.start()}\n")
             return 0
         try:
-            return attachment.follow(client, duck, stdio).code
+            return attachment.follow(shim, process, stdio).code
         finally:
             process.call("Delete", task_v2.DeleteRequest(id=container_id, exec_id=exec_id))
     finally:

@@ -89,7 +89,7 @@ def attach(mounts: Sequence[types.Mount], target: str) -> None:
         for wanted in mounts:
             with trace.span("mount", type=wanted.type, target=target):
                 _mount_one(wanted, target)
-    except OSError:
+    except (OSError, errdefs.ContainerdError):
         unmount_recursive(target)
         raise
 

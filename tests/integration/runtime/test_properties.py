@@ -137,21 +137,34 @@ def test_create_preserves_fds(runtime, bundle):
     assert (bundle.rootfs / "out").read_text() == "through\n"
 
 
-def test_socket_activation_passes_its_descriptors(runtime, bundle):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(runtime.root.parent / "s"))
-        listener.listen()
-        bundle.sh("echo $LISTEN_FDS $LISTEN_PID; test -S /proc/self/fd/3 && echo socket")
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_sockets_that_the_service_manager_opened_are_passed_on(runtime, bundle, short_tmp, command):
+    """sd_listen_fds(3): from descriptor 3 on, for the process whose number is 1 in its own namespace."""
+    script = "echo $LISTEN_FDS $LISTEN_PID; readlink /proc/self/fd/3; readlink /proc/self/fd/4"
+    path = short_tmp / "file"
+    path.write_text("")
+    words = ["run", "--preserve-fds", "1", "--bundle", str(bundle.sh(script).build()), "c"]
+    if command == "exec":
+        runtime.start_detached(bundle.args("sleep", "100").build())
+        words = ["exec", "--preserve-fds", "1", "c", "sh", "-c", script]
+    shell = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3</dev/null 4<{path}'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *runtime.argv(*words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    # Not for exec, which is nobody's service: --preserve-fds counts from 3 there.
+    expected = ["1 1", "/dev/null", str(path)] if command == "run" else ["", "/dev/null"]
+    assert done.stdout.splitlines() == expected, done.stderr
 
-        def activate() -> None:
-            os.dup2(listener.fileno(), 3)
-            os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 
-        done = subprocess.run(
-            runtime.argv("run", "--bundle", str(bundle.build()), "c"),
-            capture_output=True, text=True, check=False, timeout=30, preexec_fn=activate, close_fds=False,
-        )  # fmt: skip
-    assert done.stdout.split() == ["1", "1", "socket"], done
+def test_sockets_for_another_process_are_not_taken(runtime, bundle):
+    done = runtime.run(
+        bundle.sh("echo ${LISTEN_FDS-none}").build(), env={"LISTEN_PID": "1", "LISTEN_FDS": "1"}
+    )
+    assert (done.code, done.out) == (0, "none\n"), done
 
 
 def test_exec_no_new_privs(runtime, bundle):

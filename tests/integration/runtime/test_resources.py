@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.runtime import ours_only
+
 pytestmark = pytest.mark.requires("cgroup_v1")
 
 
@@ -95,6 +97,17 @@ def test_update_of_what_the_machine_has_not_fails(runtime, bundle):
     runtime.create(bundle.build())
     assert runtime("update", "--l3-cache-schema", "L3:0=f", "c").code == 1
     assert runtime("update", "--mem-bw-schema", "MB:0=50", "c").code == 1
+
+
+@ours_only("cpu burst and idle")
+def test_cpu_burst_and_idle(runtime, bundle):
+    bundle.linux["resources"]["cpu"] = {"quota": 50000, "period": 100000, "burst": 4000, "idle": 1}
+    runtime.create(bundle.args("true").build())
+    assert value(runtime, "cpu.cfs_burst_us") == "4000"
+    assert value(runtime, "cpu.idle") == "1"
+    runtime.ok("update", "--cpu-idle", "0", "--cpu-burst", "0", "c")
+    assert value(runtime, "cpu.idle") == "0"
+    assert value(runtime, "cpu.cfs_burst_us") == "0"
 
 
 def test_a_huge_page_size_that_is_not_there_is_refused(runtime, bundle):

@@ -55,7 +55,7 @@ def _processes() -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _flags(words: Sequence[str]) -> dict[str, str]:
-    """Go's flags: `-name value` and `-name=value`."""
+    """Go's flags, `-name value` and `-name=value`, of any shim: also those that ours does not define."""
     found: dict[str, str] = {}
     for place, word in enumerate(words):
         if not word.startswith("-"):

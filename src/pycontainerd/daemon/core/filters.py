@@ -50,6 +50,14 @@ def parse_all(filters: Iterable[str]) -> Filter:
     return lambda adaptor: any(one(adaptor) for one in parsed)
 
 
+def parse_request(filters: Iterable[str]) -> Filter:
+    """`parse_all` for the requests whose error containerd ends with the class's words."""
+    try:
+        return parse_all(filters)
+    except InvalidArgument as e:
+        raise InvalidArgument(f"{e}: invalid argument") from e
+
+
 def map_field(path: Sequence[str], values: Mapping[str, str]) -> str | None:
     """The adaptor's answer for a map such as labels: the rest of the path, joined with dots, is the key."""
     return values.get(".".join(path))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pycontainerd.daemon.core import filters, plugins
 from pycontainerd.lib.api.full import introspection_v1, rpc, types, wkt
-from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from pycontainerd.lib.errdefs import FailedPrecondition, NotFound, Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +27,7 @@ class IntrospectionService:
         self, call: Call, request: introspection_v1.PluginsRequest
     ) -> introspection_v1.PluginsResponse:
         del call
-        try:
-            matches = filters.parse_all(request.filters)
-        except InvalidArgument as e:
-            raise InvalidArgument(f"{e}: invalid argument") from e
+        matches = filters.parse_request(request.filters)
         found = [_to_wire(p) for p in self._plugins if matches(plugins.adaptor(p))]
         return introspection_v1.PluginsResponse(plugins=found)
 

@@ -11,17 +11,16 @@ import tempfile
 from contextlib import contextmanager
 
 from pycontainerd.lib import errdefs
+from pycontainerd.lib import mounts as lib_mounts
+from pycontainerd.lib.api.light import types
 from pycontainerd.lib.linux import mount as kernel
 from pycontainerd.lib.linux import namespaces
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Final
+    from typing import Any
 
-_FLAGS: Final = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "bind": 4096, "rbind": 4096 | 16384, "rw": 0}
-_PRIVATE_RECURSIVE: Final = (1 << 18) | 16384
-_REMOUNT_BIND_RO: Final = 32 | 4096 | 1
 _own_namespace = False
 
 
@@ -30,7 +29,7 @@ def enter_own_mount_namespace() -> None:
     global _own_namespace  # noqa: PLW0603 - a property of the process
     if not _own_namespace:
         namespaces.unshare(namespaces.CLONE_NEWNS)
-        kernel.mount("none", "/", "", flags=_PRIVATE_RECURSIVE)
+        kernel.mount("none", "/", "", flags=kernel.MS_PRIVATE | kernel.MS_REC)
         _own_namespace = True
 
 
@@ -38,38 +37,23 @@ def enter_own_mount_namespace() -> None:
 def mounted(mounts: list[dict[str, Any]]) -> Iterator[int]:
     """A directory descriptor of the mounted snapshot; an empty list is an empty directory."""
     enter_own_mount_namespace()
-    target = tempfile.mkdtemp(prefix="pycontainerd-diff-")
-    done = 0
+    target = os.path.realpath(tempfile.mkdtemp(prefix="pycontainerd-diff-"))
     try:
-        for mount in mounts:
-            _mount(mount, target)
-            done += 1
-        fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lib_mounts.attach([_checked(mount) for mount in mounts], target)
         try:
-            yield fd
+            fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
+            lib_mounts.unmount_recursive(target)
     finally:
-        for _ in range(done):
-            kernel.umount2(target, flags=2)
         os.rmdir(target)
 
 
-def _mount(mount: dict[str, Any], target: str) -> None:
-    flags, data = 0, []
-    for option in mount.get("options", ()):
-        if option in _FLAGS:
-            flags |= _FLAGS[option]
-        else:
-            data.append(option)
+def _checked(mount: dict[str, Any]) -> types.Mount:
     kind = mount["type"]
     if kind not in ("bind", "overlay", "tmpfs"):
         raise errdefs.Unimplemented(f"diff: mounts of type {kind!r} are not supported")
-    text = ",".join(data)
-    if len(text) >= 4096:
-        raise errdefs.ResourceExhausted(
-            "diff: the overlay has more layers than one page of mount options holds"
-        )
-    kernel.mount(mount["source"], target, "" if kind == "bind" else kind, flags=flags, data=text)
-    if kind == "bind" and flags & 1:
-        kernel.mount("none", target, "", flags=_REMOUNT_BIND_RO)
+    return types.Mount(type=kind, source=mount["source"], options=list(mount.get("options", ())))

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Watched(Protocol):
+        """Something with a descriptor."""
+
+        def fileno(self) -> int: ...
+        def close(self) -> None: ...
+
 else:
     import _signal as signal  # the signal module costs 3 ms: it makes enums
 
@@ -40,9 +47,9 @@ class Foreground:
         "_modes",
         "_pumps",
         "_terminal",
+        "_watches",
         "console_fd",
         "stdio",
-        "watches",
     )
 
     def __init__(self, terminal: bool) -> None:
@@ -52,9 +59,9 @@ class Foreground:
         self._ends: list[int] = []
         self._pumps: dict[int, int] = {}
         self._mask: set[int] = set()
+        self._watches: dict[int, tuple[Watched, Callable[[], None]]] = {}
         self.console_fd = -1
         self.stdio: tuple[int, int, int] = (0, 1, 2)
-        self.watches: dict[int, Callable[[], None]] = {}  # called when readable
 
     def __enter__(self) -> Foreground:
         self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED))
@@ -80,6 +87,8 @@ class Foreground:
         for fd in (*self._ends, self._master_fd, self.console_fd):
             if fd >= 0:
                 os.close(fd)
+        for source, _heard in self._watches.values():
+            source.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _make_pipes(self) -> None:
@@ -120,15 +129,19 @@ class Foreground:
             if error.errno not in (errno.ENOTTY, errno.EIO, errno.EINVAL):
                 raise
 
+    def watch(self, source: Watched, heard: Callable[[], None]) -> None:
+        """Has `wait` call `heard` whenever `source` can be read; it is closed with the foreground."""
+        self._watches[source.fileno()] = (source, heard)
+
     def wait(self, pid: int) -> int:
         """Until the process ends: relays, forwards signals, reaps orphans; the exit status as a shell's."""
-        if not self._pumps and not self.watches:
+        if not self._pumps and not self._watches:
             return self._wait_plain(pid)
         signal_fd = _signalfd()
         self._ends.append(signal_fd)
         poll = select.poll()
         poll.register(signal_fd, select.POLLIN)
-        for source in (*self._pumps, *self.watches):
+        for source in (*self._pumps, *self._watches):
             poll.register(source, select.POLLIN)
         code = -1
         while code < 0:
@@ -137,8 +150,8 @@ class Foreground:
                     for number in _read_signals(signal_fd):
                         found = self._handle(number, pid)
                         code = found if found >= 0 else code
-                elif fd in self.watches:
-                    self.watches[fd]()
+                elif fd in self._watches:
+                    self._watches[fd][1]()
                 elif not self._pump(fd):
                     poll.unregister(fd)
         self._drain(poll)

@@ -19,30 +19,14 @@ from pycontainerd.lib.errdefs import (
 from pycontainerd.lib.oci import image as oci
 from pycontainerd.lib.registry.hosts import Options
 from pycontainerd.lib.registry.resolver import Resolver
-from support.fake_registry import Answer, FakeRegistry, Request, fake_registry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.fake_registry import Answer, FakeRegistry, Request
+
 BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
 MANIFEST = {"mediaType": oci.MANIFEST, "schemaVersion": 2, "config": {}, "layers": []}
-
-
-@pytest.fixture(autouse=True)
-def _no_docker_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-
-@pytest.fixture
-def fake():
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def other():
-    with fake_registry() as registry:
-        yield registry
 
 
 def resolver(fake: FakeRegistry, ref: str = "a/b:v1", **options: object) -> Resolver:

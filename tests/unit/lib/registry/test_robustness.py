@@ -33,23 +33,6 @@ BLOB = oci.Descriptor(oci.LAYER, digests.of(DATA), len(DATA))
 MANIFEST = {"mediaType": oci.MANIFEST, "schemaVersion": 2, "config": {}, "layers": []}
 
 
-@pytest.fixture(autouse=True)
-def _no_docker_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-
-@pytest.fixture
-def fake():
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def other():
-    with fake_registry() as registry:
-        yield registry
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return certificates.make(tmp_path_factory.mktemp("keys"))

@@ -20,34 +20,18 @@ from pycontainerd.lib.errdefs import (
 from pycontainerd.lib.oci import image as oci
 from pycontainerd.lib.registry.hosts import Options
 from pycontainerd.lib.registry.uploader import EXISTED, MOUNTED, UPLOADED, Uploader
-from support.fake_registry import Answer, FakeRegistry, Request, fake_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.fake_registry import Answer, FakeRegistry, Request
 
 DATA = bytes(range(256)) * 4000
 BLOB = oci.Descriptor(oci.LAYER, digests.of(DATA), len(DATA))
 BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
 DOCUMENT = b'{"schemaVersion":2}'
 MANIFEST = oci.Descriptor(oci.MANIFEST, digests.of(DOCUMENT), len(DOCUMENT))
-
-
-@pytest.fixture(autouse=True)
-def _no_docker_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-
-@pytest.fixture
-def fake():
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def other():
-    with fake_registry() as registry:
-        yield registry
 
 
 def uploader(fake: FakeRegistry, ref: str = "a/b:v1", **options: object) -> Uploader:
@@ -194,27 +178,17 @@ def test_a_denied_mount_is_no_reason_not_to_push(fake: FakeRegistry) -> None:
     assert fake.blobs[BLOB.digest] == DATA
 
 
-def test_i07_an_upload_elsewhere_gets_no_credentials(fake: FakeRegistry, other: FakeRegistry) -> None:
+@pytest.mark.parametrize(
+    ("method", "status", "query"), [("POST", 202, ""), ("PUT", 307, f"?digest={BLOB.digest}")]
+)
+def test_i07_an_upload_elsewhere_gets_no_credentials(
+    fake: FakeRegistry, other: FakeRegistry, method: str, status: int, query: str
+) -> None:
     def rule(request: Request) -> Answer | None:
         if request.headers.get("authorization") != BASIC:
             return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
-        if request.method == "POST":
-            return 202, {"Location": f"http://{other.address}/blobs/uploads/u9"}, b""
-        return None
-
-    fake.rule = rule
-    other.uploads["u9"] = bytearray()
-    assert uploader(fake, username="me", secret="secret").put_blob(BLOB, source) == UPLOADED
-    assert other.blobs[BLOB.digest] == DATA
-    assert [request for request in other.requests if "authorization" in request.headers] == []
-
-
-def test_i07_a_redirected_upload_drops_the_credentials(fake: FakeRegistry, other: FakeRegistry) -> None:
-    def rule(request: Request) -> Answer | None:
-        if request.headers.get("authorization") != BASIC:
-            return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
-        if request.method == "PUT":
-            return 307, {"Location": f"http://{other.address}/blobs/uploads/u9?digest={BLOB.digest}"}, b""
+        if request.method == method:
+            return status, {"Location": f"http://{other.address}/blobs/uploads/u9{query}"}, b""
         return None
 
     fake.rule = rule

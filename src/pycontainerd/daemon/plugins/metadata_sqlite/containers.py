@@ -49,10 +49,7 @@ class SqliteContainerStore:
         return _from_row(row)
 
     def list(self, scope: Scope, filter_texts: Sequence[str]) -> Sequence[Container]:
-        try:
-            matches = filters.parse_all(filter_texts)
-        except InvalidArgument as e:
-            raise InvalidArgument(f"{e}: invalid argument") from e
+        matches = filters.parse_request(filter_texts)
         rows = self._database.read(lambda tx: tx.rows(_SELECT + " ORDER BY id", scope.namespace))
         return [c for c in map(_from_row, rows) if matches(containers.adaptor(c))]
 

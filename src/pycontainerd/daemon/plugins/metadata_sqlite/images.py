@@ -37,10 +37,7 @@ class SqliteImageStore:
         return _from_row(row)
 
     def list(self, scope: Scope, filter_texts: Sequence[str]) -> Sequence[Image]:
-        try:
-            matches = filters.parse_all(filter_texts)
-        except InvalidArgument as e:
-            raise InvalidArgument(f"{e}: invalid argument") from e
+        matches = filters.parse_request(filter_texts)
         rows = self._database.read(lambda tx: tx.rows(_SELECT + " ORDER BY name", scope.namespace))
         return [image for image in map(_from_row, rows) if matches(images.adaptor(image))]
 

@@ -10,7 +10,7 @@ from pycontainerd.daemon.core import labels as label
 from pycontainerd.daemon.core.leases import Lease, Resource
 from pycontainerd.daemon.core.scope import now_nanos
 from pycontainerd.daemon.plugins.metadata_sqlite.columns import dump_map, load_map
-from pycontainerd.lib.errdefs import AlreadyExists, InvalidArgument, NotFound, Unknown
+from pycontainerd.lib.errdefs import AlreadyExists, NotFound, Unknown
 from pycontainerd.lib.identifiers import quoted
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ class SqliteLeaseManager:
         self._database.write(change)
 
     def list(self, scope: Scope, filter_texts: Sequence[str]) -> Sequence[Lease]:
-        try:
-            matches = filters.parse_all(filter_texts)
-        except InvalidArgument as e:
-            raise InvalidArgument(f"{e}: invalid argument") from e
+        matches = filters.parse_request(filter_texts)
         rows = self._database.read(
             lambda tx: tx.rows(
                 "SELECT id, labels, created FROM leases WHERE namespace=? ORDER BY id", scope.namespace

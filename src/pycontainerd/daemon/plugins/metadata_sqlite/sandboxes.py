@@ -46,10 +46,7 @@ class SqliteSandboxStore:
         return self._database.read(lambda tx: _require(tx, scope, id))
 
     def list(self, scope: Scope, filter_texts: Sequence[str]) -> Sequence[Sandbox]:
-        try:
-            matches = filters.parse_all(filter_texts)
-        except InvalidArgument as e:
-            raise InvalidArgument(f"{e}: invalid argument") from e
+        matches = filters.parse_request(filter_texts)
         rows = self._database.read(lambda tx: tx.rows(_SELECT + " ORDER BY id", scope.namespace))
         return [found for found in map(_from_row, rows) if matches(sandboxes.adaptor(found))]
 

@@ -91,4 +91,4 @@ def _watch(front: Foreground, container: Container, host: str) -> None:
         if proxy.ready():
             proxy.tell(os.getpid())
 
-    front.watches[proxy.fileno()] = heard
+    front.watch(proxy, heard)
