@@ -75,7 +75,8 @@ class Docker:
         started = self.machine.start(
             *("dockerd", "--host", _HOST, "--data-root", f"{state}/docker", "--exec-root", "/run/dk"),
             *("--pidfile", "/run/dk.pid", "--iptables=false", "--ip6tables=false", "--bridge=none"),
-            *("--cgroup-parent", self._cgroup),
+            # Absolute: a relative one is made below runc's own cgroup, wherever this machine has put it.
+            *("--cgroup-parent", f"/{self._cgroup}"),
             # More than the machine's own limit can't be given to a container without CAP_SYS_RESOURCE.
             *("--default-ulimit", "nofile=1024:1024", "--debug", *self._flags),
             *("--add-runtime", f"pyrunc={RUNTIMES['pyrunc']}", "--add-runtime", f"stock={RUNTIMES['runc']}"),
