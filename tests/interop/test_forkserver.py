@@ -42,6 +42,16 @@ def request_for(shim: shims.ForkedShim, **more) -> spawn.ShimRequest:
     return spawn.ShimRequest("r1", shim.start_argv(), shim.environment(), str(shim.bundle), **more)
 
 
+# Of status, limits and oom_score_adj: what both processes of a shim have from the request.
+_INHERITED = ("Umask", "Cpus_allowed", "SigBlk", "Max ", "3")
+
+
+def opened(pid: int) -> list[str]:
+    """What a process has open, without numbers."""
+    names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sorted(name.partition(":")[0] for name in names)
+
+
 def proc(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text()
 
@@ -96,12 +106,16 @@ def test_child_has_the_state_of_its_request_and_no_stray_descriptor(client, shim
     assert "Max open files            512                  600" in proc(shim.pid, "limits")
     assert os.readlink(f"/proc/{shim.pid}/cwd") == str(shim.bundle)
     assert os.getsid(shim.pid) != os.getsid(client.pid)
-    # What it holds: three streams, listener, log, epoll, a signal pipe, this connection.
-    opened = [os.readlink(f"/proc/{shim.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{shim.pid}/fd")]
-    kinds = sorted(name.partition(":")[0] for name in opened)
-    assert kinds == sorted(
-        ["/dev/null"] * 3 + ["socket"] * 2 + ["pipe"] * 2 + ["anon_inode", str(shim.bundle / "log")]
+    # Three streams, a signal pipe, and the link between the two.
+    assert opened(shim.pid) == sorted(["/dev/null"] * 3 + ["pipe"] * 2 + ["socket"])
+    # Three streams, listener, log, epoll, a signal pipe, this connection, the link.
+    attendant = shims.attendant_of(shim.pid)
+    assert opened(attendant) == sorted(
+        ["/dev/null"] * 3 + ["socket"] * 3 + ["pipe"] * 2 + ["anon_inode", str(shim.bundle / "log")]
     )
+    for name in ("status", "limits", "oom_score_adj"):
+        same = [line for line in proc(attendant, name).splitlines() if line.startswith(_INHERITED)]
+        assert same == [line for line in proc(shim.pid, name).splitlines() if line.startswith(_INHERITED)]
 
 
 def test_forkserver_itself_is_single_threaded_and_no_subreaper(client, shim) -> None:

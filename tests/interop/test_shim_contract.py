@@ -64,6 +64,17 @@ class TestForkedShim(ShimSuite):
         under_test.close()
 
 
+class TestRestingShim(ShimSuite):
+    """Ours, from the forkserver, made again from what its last attendant has left before every call."""
+
+    @pytest.fixture
+    def shim(self, folder, rootfs, forkserver):
+        under_test = shims.RestingShim(folder, rootfs)
+        under_test.forkserver = forkserver
+        yield under_test
+        under_test.close()
+
+
 class TestInProcess(ShimSuite):
     """Ours, exec'ed, with its own libcontainer instead of a runtime program."""
 

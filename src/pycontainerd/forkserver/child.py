@@ -11,7 +11,6 @@ Runs in: the forked child, before the shim's own code
 
 from __future__ import annotations
 
-import _signal
 import gc
 import os
 import sys
@@ -19,10 +18,12 @@ import sys
 from pycontainerd.lib import trace
 from pycontainerd.shim import bootstrap
 from pycontainerd.shim import flags as command_line
+from pycontainerd.shim.attendant import Attendant, unpack
 from pycontainerd.shim.serve import serve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Sequence
     from typing import Any, Final
 
@@ -31,38 +32,55 @@ if TYPE_CHECKING:
 IDLE_TIMEOUT_S: Final = 60  # a forked shim that nobody gives a container by then leaves
 
 
-def become_shim(request: Request, stdio: Sequence[int], report: Callable[[int, bytes], None]) -> int:
-    """Sets up the process, listens, reports (pid, what `start` would print), and serves; gives the exit code.
+def become_shim(request: Request, report: Callable[[int, bytes], None], link: _socket.socket) -> int:
+    """Sets up the shim, listens, reports (pid, what `start` would print), and serves; gives the exit code.
 
-    Descriptors 0, 1, 2 and the one behind `report` are all that is left when this is called.
+    Runs in the first attendant of the shim; `link` leads to the keeper, whose pid is the shim's. Descriptors 0, 1, 2 and
+    the two behind `report` and `link` are all that is left when this is called.
     """
-    reset_state(request)
+    keeper_pid = os.getppid()
+    for pid in (keeper_pid, os.getpid()):
+        place(pid, request)
+    adopt(request)
     program, *arguments = request["argv"]
     flags = command_line.parse(arguments)
-    listener, answer = bootstrap.prepare(flags, bytes.fromhex(request["stdin"]))
+    listener, answer = bootstrap.prepare(flags, bytes.fromhex(request["stdin"]), (keeper_pid, os.getpid()))
     if listener is None:
         report(0, answer)  # a group's shim is there already: it takes this container in
         return 0
     os.dup2(listener.detach(), bootstrap.LISTENER_FD)
-    report(os.getpid(), answer)
-    return serve(program, flags, idle_timeout_s=IDLE_TIMEOUT_S)
+    report(keeper_pid, answer)
+    return serve(program, flags, idle_timeout_s=IDLE_TIMEOUT_S, attendant=Attendant(link, request))
 
 
-def reset_state(request: Request) -> None:
-    """In this order: what needs privileges or the old folder comes first."""
+def go_on(link: _socket.socket, fds: Sequence[int]) -> int:
+    """Serves a shim that its last attendant has left to the keeper, which this process is a copy of."""
+    left = unpack(fds)
+    request = left["request"]
+    adopt(request)
+    program, *arguments = request["argv"]
+    return serve(program, command_line.parse(arguments), attendant=Attendant(link, request, left, fds))
+
+
+def place(pid: int, request: Request) -> None:
+    """What the kernel lets one process set for another; children inherit it."""
+    if request["cgroup"]:
+        with open(f"{request['cgroup']}/cgroup.procs", "w", encoding="utf-8") as file:
+            file.write(str(pid))
+    _set_limits(pid, request["limits"])
+    os.setpriority(os.PRIO_PROCESS, pid, request["nice"])
+    os.sched_setaffinity(pid, request["affinity"])
+    if request["oom_score_adj"] is not None:
+        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="utf-8") as file:
+            file.write(str(request["oom_score_adj"]))
+
+
+def adopt(request: Request) -> None:
+    """What a process can only set for itself. In this order: what needs the old folder comes first."""
     if request["new_keyring"]:
         from pycontainerd.lib.linux import keyring
 
         keyring.join_session_keyring("")
-    if request["cgroup"]:
-        with open(f"{request['cgroup']}/cgroup.procs", "w", encoding="ascii") as file:
-            file.write(str(os.getpid()))
-    _set_limits(request["limits"])
-    os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
-    os.sched_setaffinity(0, request["affinity"])
-    if request["oom_score_adj"] is not None:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(request["oom_score_adj"]))
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -73,20 +91,8 @@ def reset_state(request: Request) -> None:
     gc.enable()
 
 
-def _set_limits(limits: Sequence[Sequence[int]]) -> None:
+def _set_limits(pid: int, limits: Sequence[Sequence[int]]) -> None:
     import resource
 
     for number, soft, hard in limits:
-        resource.setrlimit(number, (soft, hard))
-
-
-def reset_signals() -> None:
-    """As after exec; the one part that doesn't depend on the request, so that it can be done before there is one."""
-    for number in range(1, _signal.NSIG):
-        if number in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):  # the C library keeps 32 and 33
-            continue
-        _signal.signal(number, _signal.SIG_DFL)
-    # As every Python program starts: writing to a pipe nobody reads is an error, not a death.
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
-    _signal.signal(_signal.SIGXFSZ, _signal.SIG_IGN)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        resource.prlimit(pid, number, (soft, hard))

@@ -16,8 +16,9 @@ import select
 from pycontainerd.forkserver import child
 from pycontainerd.lib import errdefs, spawn
 from pycontainerd.lib.linux import process
-from pycontainerd.lib.linux.fd import close_all_but
+from pycontainerd.lib.linux.fd import close_all_but, fds_of, rights
 from pycontainerd.lib.oci import document
+from pycontainerd.shim import keeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,10 +61,8 @@ class _Spare:
 
     def take(self, data: bytes, stdio: Sequence[int]) -> bool:
         """Hands it the request; False when it is gone."""
-        rights = b"".join(fd.to_bytes(4, "little") for fd in stdio)
-        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if stdio else []
         try:
-            self.channel.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL)
+            self.channel.sendmsg([data], rights(stdio), _socket.MSG_NOSIGNAL)
         except OSError as e:
             os.close(self.report_fd)
             if isinstance(e, (BrokenPipeError, ConnectionResetError)):
@@ -106,7 +105,7 @@ class ForkServer:
         )
         if not data:
             return False
-        stdio = spawn.fds_of(ancillary)
+        stdio = fds_of(ancillary)
         request_id = ""
         try:
             request = document.loads(data)
@@ -175,10 +174,8 @@ class ForkServer:
 
     def _answer(self, request_id: str, birth: _Birth) -> None:
         packet = document.dumps({"id": request_id, "pid": birth.pid, "output": birth.output.hex()}).encode()
-        rights = []
-        if birth.pidfd >= 0:
-            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, birth.pidfd.to_bytes(4, "little"))]
-        self._control.sendmsg([packet], rights, _socket.MSG_NOSIGNAL)
+        pidfds = [birth.pidfd] if birth.pidfd >= 0 else []
+        self._control.sendmsg([packet], rights(pidfds), _socket.MSG_NOSIGNAL)
 
     def _fail(self, request_id: str, error: BaseException) -> None:
         code, message = errdefs.to_status(error)
@@ -220,25 +217,31 @@ def _fork_spare() -> _Spare:
 def _middle(channel: _socket.socket, report_fd: int) -> None:
     """A session of its own for the shim, and nobody between it and init."""
     os.setsid()
-    process.clone3(lambda: _await_request(channel, report_fd))
+    process.clone3(lambda: _keep_spare(channel, report_fd))
     os._exit(0)
 
 
-def _await_request(channel: _socket.socket, report_fd: int) -> None:
-    """The shim in reserve; it leaves with the forkserver, whose end of the channel nobody else has."""
+def _keep_spare(channel: _socket.socket, report_fd: int) -> None:
+    """The keeper of the shim in reserve, whose attendant waits for the request."""
     close_all_but((0, 1, 2, channel.fileno(), report_fd))
     os.setpgid(0, 0)
-    child.reset_signals()
+    process.reset_signals()
+    os._exit(keeper.keep(lambda link, _: _await_request(channel, report_fd, link), child.go_on))
+
+
+def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket) -> int:
+    """The attendant of the shim in reserve; it leaves with the forkserver, whose end of the channel nobody else has."""
     data, ancillary, _, _ = channel.recvmsg(
         spawn.MAX_MESSAGE, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
     )
     if not data:
-        os._exit(0)
-    _shim(document.loads(data), spawn.fds_of(ancillary), report_fd)
+        return 0
+    channel.close()
+    return _shim(document.loads(data), fds_of(ancillary), report_fd, link)
 
 
-def _shim(request: Request, stdio: Sequence[int], report_fd: int) -> None:
-    _take_descriptors(stdio, report_fd)
+def _shim(request: Request, stdio: Sequence[int], report_fd: int, link: _socket.socket) -> int:
+    link = _take_descriptors(stdio, report_fd, link)
     reported = False
 
     def report(pid: int, output: bytes) -> None:
@@ -247,29 +250,29 @@ def _shim(request: Request, stdio: Sequence[int], report_fd: int) -> None:
         _write_report(_REPORT_FD, {"pid": pid, "output": output.hex()})
 
     try:
-        code = child.become_shim(request, stdio, report)
+        return child.become_shim(request, report, link)
     except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
         status, message = errdefs.to_status(e)
         if not reported:
             _write_report(_REPORT_FD, {"error": {"code": status, "message": message}})
-        code = 1
-    os._exit(code)
+        return 1
 
 
 _REPORT_FD: Final = 4
 
 
-def _take_descriptors(stdio: Sequence[int], report_fd: int) -> None:
-    """0, 1, 2 as asked for, 3 kept free for the listener, 4 the report; nothing else."""
-    parked = [_park(fd) for fd in (*stdio, report_fd)]
-    *streams, report = parked
+def _take_descriptors(stdio: Sequence[int], report_fd: int, link: _socket.socket) -> _socket.socket:
+    """0, 1, 2 as asked for, 3 kept free for the listener, 4 the report, and the link, whose new number this gives."""
+    parked = [_park(fd) for fd in (*stdio, report_fd, link.detach())]
+    *streams, report, link_fd = parked
     if not streams:
         null_fd = os.open(os.devnull, os.O_RDWR)
         streams = [_park(null_fd)] * 3
     for number, fd in enumerate(streams):
         os.dup2(fd, number)
     os.dup2(report, _REPORT_FD, inheritable=False)
-    close_all_but((0, 1, 2, _REPORT_FD))
+    close_all_but((0, 1, 2, _REPORT_FD, link_fd))
+    return _socket.socket(fileno=link_fd)
 
 
 def _park(fd: int) -> int:

@@ -25,6 +25,7 @@ from time import monotonic
 
 from pycontainerd.lib import errdefs, launcher, trace
 from pycontainerd.lib.linux import posix_spawn
+from pycontainerd.lib.linux.fd import fds_of
 from pycontainerd.lib.oci import document
 from pycontainerd.version import __version__
 
@@ -296,13 +297,3 @@ def is_stale(error: BaseException) -> bool:
 def _socketpair() -> tuple[_socket.socket, _socket.socket]:
     kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
     return _socket.socketpair(_socket.AF_UNIX, kind)
-
-
-def fds_of(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
-    """The descriptors of received control messages, now the caller's."""
-    return [
-        int.from_bytes(data[at : at + 4], "little")
-        for level, kind, data in ancillary
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
-        for at in range(0, len(data) - 3, 4)
-    ]

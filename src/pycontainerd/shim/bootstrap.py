@@ -28,7 +28,7 @@ from pycontainerd.shim import options as runtime_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Final
 
     from pycontainerd.shim.flags import Flags
@@ -169,10 +169,10 @@ def serving_argv(program: str, flags: Flags) -> list[str]:
     return [*argv, "-debug"] if flags.debug else argv
 
 
-def prepare(flags: Flags, stdin: bytes) -> tuple[_socket.socket | None, bytes]:
+def prepare(flags: Flags, stdin: bytes, pids: Sequence[int] = ()) -> tuple[_socket.socket | None, bytes]:
     """Makes the socket of ./config.json's container or group, and the bundle's address file.
 
-    Gives the listener, or None when a shim answers there already, and what to print for the daemon.
+    `pids` is what goes into the cgroup of ShimCgroup: this process by default, from which the shim is forked. Gives the listener, or None when a shim answers there already, and what to print for the daemon.
     """
     bootstrap = read_bootstrap(stdin, flags)
     address = socket_address(bootstrap.socket_dir, flags.address, flags.namespace, grouping_id(flags.id))
@@ -180,7 +180,8 @@ def prepare(flags: Flags, stdin: bytes) -> tuple[_socket.socket | None, bytes]:
     _write_address(address)
     if listener is not None and bootstrap.options.shim_cgroup:
         # Before the fork: a child is born in its parent's cgroup, so there is no moment in which it isn't there.
-        _join_cgroup(bootstrap.options.shim_cgroup, os.getpid())
+        for pid in pids or (os.getpid(),):
+            _join_cgroup(bootstrap.options.shim_cgroup, pid)
     return listener, format_answer(bootstrap.answer_form, address)
 
 

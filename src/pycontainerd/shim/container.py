@@ -11,15 +11,20 @@ from pycontainerd.lib import errdefs
 from pycontainerd.lib.oci import document
 from pycontainerd.shim.io import Stdio
 from pycontainerd.shim.io_open import Owner
+from pycontainerd.shim.options import Options
 from pycontainerd.shim.process.exec import Exec
+from pycontainerd.shim.process.init import Init
+from pycontainerd.shim.reaper import Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from pycontainerd.lib.api.light import task_v2
-    from pycontainerd.shim.options import Options
+    from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.process.base import Process
-    from pycontainerd.shim.process.init import Init
-    from pycontainerd.shim.reaper import Exit
+    from pycontainerd.shim.process.init import Runtime
     from pycontainerd.shim.world import World
 
 
@@ -37,6 +42,55 @@ class Container:
         self.execs: dict[str, Exec] = {}
         self.running_execs = 0
         self.init_exit: Exit | None = None  # reaped, but published only after the last exec's exit
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is being done with any of its processes."""
+        return self.init.is_quiet() and all(each.is_quiet() for each in self.execs.values())
+
+    def logger_pids(self) -> set[int]:
+        """Of the logger programs of its processes; 0 may be among them."""
+        return {each.io.logger_pid() for each in (self.init, *self.execs.values()) if each.io is not None}
+
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """What `unpack` makes the same container from."""
+        ended = self.init_exit
+        return {
+            "id": self.id,
+            "bundle": self.bundle,
+            "options": self.options.values(),
+            "rootfs": self.rootfs,
+            "cgroups": self.cgroups,
+            "init": self.init.pack(pack),
+            "execs": [each.pack(pack) for each in self.execs.values()],
+            "running_execs": self.running_execs,
+            "init_exit": [ended.pid, ended.status, ended.at_nanos] if ended is not None else None,
+        }
+
+    @classmethod
+    def unpack(
+        cls,
+        world: World,
+        packed: dict[str, Any],
+        found: Unpack,
+        make_runtime: Callable[[World, str, Options], Runtime],
+    ) -> Container:
+        """With its processes' streams being copied again."""
+        options = Options(packed["options"])
+        bundle = packed["bundle"]
+        state = packed["init"]
+        owner = Owner(packed["id"], world.namespace, options)
+        init = Init(world, packed["id"], Stdio(*state["stdio"]), owner, make_runtime(world, bundle, options))
+        init.unpack(state, found)
+        made = cls(world, packed["id"], bundle, options, init, packed["rootfs"])
+        made.cgroups = packed["cgroups"]
+        for state in packed["execs"]:
+            process = state["process"].encode("utf-8", "surrogateescape")
+            each = made.new_exec(state["id"], Stdio(*state["stdio"]), process)
+            each.unpack(state, found)
+        made.running_execs = packed["running_execs"]
+        if packed["init_exit"] is not None:
+            made.init_exit = Exit(*packed["init_exit"])
+        return made
 
     def process(self, exec_id: str) -> Init | Exec:
         """Init, or an exec. Raises NotFound."""
@@ -60,16 +114,14 @@ class Container:
         process["terminal"] = request.terminal
         if not request.terminal:
             del process["terminal"]
-        owner = Owner(request.exec_id, self.world.namespace, self.options)
-        self.execs[request.exec_id] = Exec(
-            self.world,
-            request.exec_id,
-            stdio,
-            owner,
-            self.init,
-            document.dumps(process).encode(),
-            self.bundle,
-        )
+        self.new_exec(request.exec_id, stdio, document.dumps(process).encode())
+
+    def new_exec(self, exec_id: str, stdio: Stdio, process: bytes) -> Exec:
+        """A process in `execs` that is yet to be started, from its JSON description."""
+        owner = Owner(exec_id, self.world.namespace, self.options)
+        made = Exec(self.world, exec_id, stdio, owner, self.init, process, self.bundle)
+        self.execs[exec_id] = made
+        return made
 
     def find(self, pid: int) -> Process | None:
         """Whose pid it is."""

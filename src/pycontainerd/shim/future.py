@@ -99,6 +99,11 @@ class Lock:
         self._held = False
         self._waiters: deque[Future[None]] = deque()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a coroutine is inside."""
+        return self._held
+
     async def __aenter__(self) -> None:
         if self._held:
             turn: Future[None] = Future()

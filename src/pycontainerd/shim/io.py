@@ -23,8 +23,9 @@ from pycontainerd.shim.loop import ERROR, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
+    from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.reaper import Exit, Reaper
 
@@ -71,6 +72,24 @@ class Pump:
         """Begins to copy."""
         self._is_started = True
         self._read_when_ready()
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is on its way from one to the other."""
+        return not self._pending and not self._waits_for_target
+
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """What `unpack` makes the same pump from."""
+        return {
+            "source": pack.add(self._source_fd, waited_for=True),
+            "target": pack.add(self._target_fd),
+            "close": [pack.add(fd) for fd in self._close],
+        }
+
+    @classmethod
+    def unpack(cls, loop: Loop, state: dict[str, Any], found: Unpack) -> Pump:
+        """Not started yet."""
+        close = tuple(found.take(place) for place in state["close"])
+        return cls(loop, found.take(state["source"]), found.take(state["target"]), close=close)
 
     def stop(self) -> None:
         """Ends without waiting for the source's end; what the target takes at once is still written.
@@ -172,6 +191,43 @@ class ProcessIO:
         self._stdin: Pump | None = None
         self._stdin_keeper_fd = -1
         self._closed = False
+
+    def is_quiet(self) -> bool:
+        """Whether its set-up is over and nothing is on its way."""
+        pumps = [pump for pump in (self._stdin, *self._outputs) if pump is not None and not pump.done.done]
+        return not self.child_fds and all(pump.is_quiet() for pump in pumps)
+
+    def pack(self, pack: Pack) -> dict[str, Any] | None:
+        """What `unpack` makes the same streams from; None when all is closed."""
+        if self._closed:
+            return None
+        stdin = self._stdin if self._stdin is not None and not self._stdin.done.done else None
+        return {
+            "console": pack.add(self.console_fd),
+            "owned": [pack.add(fd) for fd in self._owned],
+            "stdin_keeper": pack.add(self._stdin_keeper_fd),
+            "stdin": stdin.pack(pack) if stdin is not None else None,
+            "outputs": [pump.pack(pack) for pump in self._outputs if not pump.done.done],
+            "logger": self.logger_pid(),
+        }
+
+    @classmethod
+    def unpack(cls, loop: Loop, reaper: Reaper, state: dict[str, Any], found: Unpack) -> ProcessIO:
+        """Goes on copying."""
+        made = cls(loop, reaper)
+        made.console_fd = found.take(state["console"])
+        made.own(*(found.take(place) for place in state["owned"]))
+        made._stdin_keeper_fd = found.take(state["stdin_keeper"])
+        made._stdin = Pump.unpack(loop, state["stdin"], found) if state["stdin"] else None
+        made._outputs = [Pump.unpack(loop, each, found) for each in state["outputs"]]
+        if state["logger"]:
+            made.set_logger(state["logger"])
+        made.start()
+        return made
+
+    def logger_pid(self) -> int:
+        """Of a logger program that runs; 0 without one."""
+        return self._logger_pid if self._logger_exit is not None and not self._logger_exit.done else 0
 
     def own(self, *fds: int) -> None:
         """Closes these too when a set-up fails half-way."""

@@ -1,7 +1,7 @@
 """Runs containers by this project's libcontainer: the one seam of the shim that knows the runtime.
 
     loop --clone3--> worker: create, exec, update, ...  --a line of JSON on a pipe--> loop
-                       `--clone3(CLONE_PARENT)--> init, a child of the shim
+                       `--clone3(CLONE_PARENT)--> init, a child of the shim, as the worker is: of its keeper, if it has one
 
 What can wait (hooks, mounts, limits, freezing) waits in the worker, which lives for one call and dies with the shim. A
 start, a signal to init, a list of processes and the removal of a container that has ended are a few quick system calls:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.options import Options
-    from pycontainerd.shim.reaper import Reaper
+    from pycontainerd.shim.world import World
 
 _SIGKILL: Final = 9
 
@@ -48,10 +48,11 @@ def preload() -> None:
 class Libcontainer:
     """The Runtime of process/init.py, in process. `root` is the state folder of the namespace."""
 
-    def __init__(self, loop: Loop, reaper: Reaper, bundle: str, root: str, options: Options) -> None:
+    def __init__(self, world: World, bundle: str, root: str, options: Options) -> None:
         preload()
-        self._loop = loop
-        self._reaper = reaper
+        self._loop = world.loop
+        self._reaper = world.reaper
+        self._shim_pid = world.shim_pid
         self._bundle = bundle
         self._root = root
         self._options = options
@@ -179,11 +180,12 @@ class Libcontainer:
     ) -> bytes:
         """The worker's answer."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        parent, shim = trace.traceparent(), os.getpid()
+        parent, shim = trace.traceparent(), self._shim_pid
         try:
             with trace.span("fork worker"):
                 pid = process.clone3(
-                    lambda: _worker(shim, work, write_fd, stdio, self._log_path, prefix, parent)
+                    lambda: _worker(shim, work, write_fd, stdio, self._log_path, prefix, parent),
+                    parent=shim != os.getpid(),
                 )
         except OSError as e:
             os.close(read_fd)

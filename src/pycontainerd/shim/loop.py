@@ -41,6 +41,11 @@ class Timer:
     def __lt__(self, other: Timer) -> bool:
         return (self.when, self._order) < (other.when, other._order)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it is yet to fire."""
+        return self._callback is not None
+
     def cancel(self) -> None:
         """Never fires from now on."""
         self._callback = None
@@ -61,6 +66,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._order = 0
         self._running = False
+        self.turns = 0  # how often something that is watched was ready
         self._signals: dict[int, Callable[[], object]] = {}
         self._signal_read_fd, self._signal_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.watch(self._signal_read_fd, READ, self._on_signal_bytes)
@@ -89,6 +95,10 @@ class Loop:
         timer = Timer(monotonic() + delay_s, self._order, callback)
         heappush(self._timers, timer)
         return timer
+
+    def has_timers(self, *, but: Timer | None = None) -> bool:
+        """Whether one is yet to fire, not counting `but`."""
+        return any(timer.is_set for timer in self._timers if timer is not but)
 
     def sleep(self, delay_s: float) -> Future[None]:
         """To be awaited."""
@@ -149,6 +159,7 @@ class Loop:
             for fd, events in self._epoll.poll(self._timeout()):
                 callback = self._watched.get(fd)
                 if callback is not None:  # an earlier callback of this round may have closed it
+                    self.turns += 1
                     callback(events)
             self._fire_timers()
 

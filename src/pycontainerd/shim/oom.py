@@ -19,8 +19,9 @@ from pycontainerd.shim.loop import READ
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
+    from typing import Any, Final
 
+    from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.world import World
 
 _IN_MODIFY: Final = 2
@@ -41,16 +42,28 @@ class OomWatcher:
         watch: _Watch
         try:
             if "memory" in folders:
-                watch = _WatchV1(folders["memory"])
+                watch = _WatchV1.begin(folders["memory"])
             elif UNIFIED in folders:
-                watch = _WatchV2(folders[UNIFIED])
+                watch = _WatchV2.begin(folders[UNIFIED])
             else:
                 return
         except OSError as e:
             self._world.log.error("add cg to OOM monitor", error=e, id=container_id)
             return
+        self._watch(container_id, watch)
+
+    def _watch(self, container_id: str, watch: _Watch) -> None:
         self._watches[container_id] = watch
         self._world.loop.watch(watch.fd, READ, lambda events: self._fired(container_id))
+
+    def pack(self, pack: Pack) -> dict[str, dict[str, Any]]:
+        """What `unpack` watches the same from."""
+        return {container_id: watch.pack(pack) for container_id, watch in self._watches.items()}
+
+    def unpack(self, packed: dict[str, dict[str, Any]], found: Unpack) -> None:
+        """Goes on watching: what has happened in between is told."""
+        for container_id, state in packed.items():
+            self._watch(container_id, _unpack(state, found))
 
     def remove(self, container_id: str) -> None:
         """Stops watching; reports a kill that the loop has not seen yet first."""
@@ -77,35 +90,47 @@ class OomWatcher:
 
 
 class _Watch:
-    fd = -1
+    """Owns its fd, which can be read when something may have happened."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.fd = fd
+        self.path = path
 
     def read(self) -> tuple[bool, bool]:
         """(a process was killed since the last read, the cgroup has gone)."""
         raise NotImplementedError
 
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """What `_unpack` makes the same watch from."""
+        return {"fd": pack.add(self.fd, waited_for=True), "path": self.path}
+
     def close(self) -> None:
-        """Gives back the fds."""
+        """Gives back the fd."""
         os.close(self.fd)
 
 
 class _WatchV1(_Watch):
-    def __init__(self, folder: str) -> None:
-        self._control = f"{folder}/memory.oom_control"
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    """An eventfd; `path` is memory.oom_control."""
+
+    @classmethod
+    def begin(cls, folder: str) -> _WatchV1:
+        """On a memory cgroup."""
+        made = cls(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), f"{folder}/memory.oom_control")
         control_fd = -1
         try:
-            control_fd = os.open(self._control, os.O_RDONLY | os.O_CLOEXEC)
+            control_fd = os.open(made.path, os.O_RDONLY | os.O_CLOEXEC)
             fd = os.open(f"{folder}/cgroup.event_control", os.O_WRONLY | os.O_CLOEXEC)
             try:
-                os.write(fd, f"{self.fd} {control_fd}".encode())
+                os.write(fd, f"{made.fd} {control_fd}".encode())
             finally:
                 os.close(fd)
         except OSError:
-            os.close(self.fd)
+            made.close()
             raise
         finally:
             if control_fd >= 0:
                 os.close(control_fd)
+        return made
 
     def read(self) -> tuple[bool, bool]:
         try:
@@ -113,20 +138,28 @@ class _WatchV1(_Watch):
         except BlockingIOError:
             return False, False
         # Removing the cgroup fires the event as well.
-        is_gone = not os.path.exists(self._control)
+        is_gone = not os.path.exists(self.path)
         return not is_gone, is_gone
 
 
 class _WatchV2(_Watch):
-    def __init__(self, folder: str) -> None:
-        self._events = f"{folder}/memory.events"
-        self._kills = self._count()
-        self.fd = _inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    """An inotify fd; `path` is memory.events, of which `kills` have been told."""
+
+    def __init__(self, fd: int, path: str, kills: int) -> None:
+        super().__init__(fd, path)
+        self._kills = kills
+
+    @classmethod
+    def begin(cls, folder: str) -> _WatchV2:
+        """On a cgroup."""
+        path = f"{folder}/memory.events"
+        made = cls(_inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), path, _count_kills(path))
         try:
-            _inotify_add_watch(self.fd, fs_bytes(self._events), _IN_MODIFY)
+            _inotify_add_watch(made.fd, fs_bytes(path), _IN_MODIFY)
         except OSError:
-            os.close(self.fd)
+            made.close()
             raise
+        return made
 
     def read(self) -> tuple[bool, bool]:
         try:
@@ -134,16 +167,27 @@ class _WatchV2(_Watch):
         except BlockingIOError:
             pass  # asked before removal: the count below is what matters
         try:
-            kills = self._count()
+            kills = _count_kills(self.path)
         except OSError:
             return False, True
         happened, self._kills = kills > self._kills, kills
         return happened, False
 
-    def _count(self) -> int:
-        with open(self._events, encoding="ascii") as file:
-            for line in file:
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
-        return 0
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        return {**super().pack(pack), "kills": self._kills}
+
+
+def _unpack(packed: dict[str, Any], found: Unpack) -> _Watch:
+    fd = found.take(packed["fd"])
+    if "kills" in packed:
+        return _WatchV2(fd, packed["path"], packed["kills"])
+    return _WatchV1(fd, packed["path"])
+
+
+def _count_kills(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+    return 0

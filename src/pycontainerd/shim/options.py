@@ -69,6 +69,10 @@ class Options:
                 default = False
             setattr(self, name, given.get(name, default))
 
+    def values(self) -> dict[str, str | int | bool]:
+        """What was given: what isn't its field's zero value."""
+        return {name: getattr(self, name) for name in _FIELDS if getattr(self, name)}
+
     @property
     def is_in_process(self) -> bool:
         """Whether the container is run by libcontainer here rather than by a program.
@@ -96,8 +100,7 @@ def from_any(value: wkt.Any) -> Options:
 
 def store(bundle: str, options: Options) -> None:
     """Writes options.json and runtime, which the delete action finds after the shim has died."""
-    given = {name: getattr(options, name) for name in _FIELDS if getattr(options, name)}
-    write_private(f"{bundle}/options.json", document.dumps(given))
+    write_private(f"{bundle}/options.json", document.dumps(options.values()))
     write_private(f"{bundle}/runtime", options.binary_name)
 
 

@@ -70,6 +70,11 @@ class Publisher:
         self._answer: Future[None] | None = None
         self._idle: list[Future[None]] = []
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything has been sent."""
+        return not self._busy
+
     def publish(self, topic: str, event: object) -> None:
         """Queues an event message."""
         if len(self._queue) >= QUEUE_SIZE:

@@ -61,8 +61,16 @@ class Reaper:
                 break
             ended.append(Exit(pid, exit_status(status), time_ns()))
         for exited in ended:
-            waiter = self._waiters.pop(exited.pid, None)
-            if waiter is None:
-                self._on_exit(exited)
-            else:
-                waiter.set(exited)
+            self.settle(exited)
+
+    def settle(self, exited: Exit) -> None:
+        """An exit reaped here, or by the keeper whose child it was."""
+        waiter = self._waiters.pop(exited.pid, None)
+        if waiter is None:
+            self._on_exit(exited)
+        else:
+            waiter.set(exited)
+
+    def waits_for(self) -> set[int]:
+        """Pids whose exits somebody waits for."""
+        return set(self._waiters)

@@ -15,16 +15,17 @@ import struct
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import task_v2, task_v3
 from pycontainerd.lib.ttrpc.connection import RequestEvent, ServerConnection
+from pycontainerd.lib.ttrpc.wire import Request
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.loop import ERROR, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, Final
 
     from pycontainerd.lib.log import Logger
-    from pycontainerd.lib.ttrpc.wire import Request
+    from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.future import Future
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.service import Service
@@ -44,6 +45,29 @@ class Server:
         self._connections: set[_Connection] = set()
         listener.setblocking(False)
         loop.watch(listener.fileno(), READ, self._accept)
+
+    def is_quiet(self) -> bool:
+        """Whether nobody waits for anything but the end of a process."""
+        return all(connection.is_quiet() for connection in self._connections)
+
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """For `unpack`; only when it is quiet."""
+        return {
+            "listener": pack.add(self._listener.fileno(), waited_for=True),
+            "connections": [connection.pack(pack) for connection in self._connections],
+        }
+
+    def unpack(self, connections: Sequence[dict[str, Any]], found: Unpack) -> None:
+        """Goes on with the connections of the server before."""
+        for state in connections:
+            peer = _socket.socket(fileno=found.take(state["peer"]))
+            waits = {int(stream_id): _packed_request(*words) for stream_id, *words in state["waits"]}
+            connection = _Connection(
+                self, self._loop, peer, ServerConnection.resumed(state["last_stream_id"], waits)
+            )
+            self._connections.add(connection)
+            for stream_id, request in waits.items():
+                connection.begin(stream_id, request)
 
     def close(self) -> None:
         """Stops accepting and hangs up on everybody."""
@@ -91,18 +115,40 @@ class Server:
             self._log.error("ttrpc: refusing connection: peer is not the same user", uid=uid, gid=gid)
             peer.close()
             return
-        self._connections.add(_Connection(self, self._loop, peer))
+        self._connections.add(_Connection(self, self._loop, peer, ServerConnection()))
 
 
 class _Connection:
-    def __init__(self, server: Server, loop: Loop, peer: _socket.socket) -> None:
+    def __init__(
+        self, server: Server, loop: Loop, peer: _socket.socket, connection: ServerConnection
+    ) -> None:
         self._server = server
         self._loop = loop
         self._peer = peer
-        self._connection = ServerConnection()
+        self._connection = connection
+        self._requests: dict[int, Request] = {}  # of the calls that have not been answered
         self._output = memoryview(b"")
         peer.setblocking(False)
         loop.watch(peer.fileno(), READ, self._on_ready)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is on its way, and every open call is one that waits for a process."""
+        return (
+            self._connection.is_at_rest
+            and not self._output
+            and all(request.method == "Wait" for request in self._requests.values())
+        )
+
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """For `Server.unpack`."""
+        return {
+            "peer": pack.add(self._peer.fileno(), waited_for=True),
+            "last_stream_id": self._connection.last_stream_id,
+            "waits": [
+                (stream_id, request.service, request.method, request.payload.hex(), request.metadata)
+                for stream_id, request in self._requests.items()
+            ],
+        }
 
     def close(self) -> None:
         """Hangs up; twice is once."""
@@ -124,15 +170,17 @@ class _Connection:
                 return
             for event in self._connection.receive(data or b""):
                 if isinstance(event, RequestEvent):
-                    self._begin(event)
+                    self.begin(event.stream_id, event.request)
         self._flush()
 
-    def _begin(self, event: RequestEvent) -> None:
-        stream_id = event.stream_id
-        answer = self._server.answer(event.request)
+    def begin(self, stream_id: int, request: Request) -> None:
+        """Has a call answered."""
+        self._requests[stream_id] = request
+        answer = self._server.answer(request)
         answer.when_done(lambda done: self._end(stream_id, done))
 
     def _end(self, stream_id: int, answer: Future[bytes]) -> None:
+        del self._requests[stream_id]
         try:
             self._connection.respond(stream_id, answer.result())
         except Exception as e:  # noqa: BLE001 - the one translator of this edge: every error becomes a status
@@ -155,6 +203,10 @@ class _Connection:
                 self.close()
                 return
             self._output = self._output[sent:]
+
+
+def _packed_request(service: str, method: str, payload: str, metadata: dict[str, str]) -> Request:
+    return Request(service, method, bytes.fromhex(payload), 0, metadata)
 
 
 def _table() -> dict[str, dict[str, Any]]:

@@ -26,7 +26,9 @@ from pycontainerd.shim.process.init import Init
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.oom import OomWatcher
     from pycontainerd.shim.options import Options
     from pycontainerd.shim.process.base import Process
@@ -58,6 +60,31 @@ class Service:
         self._starting = 0
         self._early_exits: dict[int, Exit] = {}
         self._unannounced: set[int] = set()
+
+    # -- rest ---------------------------------------------------------------------------------------------------------
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way, and nobody's end has been seen that was not told."""
+        return not self._starting and all(each.is_quiet() for each in self._containers.values())
+
+    def logger_pids(self) -> set[int]:
+        """Of logger programs, which end with their containers."""
+        return {pid for each in self._containers.values() for pid in each.logger_pids()}
+
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """For `unpack`; only when it is quiet."""
+        return {
+            "containers": [each.pack(pack) for each in self._containers.values()],
+            "oom": self._oom.pack(pack),
+        }
+
+    def unpack(self, packed: dict[str, Any], found: Unpack) -> None:
+        """Takes over the containers of the service before."""
+        self.was_used = True
+        for each in packed["containers"]:
+            container = Container.unpack(self._world, each, found, self._make_runtime)
+            self._containers[container.id] = container
+        self._oom.unpack(packed["oom"], found)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -197,7 +224,7 @@ class Service:
     async def Connect(self, request: task_v2.ConnectRequest) -> task_v2.ConnectResponse:  # noqa: N802
         container = self._containers.get(request.id)
         return task_v2.ConnectResponse(
-            shim_pid=os.getpid(), task_pid=container.init.pid if container is not None else 0
+            shim_pid=self._world.shim_pid, task_pid=container.init.pid if container is not None else 0
         )
 
     # -- what is done to it -------------------------------------------------------------------------------------------

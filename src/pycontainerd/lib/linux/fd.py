@@ -14,11 +14,14 @@ from pycontainerd.lib.linux.libc import syscall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
 CLOSE_RANGE_CLOEXEC = 4
 FD_MAX = 0xFFFFFFFF
+# Numbers of asm-generic/socket.h and linux/socket.h: loading _socket for them would cost whoever only closes descriptors.
+SOL_SOCKET = 1
+SCM_RIGHTS = 1
 
 _close_range = syscall(number("close_range"), "close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
 
@@ -55,6 +58,22 @@ class OwnedFd:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def fds_of(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors of received control messages, now the caller's."""
+    return [
+        int.from_bytes(data[at : at + 4], "little")
+        for level, kind, data in ancillary
+        if level == SOL_SOCKET and kind == SCM_RIGHTS
+        for at in range(0, len(data) - 3, 4)
+    ]
+
+
+def rights(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    """The control messages that send descriptors along; none for none."""
+    data = b"".join(fd.to_bytes(4, "little") for fd in fds)
+    return [(SOL_SOCKET, SCM_RIGHTS, data)] if fds else []
 
 
 def close_range(first: int, last: int = FD_MAX, *, flags: int = 0) -> None:

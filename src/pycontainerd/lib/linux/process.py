@@ -105,6 +105,16 @@ def _run_child(child: Callable[[], None]) -> None:
         os._exit(EXIT_BUG)
 
 
+def reset_signals() -> None:
+    """Handlers and mask as after exec, in a child of clone3() that goes on in Python."""
+    for each in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(each, signal.SIG_DFL)
+    # As every Python program starts: writing to a pipe nobody reads is an error, not a death.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat in clock ticks since boot; ProcessLookupError when there is no such process."""
     return stat(pid)[1]

@@ -17,7 +17,7 @@ from pycontainerd.lib.ttrpc import frame, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Final
 
 MAX_STREAM_ID: Final = 0xFFFFFFFF
@@ -232,6 +232,24 @@ class ServerConnection(_Output):
     def open_streams(self) -> int:
         """Calls that have not been answered."""
         return len(self._streams)
+
+    @property
+    def last_stream_id(self) -> int:
+        """Of the newest call; 0 before the first."""
+        return self._last_id
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is half received and nothing waits to be sent: `resumed` makes the same connection then."""
+        return self._reader.is_between_frames and not self._chunks
+
+    @classmethod
+    def resumed(cls, last_stream_id: int, open_streams: Iterable[int]) -> ServerConnection:
+        """One at rest, continued elsewhere. `open_streams` are unary calls that have not been answered."""
+        made = cls()
+        made._last_id = last_stream_id
+        made._streams = {stream_id: _ServerStream(remote_open=False) for stream_id in open_streams}
+        return made
 
     def receive(self, data: bytes) -> list[ServerEvent]:
         """Takes bytes from the client."""

@@ -83,6 +83,11 @@ class FrameReader:
         self._discard = 0
 
     @property
+    def is_between_frames(self) -> bool:
+        """Whether nothing of a frame is held or awaited."""
+        return not self._buffer and not self._discard
+
+    @property
     def buffered_bytes(self) -> int:
         """How much of an unfinished frame is held."""
         return len(self._buffer)

@@ -12,7 +12,9 @@ from pycontainerd.shim.runc import RuntimeFailed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
 
+    from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.io import Stdio
     from pycontainerd.shim.io_open import Owner
     from pycontainerd.shim.reaper import Exit
@@ -39,6 +41,31 @@ class Process:
         self._stdin_is_closed = False
         self.lock = Lock()
         self.waiters: list[Future[None]] = []
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is being done with it. Who waits for its end doesn't count."""
+        return not self.lock.is_held and (self.io is None or self.io.is_quiet())
+
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """What `unpack` brings another object of the same process up to."""
+        return {
+            "id": self.id,
+            "stdio": [self.stdio.stdin, self.stdio.stdout, self.stdio.stderr, self.stdio.terminal],
+            "pid": self.pid,
+            "state": self.state,
+            "exit_status": self.exit_status,
+            "exited_at_nanos": self.exited_at_nanos,
+            "stdin_is_closed": self._stdin_is_closed,
+            "io": self.io.pack(pack) if self.io is not None else None,
+        }
+
+    def unpack(self, packed: dict[str, Any], found: Unpack) -> None:
+        """Everything but what it was made with."""
+        self.pid, self.state = packed["pid"], packed["state"]
+        self.exit_status, self.exited_at_nanos = packed["exit_status"], packed["exited_at_nanos"]
+        self._stdin_is_closed = packed["stdin_is_closed"]
+        if packed["io"] is not None:
+            self.io = ProcessIO.unpack(self.world.loop, self.world.reaper, packed["io"], found)
 
     def require(self, verb: str) -> None:
         """Raises when the state forbids it."""

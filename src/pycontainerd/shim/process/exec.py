@@ -14,6 +14,9 @@ from pycontainerd.shim.process.init import kill_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from pycontainerd.shim.attendant import Pack
     from pycontainerd.shim.io import Stdio
     from pycontainerd.shim.io_open import Owner
     from pycontainerd.shim.process.init import Init
@@ -32,6 +35,10 @@ class Exec(Process):
         self._parent = parent
         self._process = process
         self._bundle = bundle
+
+    def pack(self, pack: Pack) -> dict[str, Any]:
+        """With the description of a process that has yet to be started."""
+        return {**super().pack(pack), "process": self._process.decode("utf-8", "surrogateescape")}
 
     @property
     def status(self) -> str:

@@ -118,6 +118,7 @@ class ShimManager:
 
     async def create(self, scope: Scope, id: str, options: CreateOptions) -> Shim:
         key = (scope.namespace, id)
+        await self._cleaned_up(key)
         if key in self._shims or key in self._creating:
             raise AlreadyExists(f"task {id}: already exists")
         self._creating.add(key)
@@ -129,6 +130,12 @@ class ShimManager:
             # The client went away. A shim that is half started cannot be stopped: it is taken back once it is whole.
             self._in_background(self._take_back(creation))
             raise
+
+    async def _cleaned_up(self, key: tuple[str, str]) -> None:
+        """Waits while what a dead shim has left under this name is being removed."""
+        shim = self._shims.get(key)
+        if shim is not None and shim.client.closed.is_set() and (cleaner := self._cleaners.get(shim)):
+            await asyncio.wait([cleaner])
 
     async def _create(self, namespace: str, id: str, options: CreateOptions) -> Shim:
         shim = await self._start_shim(namespace, id, options)
