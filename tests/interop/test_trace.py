@@ -68,7 +68,7 @@ def test_leaf_steps_account_for_nine_tenths_of_a_run(stack, busybox, tmp_path) -
 def test_every_process_of_a_run_is_in_the_tree(stack, busybox, tmp_path) -> None:
     steps, tree = traced(stack, busybox, tmp_path / "t", "whole")
     names = [step["name"] for step in steps]
-    # pyctr, the daemon, the shim, its worker, and init between clone3 and the exec FIFO, whose steps the worker writes.
+    # pyctr, the daemon, the shim (its attendant), and init between clone3 and the exec FIFO, whose steps the shim writes.
     for name in (
         "load pyctr",
         "connect",
@@ -80,7 +80,7 @@ def test_every_process_of_a_run_is_in_the_tree(stack, busybox, tmp_path) -> None
     ):
         assert name in names, name
         assert f" {name} " in tree, f"{name} is not in the printed tree"
-    assert len({step["pid"] for step in steps}) == 4
+    assert len({step["pid"] for step in steps}) == 3
     known = {step["span_id"] for step in steps}
     assert [step["name"] for step in steps if step["parent_id"] not in known] == ["command"]
 

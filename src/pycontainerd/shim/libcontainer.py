@@ -3,7 +3,8 @@
     loop --clone3--> worker: create, exec, update, ...  --a line of JSON on a pipe--> loop
                        `--clone3(CLONE_PARENT)--> init, a child of the shim, as the worker is: of its keeper, if it has one
 
-What can wait (hooks, mounts, limits, freezing) waits in the worker, which lives for one call and dies with the shim. A
+What can wait (hooks, mounts, limits, freezing) waits in the worker, which lives for one call and dies with the shim. An
+attendant that has no other container makes its first one itself: nobody can ask for anything meanwhile. A
 start, a signal to init, a list of processes and the removal of a container that has ended are a few quick system calls:
 they are made here, and go to a worker only where a hook or a dying process makes them wait.
 
@@ -48,8 +49,12 @@ def preload() -> None:
 class Libcontainer:
     """The Runtime of process/init.py, in process. `root` is the state folder of the namespace."""
 
-    def __init__(self, world: World, bundle: str, root: str, options: Options) -> None:
+    def __init__(
+        self, world: World, bundle: str, root: str, options: Options, *, is_alone: bool = False
+    ) -> None:
+        """`is_alone`: this process serves nobody else and will leave: it makes the container itself."""
         preload()
+        self._is_alone = is_alone
         self._loop = world.loop
         self._reaper = world.reaper
         self._shim_pid = world.shim_pid
@@ -60,26 +65,49 @@ class Libcontainer:
 
     async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
         """Makes the container; its init, a child of the shim, waits for `start`."""
+        from pycontainerd.runtime.libcontainer.config import load_spec
+
+        prefix = "runc create failed: "
+        if not self._is_alone:
+            work = lambda log: self._create(id, log, None, stdio, console_socket)  # noqa: E731 - as its twin below
+            return int(await self._run("create", work, prefix, stdio))
+        with self._here("create", prefix) as log:
+            os.close(_open_log(self._log_path))  # runc makes the file whether or not it has something to say
+            spec = load_spec(self._bundle)
+            if not spec.get("hooks"):
+                return self._create(id, log, spec, stdio, console_socket)
+        return int(
+            await self._run(
+                "create", lambda log: self._create(id, log, spec, stdio, console_socket), prefix, stdio
+            )
+        )
+
+    def _create(
+        self, id: str, log: Logger, spec: dict[str, Any] | None, stdio: Sequence[int], console_socket: str
+    ) -> int:
+        """Init's pid. Closes what it opens, whichever process it runs in."""
         from pycontainerd.runtime.libcontainer.container import CreateOptions, create
 
-        def work(log: Logger) -> int:
-            console_fd = _connect(console_socket)
+        opened: list[int] = []
+        try:
             options = CreateOptions(
                 id,
                 self._bundle,
                 self._root,
-                console_socket_fd=console_fd,
+                spec=spec,
+                console_socket_fd=_connect(console_socket, opened),
                 pid_file=f"{self._bundle}/init.pid",
                 no_pivot=self._options.no_pivot_root,
                 no_new_keyring=self._options.no_new_keyring,
-                stdio=_streams(stdio),
+                stdio=_streams(stdio, opened),
                 clone_parent=True,
                 systemd_cgroup=self._options.systemd_cgroup,
                 log=log,
             )
             return create(options).pid
-
-        return int(await self._run("create", work, "runc create failed: ", stdio))
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     async def start(self, id: str) -> None:
         """Lets init run its program."""
@@ -114,9 +142,9 @@ class Libcontainer:
         def work(log: Logger) -> int:
             options = ExecOptions(
                 process=document.loads(process_document),
-                console_socket_fd=_connect(console_socket),
+                console_socket_fd=_connect(console_socket, []),
                 pid_file=f"{self._bundle}/{exec_id}.pid",
-                stdio=_streams(stdio),
+                stdio=_streams(stdio, []),
                 clone_parent=True,
             )
             return int(self._load(id).exec(options))
@@ -162,8 +190,8 @@ class Libcontainer:
 
         return load(self._root, id)
 
-    def _here(self, name: str) -> _Here:
-        return _Here(name, self._log_path)
+    def _here(self, name: str, prefix: str = "") -> _Here:
+        return _Here(name, self._log_path, prefix)
 
     async def _run(
         self, name: str, work: Callable[[Logger], Any], prefix: str = "", stdio: Sequence[int] = ()
@@ -208,24 +236,44 @@ class Libcontainer:
 class _Here:
     """A call of the runtime made in this process: its errors are logged and said as a worker's are."""
 
-    __slots__ = ("_log_path", "_span")
+    __slots__ = ("_log_path", "_prefix", "_span")
 
-    def __init__(self, name: str, log_path: str) -> None:
+    def __init__(self, name: str, log_path: str, prefix: str) -> None:
         self._span = trace.span("libcontainer " + name)
         self._log_path = log_path
+        self._prefix = prefix
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _LateLogger:
         self._span.__enter__()
+        return _LateLogger(self._log_path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._span.__exit__(kind, error, tb)
         if isinstance(error, (errdefs.ContainerdError, OSError, ValueError)):
-            log_fd = _open_log(self._log_path)
-            Logger(log_fd, "info", "json").error(str(error))
-            os.close(log_fd)
-            raise RuntimeFailed(str(error), str(error)) from error
+            message = self._prefix + str(error)
+            _LateLogger(self._log_path).error(message)
+            raise RuntimeFailed(message, message) from error
+
+
+class _LateLogger(Logger):
+    """Opens its file for the line that is written, if there ever is one."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__(-1, "info", "json")
+        self._path = path
+
+    def log(self, level: str, message: str, **fields: object) -> None:
+        """Appends one line."""
+        self.fd = _open_log(self._path)
+        try:
+            super().log(level, message, **fields)
+        finally:
+            os.close(self.fd)
+            self.fd = -1
 
 
 class _Answer:
@@ -305,18 +353,20 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _connect(console_socket: str) -> int:
-    """A connection to the console socket, which ends with the worker; -1 when there is no terminal."""
+def _connect(console_socket: str, opened: list[int]) -> int:
+    """A connection to the console socket, told to `opened`, too; -1 when there is no terminal."""
     if not console_socket:
         return -1
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     sock.connect(console_socket)
-    return sock.detach()
+    opened.append(sock.detach())
+    return opened[-1]
 
 
-def _streams(stdio: Sequence[int]) -> tuple[int, int, int]:
+def _streams(stdio: Sequence[int], opened: list[int]) -> tuple[int, int, int]:
     if not stdio:
         null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        opened.append(null_fd)
         return null_fd, null_fd, null_fd
     stdin, stdout, stderr = stdio
     return stdin, stdout, stderr

@@ -204,11 +204,12 @@ class _Shim:
         self._log.info("=== BEGIN stack dump ===\n" + "\n".join(lines) + "\n=== END stack dump ===")
 
 
-def make_runtime(world: World, bundle: str, options: Options) -> Runtime:
-    """libcontainer for the standard runtime, a program for any other."""
+def make_runtime(world: World, bundle: str, options: Options, *, is_first: bool = False) -> Runtime:
+    """libcontainer for the standard runtime, a program for any other. `is_first`: the shim has no other container."""
     root = options.runtime_root(world.address, world.namespace)
     if options.is_in_process:
-        return libcontainer.Libcontainer(world, bundle, root, options)
+        is_alone = is_first and world.shim_pid != os.getpid()
+        return libcontainer.Libcontainer(world, bundle, root, options, is_alone=is_alone)
     return Runc(world.loop, world.reaper, bundle, root, options)
 
 

@@ -26,7 +26,7 @@ from pycontainerd.shim.process.init import Init
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.oom import OomWatcher
@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     from pycontainerd.shim.reaper import Exit
     from pycontainerd.shim.world import World
 
+    class MakeRuntime(Protocol):
+        """serve.make_runtime."""
+
+        def __call__(
+            self, world: World, bundle: str, options: Options, *, is_first: bool = ...
+        ) -> Runtime: ...
+
 
 class Service:
     """The methods are named as on the wire; `METHODS` of server.py finds them by that name."""
@@ -45,7 +52,7 @@ class Service:
         self,
         world: World,
         publisher: Publisher,
-        make_runtime: Callable[[World, str, Options], Runtime],
+        make_runtime: MakeRuntime,
         oom: OomWatcher,
         shutdown: Callable[[], None],
     ) -> None:
@@ -104,7 +111,8 @@ class Service:
         root = self._mount_rootfs(request)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
         owner = Owner(request.id, self._world.namespace, options)
-        runtime = self._make_runtime(self._world, request.bundle, options)
+        is_first = not self._containers and not self._starting
+        runtime = self._make_runtime(self._world, request.bundle, options, is_first=is_first)
         init = Init(self._world, request.id, stdio, owner, runtime)
         container = Container(self._world, request.id, request.bundle, options, init, root)
         log.debug("calling p.create")

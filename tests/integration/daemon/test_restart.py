@@ -16,6 +16,8 @@ import pytest
 
 from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.lib.api.full import tasks_v1
+from pycontainerd.lib.api.light import task_v2
+from pycontainerd.lib.ttrpc.client import Client
 from support.daemons import STOCK_SHIM, Daemon, kill, make_rootfs, process_running
 from support.programs import peer, peer_environment
 
@@ -148,6 +150,29 @@ def test_a_shim_killed_while_the_daemon_is_away_is_cleaned_up_and_reported(daemo
         assert len(events.of("/tasks/exit", "c4")) == 1
     assert not process_running(pid)
     assert _tasks(daemon) == {}
+
+
+def test_a_shim_whose_task_was_deleted_while_the_daemon_died_ends(daemon):
+    shim = _shim_pid(_run(daemon, "c4", "while true; do sleep 1; done"))
+    bundle = daemon.folder / "state/io.containerd.runtime.v2.task/default/c4"
+    text = next(
+        (bundle / name).read_text() for name in ("bootstrap.json", "address") if (bundle / name).exists()
+    )
+    address = re.findall(r"unix://[^\"]+", text)[0]
+    daemon.stop(signal.SIGKILL)
+    # As far as a daemon gets that dies between the two calls of a deletion.
+    with Client.connect(address) as client:
+        for method, request in (
+            ("Kill", task_v2.KillRequest(id="c4", signal=9)),
+            ("Wait", task_v2.WaitRequest(id="c4")),
+            ("Delete", task_v2.DeleteRequest(id="c4")),
+        ):
+            client.call(task_v2.TASK.name, method, request.SerializeToString(), timeout_s=10)
+    assert process_running(shim)
+    daemon.start()
+    _wait_until(lambda: not process_running(shim))
+    assert _tasks(daemon) == {}
+    assert not bundle.exists()
 
 
 def test_sigterm_leaves_containers_running(daemon):

@@ -323,14 +323,18 @@ class ShimManager:
             self._forget(shim)
             return
         shim.deleted = True
+        await self._end_unused(shim)
+        shim.close()
+        await self._delete_bundle(shim.bundle)
+        self._forget(shim)
+
+    async def _end_unused(self, shim: Shim) -> None:
+        """Asks a shim that has no task to leave; one that has another's stays."""
         try:
             if not shim.bundle.read("sandbox"):  # a sandbox's shim is its controller's to end
                 await shim.shutdown(self._settings.shutdown_timeout_s)
         except (ContainerdError, TimeoutError) as e:
             self._log.error("failed to shutdown shim task", id=shim.id, error=str(e))
-        shim.close()
-        await self._delete_bundle(shim.bundle)
-        self._forget(shim)
 
     async def _delete_bundle(self, bundle: Bundle) -> None:
         try:
@@ -394,6 +398,11 @@ class ShimManager:
             state = await shim.state(timeout_s=self._settings.load_timeout_s)
             if state.status == Status.UNKNOWN:
                 raise DeadlineExceeded("shim has no task")
+        except NotFound:
+            # The last daemon died between the task's deletion and the shim's end, which nobody else will ask for.
+            await self._end_unused(shim)
+            shim.close()
+            raise
         except BaseException:
             shim.close()
             raise
