@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import counts
+from support import counts, leaks
 from support.bundle import BundleBuilder
 from support.programs import ours
 
@@ -69,15 +69,7 @@ def test_pyctr_alone(stack, tmp_path, words) -> None:
 
 def processes(stack: Stack) -> list[int]:
     """The daemon and what it has made ready."""
-    pids = [stack.pid()]
-    for name in os.listdir("/proc"):
-        try:
-            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0") if name.isdigit() else []
-        except OSError:
-            continue
-        if any(word.startswith(b"pycontainerd-forkserver") for word in words):
-            pids.append(int(name))
-    return pids
+    return [stack.pid(), *leaks.our_processes(("pycontainerd-forkserver", ": attends to "))]
 
 
 def test_run_with_everything_behind_it(stack, busybox, tmp_path) -> None:

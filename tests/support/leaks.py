@@ -80,12 +80,15 @@ def children() -> set[int]:
 
 
 def our_processes(marks: tuple[str, ...]) -> dict[int, str]:
-    """Processes of the machine whose command line has one of the marks."""
+    """Processes whose command line has one of the marks, of this run alone: another is in its own mount namespace."""
     found = {}
+    here = os.readlink("/proc/self/ns/mnt")
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
+            if os.readlink(f"/proc/{name}/ns/mnt") != here:
+                continue
             with open(f"/proc/{name}/cmdline", "rb") as file:
                 line = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:

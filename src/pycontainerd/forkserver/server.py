@@ -14,6 +14,7 @@ import os
 import select
 
 from pycontainerd.forkserver import child
+from pycontainerd.forkserver.pages import WrittenPages
 from pycontainerd.lib import errdefs, spawn
 from pycontainerd.lib.linux import process
 from pycontainerd.lib.linux.fd import close_all_but, fds_of, rights
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Request = dict[str, Any]
 
 _MAX_REPORT: Final = 64 << 10
+_IDLE_MS: Final = 20  # nobody has asked for a shim for so long: no burst of starts
 
 
 class _Birth:
@@ -83,6 +85,7 @@ class ForkServer:
         self._reports: dict[int, str] = {}  # read end of a report pipe -> id
         self._alive: dict[int, str] = {}  # pidfd of a shim -> id
         self._spare: _Spare | None = None
+        self._pages = WrittenPages()
         self._poller = select.poll()
         self._poller.register(control.fileno(), select.POLLIN)
 
@@ -90,7 +93,7 @@ class ForkServer:
         """Until the client hangs up."""
         while True:
             if self._spare is None and not self._reports:
-                self._spare = _try_to_fork_spare()
+                self._spare = _try_to_fork_spare(self._pages)
             for fd, _ in self._poller.poll():
                 if fd in self._reports:
                     self._read_report(fd)
@@ -128,9 +131,9 @@ class ForkServer:
         if birth is not None and not birth.output:
             return  # on its way: its one answer serves both requests
         self._forget(request_id)
-        spare, self._spare = self._spare or _fork_spare(), None
+        spare, self._spare = self._spare or _fork_spare(self._pages), None
         if not spare.take(data, stdio):  # somebody has killed it
-            spare = _fork_spare()
+            spare = _fork_spare(self._pages)
             if not spare.take(data, stdio):
                 raise errdefs.Unavailable("the shim in reserve died: unavailable")
         self._births[request_id] = _Birth()
@@ -190,19 +193,19 @@ class ForkServer:
             os.close(birth.pidfd)
 
 
-def _try_to_fork_spare() -> _Spare | None:
+def _try_to_fork_spare(pages: WrittenPages) -> _Spare | None:
     """None when there is no room for one now: whoever asks for a shim then is told why."""
     try:
-        return _fork_spare()
+        return _fork_spare(pages)
     except OSError:
         return None
 
 
-def _fork_spare() -> _Spare:
+def _fork_spare(pages: WrittenPages) -> _Spare:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
-        middle_pid = process.clone3(lambda: _middle(theirs, write_fd))
+        middle_pid = process.clone3(lambda: _middle(theirs, write_fd, pages))
     except OSError:
         os.close(read_fd)
         ours.close()
@@ -214,33 +217,39 @@ def _fork_spare() -> _Spare:
     return _Spare(ours, read_fd)
 
 
-def _middle(channel: _socket.socket, report_fd: int) -> None:
+def _middle(channel: _socket.socket, report_fd: int, pages: WrittenPages) -> None:
     """A session of its own for the shim, and nobody between it and init."""
     os.setsid()
-    process.clone3(lambda: _keep_spare(channel, report_fd))
+    process.clone3(lambda: _keep_spare(channel, report_fd, pages))
     os._exit(0)
 
 
-def _keep_spare(channel: _socket.socket, report_fd: int) -> None:
+def _keep_spare(channel: _socket.socket, report_fd: int, pages: WrittenPages) -> None:
     """The keeper of the shim in reserve, whose attendant waits for the request."""
     close_all_but((0, 1, 2, channel.fileno(), report_fd))
     os.setpgid(0, 0)
     process.reset_signals()
-    os._exit(keeper.keep(lambda link, _: _await_request(channel, report_fd, link), child.go_on))
+    os._exit(keeper.keep(lambda link, _: _await_request(channel, report_fd, link, pages), child.go_on))
 
 
-def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket) -> int:
+def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket, pages: WrittenPages) -> int:
     """The attendant of the shim in reserve; it leaves with the forkserver, whose end of the channel nobody else has."""
+    waiting = select.poll()
+    waiting.register(channel.fileno(), select.POLLIN)
+    if not waiting.poll(_IDLE_MS):
+        pages.copy()  # there is time for it
     data, ancillary, _, _ = channel.recvmsg(
         spawn.MAX_MESSAGE, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
     )
     if not data:
         return 0
     channel.close()
-    return _shim(document.loads(data), fds_of(ancillary), report_fd, link)
+    return _shim(document.loads(data), fds_of(ancillary), report_fd, link, pages)
 
 
-def _shim(request: Request, stdio: Sequence[int], report_fd: int, link: _socket.socket) -> int:
+def _shim(
+    request: Request, stdio: Sequence[int], report_fd: int, link: _socket.socket, pages: WrittenPages
+) -> int:
     link = _take_descriptors(stdio, report_fd, link)
     reported = False
 
@@ -250,7 +259,7 @@ def _shim(request: Request, stdio: Sequence[int], report_fd: int, link: _socket.
         _write_report(_REPORT_FD, {"pid": pid, "output": output.hex()})
 
     try:
-        return child.become_shim(request, report, link)
+        return child.become_shim(request, report, link, pages.record)
     except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
         status, message = errdefs.to_status(e)
         if not reported:

@@ -78,9 +78,16 @@ class Attendant:
     """Owns the link. `request` is how the shim was asked for, which every attendant has to know."""
 
     def __init__(
-        self, link: _socket.socket, request: State, left: State | None = None, fds: Sequence[int] = ()
+        self,
+        link: _socket.socket,
+        request: State,
+        left: State | None = None,
+        fds: Sequence[int] = (),
+        *,
+        before_rest: Callable[[], None] | None = None,
     ) -> None:
         self._link = link
+        self._before_rest = before_rest
         self.request = request
         self.left = left  # what the attendant before this one packed, and
         self.found = Unpack(fds)  # the descriptors of it
@@ -145,6 +152,8 @@ class Attendant:
 
     def _hand_over(self) -> bool:
         """Does not return when the keeper has everything; False when it is too much for one message."""
+        if self._before_rest is not None:
+            self._before_rest()
         pack = Pack()
         state_fd = os.memfd_create("shim", os.MFD_CLOEXEC)
         try:
