@@ -42,10 +42,10 @@ check: ## format, lint, types, import contracts, spelling, size gate, generated 
 	$(PYTHON) scripts/protos.py check
 	$(PYTHON) scripts/tree.py check
 
-bench: ## ours and the installed peers in turn in one run, with ratios
+bench: ## ours and the installed peers in turn in one run, with ratios: make bench ARGS="--svg FILE"
 	scripts/setup test
 	scripts/peers all
-	scripts/isolated $(PYTHON) -m tests.bench
+	scripts/isolated $(PYTHON) -m tests.bench $(ARGS)
 
 protos: ## regenerate lib/api from its .proto files
 	scripts/setup check

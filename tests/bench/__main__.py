@@ -1,6 +1,6 @@
 """make bench: every case on ours and on the peers in turn, medians and ratios as a table and as JSON.
 
-usage: python -m tests.bench [--rounds N] [--json FILE] [CASE...]
+usage: python -m tests.bench [--rounds N] [--json FILE] [--svg FILE] [CASE...]
 Runs in: a mount namespace of its own (scripts/isolated), as root. Trust ratios, not milliseconds.
 """
 
@@ -11,10 +11,11 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path[0:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "src")]
 
-from bench import cases  # noqa: E402 - after the path is set
+from bench import cases, plot  # noqa: E402 - after the path is set
 from bench.world import World  # noqa: E402
 
 
@@ -23,9 +24,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--svg", type=Path)
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
-    rows = []
+    rows: list[Row] = []
     with World() as world:
         for case in cases.CASES:
             if options.cases and case.name not in options.cases:
@@ -34,22 +36,42 @@ def main() -> int:
             medians = {who: statistics.median(values) for who, values in samples.items() if values}
             for who, median in medians.items():
                 if who != "ours":
-                    rows.append(
-                        (case.name, case.unit, medians["ours"], who, median, medians["ours"] / median)
-                    )
-                    print(format_row(rows[-1]), flush=True)
+                    rows.append(Row(case.name, case.unit, medians["ours"], who, median, case.aims.get(who)))
+                    print(rows[-1].text(), flush=True)
     print()
-    print("\n".join(["case | ours | peer | ratio", "---|---|---|---", *map(format_row, rows)]))
+    print(
+        "\n".join(["case | ours | peer | ratio | aim", "---|---|---|---|---", *(row.text() for row in rows)])
+    )
     if options.json:
-        keys = ("case", "unit", "ours", "peer", "peer_value", "ratio")
-        options.json.write_text(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1))
+        options.json.write_text(json.dumps([row.fields() for row in rows], indent=1))
+    if options.svg:
+        options.svg.write_text(plot.svg(rows))
     return 0
 
 
-def format_row(row: tuple[str, str, float, str, float, float]) -> str:
+class Row(NamedTuple):
     """One line of the table."""
-    name, unit, ours, peer, value, ratio = row
-    return f"{name} | {ours:.1f} {unit} | {peer} {value:.1f} {unit} | {ratio:.2f}"
+
+    case: str
+    unit: str
+    ours: float
+    peer: str
+    peer_value: float
+    aim: float | None
+
+    @property
+    def ratio(self) -> float:
+        """Ours to the peer's."""
+        return self.ours / self.peer_value
+
+    def text(self) -> str:
+        """As Markdown, without the bars at both ends."""
+        aim = "" if self.aim is None else f"{self.aim:g}"
+        return f"{self.case} | {self.ours:.1f} {self.unit} | {self.peer} {self.peer_value:.1f} {self.unit} | {self.ratio:.2f} | {aim}"
+
+    def fields(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self._asdict(), "ratio": self.ratio}
 
 
 if __name__ == "__main__":

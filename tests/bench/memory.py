@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from support import leaks
 
 if TYPE_CHECKING:
     from bench.world import Samples, World
     from support.stack import Stack
 
+_SETTLED_S = (
+    5  # what stays is measured, not what the last start has left to be tidied up; the same on both sides
+)
 PRIVATE = ("Private_Clean", "Private_Dirty")
 PSS = ("Pss",)
 
@@ -44,6 +49,7 @@ class Containers:
         names = [f"m{index}" for index in range(self._count)]
         for name in names:
             daemon.ctr("run", "-d", world.image, name, "sleep", "1000")
+        time.sleep(_SETTLED_S)
         shims = list(daemon.shims())
         for name, pids, fields in (
             ("shims", shims, PRIVATE),
@@ -67,17 +73,9 @@ def idle(world: World, rounds: int) -> Samples:
 
 
 def processes(daemon: Stack) -> list[int]:
-    """The daemon, and what it has forked or made ready that is no shim: found by the session it was started in."""
-    beside = (int(name) for name in os.listdir("/proc") if name.isdigit() and daemon.kind == "ours")
-    return [daemon.pid(), *(pid for pid in beside if _title(pid).startswith("pycontainerd-forkserver"))]
-
-
-def _title(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-    except OSError:
-        return ""
-    return words[-1]
+    """The daemon, and what it has forked or made ready that is no shim."""
+    marks = ("pycontainerd-forkserver", ": attends to ")
+    return [daemon.pid(), *(leaks.our_processes(marks) if daemon.kind == "ours" else ())]
 
 
 def field_kib(pid: int, names: tuple[str, ...]) -> float:
