@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.patience import seconds
 from support.runtime import ours_only
 
 
@@ -61,7 +62,7 @@ def test_processes_without_a_pid_namespace_are_killed(runtime, bundle):
     while len(pids := json.loads(runtime.ok("ps", "-f", "json", "c").out)) < 2:
         pass
     runtime.ok("delete", "--force", "c")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + seconds(5)
     while any(_alive(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.02)
