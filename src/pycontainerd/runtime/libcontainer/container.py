@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
 
+KERNEL_MEMORY = (
+    "Kernel memory settings are ignored and will be removed"  # the kernel has taken its limit away
+)
 RESOURCES_ERROR = "error setting cgroup config for procHooks process: "
 KILL_WAIT_S = 10.0
 
@@ -64,9 +67,8 @@ def create(options: CreateOptions) -> Container:
     config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
     config.process.env = [*config.process.env, *options.environment]
     _check_terminal(config, options)
-    if options.log is not None and config.process.unknown_capabilities:
-        names = " ".join(config.process.unknown_capabilities)
-        options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
+    for text in _without_effect(config) if options.log is not None else ():
+        options.log.warning(text)
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
     if config.net_devices and (rootless or os.geteuid() != 0):
         raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")
@@ -94,6 +96,17 @@ def create(options: CreateOptions) -> Container:
         raise
     container.shares_cgroups = False
     return container
+
+
+def _without_effect(config: Config) -> list[str]:
+    """What the config asks for and nobody can give: runc's warnings, in its words."""
+    found = []
+    if config.process.unknown_capabilities:
+        names = " ".join(config.process.unknown_capabilities)
+        found.append(f"ignoring unknown or unavailable capabilities: [{names}]")
+    if {"kernel", "kernelTCP"} & set(config.resources.get("memory", {})):
+        found.append(KERNEL_MEMORY)
+    return found
 
 
 def _new_manager(config: Config, rootless: bool) -> Manager:
@@ -447,7 +460,7 @@ class Container:
             raise FailedPrecondition("container not running")
         if schemata:
             self._update_intel_rdt(schemata)
-        self.cgroups.set(resources, update=True)
+        self.cgroups.set(runc_config.complete(self.record.config, resources), update=True)
         runc_config.store_resources(self.record.config, resources)
         state.store(self.directory, self.record)
 
