@@ -67,8 +67,9 @@ def create(options: CreateOptions) -> Container:
     config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
     config.process.env = [*config.process.env, *options.environment]
     _check_terminal(config, options)
-    for text in _without_effect(config) if options.log is not None else ():
-        options.log.warning(text)
+    if options.log is not None:
+        for text in _without_effect(config):
+            options.log.warning(text)
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
     if config.net_devices and (rootless or os.geteuid() != 0):
         raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")

@@ -11,6 +11,7 @@ import os
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, Unknown
+from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWTIME, LINUX_NAMESPACES, setns, unshare
@@ -255,15 +256,30 @@ def start(
     *,
     sibling: bool,
     cgroups: Manager,
+    outer: Callable[[Callable[[], None], int, list[int]], None] | None = None,
 ) -> Child:
-    """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child."""
+    """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child.
+
+    `outer` runs in a first child, outside of the cgroups; it is given what it has to run in a second one, and the second one's
+    cgroups: a folder's descriptor or -1, and those of files.
+    """
     ours, theirs = ends
-    cgroup_fd, entries = -1, []
+    cgroup_fd = -1
+    entries: list[int] = []
+
+    def enter() -> None:
+        _enter(entries, theirs, run)
+
     try:
         cgroup_fd = cgroups.open_fd()
+        if outer is not None and cgroup_fd >= 0 and os.geteuid() == 0:
+            cgroup_fd = _detached(cgroup_fd)
         entries = cgroups.open_entries()
         with trace.span("clone3", flags=joins.flags):
-            pid = clone(joins, lambda: _enter(entries, theirs, run), parent=sibling, cgroup_fd=cgroup_fd)
+            if outer is None:
+                pid = clone(joins, enter, parent=sibling, cgroup_fd=cgroup_fd)
+            else:
+                pid = clone(joins, lambda: outer(enter, cgroup_fd, entries), parent=sibling, cgroup_fd=-1)
     except OSError as error:
         os.close(ours)
         what = f"{error.filename}: " if error.filename else ""
@@ -274,6 +290,16 @@ def start(
             if fd >= 0:
                 os.close(fd)
     return Child(pid, ours, sibling=sibling)
+
+
+def _detached(folder_fd: int) -> int:
+    """The folder once more, closing the first, as the root of a mount that nothing is above: the container sees it for a moment."""
+    try:
+        mount_fd = m.open_tree(folder_fd, b"")
+        m.mount_setattr(mount_fd, attr_set=m.MOUNT_ATTR_RDONLY)
+        return mount_fd
+    finally:
+        os.close(folder_fd)
 
 
 def _enter(entries: list[int], sync_fd: int, run: Callable[[], None]) -> None:
