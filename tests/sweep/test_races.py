@@ -132,9 +132,10 @@ def test_no_write_to_procfs_is_led_elsewhere(runtime, bundle, short_tmp, shared_
     bundle.spec["root"]["path"] = str(shared_volume / "rootfs")
     bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "77"}
     path = bundle.args("sleep", "100").build()
-    before = settings()
+    before, started = settings(), 0
     for number in range(amount(10, 500)):
         if started_quietly(runtime, path, f"c{number}"):
+            started += 1
             entered = ["nsenter", f"--net=/proc/{runtime.pid(f'c{number}')}/ns/net"]
             value = subprocess.run(
                 [*entered, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"],
@@ -147,4 +148,5 @@ def test_no_write_to_procfs_is_led_elsewhere(runtime, bundle, short_tmp, shared_
         assert victim.read_text() == "mine", number
         assert settings() == before, number
     runtime.ok("delete", "--force", "attacker")
+    assert started > 2
     assert (shared_volume / "covered").stat().st_size > 20

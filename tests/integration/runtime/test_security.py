@@ -248,35 +248,21 @@ def test_r09_a_console_symlink_is_not_followed(
     runtime, bundle, canary, run_with_terminal, terminal, place, target
 ):
     """CVE-2025-52565: the image has its own /dev, in which a name of the terminal leads to the host."""
-    bundle.spec["mounts"] = [
-        entry for entry in bundle.spec["mounts"] if not entry["destination"].startswith("/dev")
-    ]
+    # What the image has below /dev/pts and for /dev/ptmx counts only without a devpts of the container's.
+    gone = ("/dev", "/dev/pts") if place.startswith("dev/pt") else ("/dev",)
+    bundle.spec["mounts"] = [entry for entry in bundle.spec["mounts"] if entry["destination"] not in gone]
     (bundle.rootfs / "dev/pts").mkdir()
     link = bundle.rootfs / place
     if place == "dev/pts":
         link.rmdir()
-    climb = "../" * (place.count("/") + 3)  # as the host sees it; from the container's root it ends there
-    link.symlink_to(f"{climb}{canary.name}/{target}")
+    link.symlink_to(canary / target)
     bundle.process["terminal"] = terminal
-    text = run_with_terminal(bundle.writable().sh("echo ran; cat /dev/console </dev/null").build(), terminal)
+    text = run_with_terminal(
+        bundle.writable().sh("echo ran; head -c 9 /dev/console < /dev/null").build(), terminal
+    )
     assert "SECRET" not in text
     assert "ran" in text or "level=error" in text
     assert not (canary / "pwn").exists()
-
-
-@ours_only("security R09: a symlink at /dev/console is not followed")
-@pytest.mark.parametrize("terminal", [False, True], ids=["pipes", "terminal"])
-def test_r09_an_absolute_console_symlink_is_not_followed(
-    runtime, bundle, canary, run_with_terminal, terminal
-):
-    """The same by the host's own path, which the container's root has, too."""
-    bundle.spec["mounts"] = [entry for entry in bundle.spec["mounts"] if entry["destination"] != "/dev"]
-    (bundle.rootfs / "dev/console").symlink_to(canary / "pwn")
-    bundle.process["terminal"] = terminal
-    text = run_with_terminal(bundle.writable().sh("echo ran").build(), terminal)
-    assert "ran" in text or "level=error" in text
-    assert not (canary / "pwn").exists()
-    assert not (bundle.rootfs / str(canary).lstrip("/")).exists()
 
 
 @ours_only("security R11: /dev as a symlink is refused")
