@@ -199,9 +199,8 @@ def test_exec_ignores_a_pause_only_when_told(runtime, bundle):
     assert waiting.wait(20) == 4
 
 
+@pytest.mark.requires("cgroup_v1")
 def test_exec_into_a_sub_cgroup(runtime, bundle):
-    if not os.path.isdir("/sys/fs/cgroup/pids"):
-        pytest.skip("needs cgroup v1 hierarchies")
     runtime.start_detached(bundle.args("sleep", "100").build())
     made = f"/sys/fs/cgroup/pids{bundle.cgroup}/sub"
     os.mkdir(made)

@@ -112,7 +112,11 @@ def test_cgroups_are_read_only(user, bundle):
     done = user(
         "run",
         "--bundle",
-        str(bundle.sh("touch /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/pids/cgroup.procs").build()),
+        str(
+            bundle.sh(
+                "touch /sys/fs/cgroup/x; cd /sys/fs/cgroup; [ ! -d pids ] || cd pids; echo 1 > cgroup.procs"
+            ).build()
+        ),
         "c",
     )
     assert done.code != 0
@@ -130,6 +134,18 @@ def delegated():
     yield path
     for folder in (path / "from", path):
         folder.rmdir()
+
+
+@pytest.mark.requires("cgroup_v2")
+@pytest.mark.parametrize("named", [False, True])
+def test_limits_without_a_cgroup_for_them_are_an_error(user, bundle, named):
+    if named:
+        bundle.linux["cgroupsPath"] = "/some-where"
+    else:
+        bundle.linux["resources"] = {"pids": {"limit": 33}}
+    done = user("run", "--bundle", str(bundle.args("true").build()), "c")
+    assert done.code == 1
+    assert "rootless needs no limits + no cgrouppath when no permission is granted for cgroups" in done.err
 
 
 @pytest.mark.requires("cgroup_v2")

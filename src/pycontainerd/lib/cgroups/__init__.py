@@ -85,7 +85,8 @@ def manager_for(cgroups_path: str, id: str, *, rootless: bool = False) -> Manage
 
         # Beside our own, not in it: a cgroup with processes hands no controller on.
         beside = os.path.dirname(own.get("", "/"))
-        return UnifiedManager(mounts.unified + _below(cgroups_path, id, beside, ""), rootless=rootless)
+        path = mounts.unified + _below(cgroups_path, id, beside, "")
+        return UnifiedManager(path, rootless=rootless, named=bool(cgroups_path))
     from pycontainerd.lib.cgroups.v1 import LegacyManager
 
     paths = {
