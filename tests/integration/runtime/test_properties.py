@@ -98,6 +98,17 @@ def test_personality(runtime, bundle, domain, machine):
     assert runtime.run(bundle.args("/bin/busybox", "uname", "-m").build()).out == machine + "\n"
 
 
+@ours_only("personality")
+def test_a_flag_of_personality_is_refused(runtime, bundle):
+    """The specification knows none, so what was asked for can't be given."""
+    bundle.linux["personality"] = {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}
+    done = runtime.run(bundle.args("true").build())
+    assert done.code == 1
+    assert "linux.personality.flags: no flag is defined" in done.err
+    bundle.linux["personality"]["flags"] = []
+    assert runtime.run(bundle.args("true").build()).code == 0
+
+
 @ours_only("time namespaces")
 def test_monotonic_time_has_an_offset(runtime, bundle):
     bundle.with_namespace("time")
