@@ -13,6 +13,11 @@ BATCHES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("rights", "v2", ("test_apparmor.py", "test_privileges.py", "test_capabilities.py", "test_userns.py")),
     ("life", "v2", ("test_lifecycle.py", "test_exec.py", "test_delete.py", "test_state.py")),
     ("surroundings", "v2", ("test_mounts.py", "test_properties.py", "test_seccomp.py", "test_tty.py")),
+    (
+        "commands",
+        "v2",
+        ("test_hooks.py", "test_list.py", "test_scheduling.py", "test_pidfd_socket.py", "test_netdevice.py"),
+    ),
     ("limits of version 1", "v1", ("test_resources.py", "test_cgroups.py")),
 )
 
