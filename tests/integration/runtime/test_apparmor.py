@@ -56,10 +56,11 @@ def test_a_profile_that_is_not_loaded_fails(runtime, bundle):
     bundle.process["apparmorProfile"] = "no-such-profile"
     done = runtime.run(bundle.args("true").build())
     assert done.code == 1
-    assert "unable to apply apparmor profile" in done.err
+    words = "apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory"
+    assert f"unable to apply apparmor profile: {words}" in done.err
     assert not (runtime.root / "c").exists()
     del bundle.process["apparmorProfile"]
     runtime.start_detached(bundle.args("sleep", "100").build())
     done = runtime("exec", "--apparmor", "no-such-profile", "c", "true")
     assert done.code == 255
-    assert "unable to apply apparmor profile" in done.err
+    assert f"unable to start container process: {words}" in done.err

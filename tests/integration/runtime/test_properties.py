@@ -78,7 +78,7 @@ def test_the_default_errno_of_a_filter(runtime, bundle):
     allowed = (
         "execve brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq prlimit64 readlink readlinkat getrandom "
         "uname getuid geteuid prctl write writev close exit_group exit umask stat newfstatat openat open read fstat ioctl fcntl "
-        "access faccessat futex rt_sigaction rt_sigprocmask sigaltstack getpid gettid poll"
+        "access faccessat tgkill nanosleep clock_nanosleep sched_yield madvise epoll_pwait futex rt_sigaction rt_sigprocmask sigaltstack getpid gettid poll"
     )
     bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ERRNO",

@@ -144,15 +144,20 @@ def test_a_flag_of_update_is_in_its_file(runtime, bundle, flags, file, text):
 
 
 def test_an_update_keeps_what_it_depends_on(runtime, bundle):
-    """Quota and period share a file; swap is given as a sum with memory."""
-    bundle.linux["resources"].update(
-        cpu={"quota": 40000, "period": 50000}, memory={"limit": 64 * MIB, "swap": 128 * MIB}
-    )
+    """Quota and period share a file."""
+    bundle.linux["resources"]["cpu"] = {"quota": 40000, "period": 50000}
     runtime.create(bundle.build())
     runtime.ok("update", "--cpu-quota", "20000", "c")
     assert value(runtime, "cpu.max") == "20000 50000"
     runtime.ok("update", "--cpu-period", "80000", "c")
     assert value(runtime, "cpu.max") == "20000 80000"
+
+
+@ours_only("an update of swap counts with the memory limit that is set")
+def test_an_update_of_swap_counts_with_the_limit_of_memory(runtime, bundle):
+    """Swap is given as a sum with memory, and the kernel has it alone."""
+    bundle.linux["resources"]["memory"] = {"limit": 64 * MIB, "swap": 128 * MIB}
+    runtime.create(bundle.build())
     runtime.ok("update", "--memory-swap", str(96 * MIB), "c")
     assert (value(runtime, "memory.max"), value(runtime, "memory.swap.max")) == (
         str(64 * MIB),
@@ -255,6 +260,7 @@ def test_a_relative_path_counts_from_the_parent_of_the_callers_cgroup(runtime, b
 
 
 def test_the_cgroup_mount_shows_the_containers_own(runtime, bundle):
+    bundle.with_namespace("cgroup")
     done = runtime.run(bundle.sh("cat /sys/fs/cgroup/cgroup.procs; touch /sys/fs/cgroup/x").build())
     assert done.out.split()[0] == "1"
     assert "Read-only" in done.err
