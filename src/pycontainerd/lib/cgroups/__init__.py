@@ -77,7 +77,10 @@ if TYPE_CHECKING:
 
 
 def manager_for(cgroups_path: str, id: str, *, rootless: bool = False) -> Manager:
-    """The manager for a new container: an absolute path counts from the hierarchy's root, a relative one from our own cgroup (version 2: its parent)."""
+    """The manager for a new container.
+
+    An absolute path counts from the hierarchy's root, a relative one from our own cgroup (of version 2: from its parent).
+    """
     mounts = read_mounts()
     own = own_paths()
     if not mounts.v1:

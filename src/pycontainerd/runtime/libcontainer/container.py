@@ -50,9 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
 
-KERNEL_MEMORY = (
-    "Kernel memory settings are ignored and will be removed"  # the kernel has taken its limit away
-)
+# The kernel has taken those limits away.
+KERNEL_MEMORY = "Kernel memory settings are ignored and will be removed"
 RESOURCES_ERROR = "error setting cgroup config for procHooks process: "
 KILL_WAIT_S = 10.0
 
@@ -182,6 +181,7 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         raise
     finally:
         os.close(child.sync_fd)
+    child.reap_first()
 
 
 def _see_through(container: Container, config: Config, options: CreateOptions, child: parent.Child) -> None:

@@ -116,6 +116,7 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
         raise
     finally:
         os.close(child.sync_fd)
+    child.reap_first()
     return child.pid
 
 

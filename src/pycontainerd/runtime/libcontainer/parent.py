@@ -196,10 +196,11 @@ def send_pidfd(socket_fd: int, pid: int, kind: str) -> None:
 class Child:
     """The child being set up: its pid and our end of the wire. Anything but a finished set-up kills it."""
 
-    __slots__ = ("_waits", "pid", "sibling", "sync_fd")
+    __slots__ = ("_first", "_waits", "pid", "sibling", "sync_fd")
 
     def __init__(self, pid: int, sync_fd: int, *, sibling: bool) -> None:
         self._waits: list[trace.Span] = []
+        self._first = 0
         self.pid = pid
         self.sync_fd = sync_fd
         self.sibling = sibling
@@ -231,10 +232,15 @@ class Child:
             trace.record(name, began, duration, next(during, None))
 
     def replace(self) -> None:
-        """Takes the process that the first child cloned in its place, and reaps the first."""
-        outer, self.pid = self.pid, int(self.expect(sync.PID))
-        if not self.sibling:
-            os.waitpid(outer, 0)
+        """Takes the process that the first child cloned in its place; the first is `reap_first`'s."""
+        first, self.pid = self.pid, int(self.expect(sync.PID))
+        self._first = 0 if self.sibling else first
+
+    def reap_first(self) -> None:
+        """Reaps the first of two children. It has nothing more to do, but its end takes time that nobody needs to wait for."""
+        if self._first:
+            os.waitpid(self._first, 0)
+            self._first = 0
 
     def kill(self) -> None:
         """Ends and, unless it is somebody else's child, reaps it."""
@@ -247,6 +253,7 @@ class Child:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:
                 pass
+            self.reap_first()
 
 
 def start(

@@ -144,7 +144,12 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
 
 def _apply_apparmor(identity: Identity) -> None:
     # By a procfs of the container's processes that nobody else has; a descriptor of the host's would lead out.
-    proc_fd = procfs.private_proc()
+    try:
+        proc_fd = procfs.private_proc()
+    except OSError as error:
+        if error.errno not in (1, 22):  # EPERM in some user namespaces, EINVAL before Linux 5.8
+            raise
+        proc_fd = procfs.open_proc()  # the container's own
     try:
         apply_apparmor(identity, proc_fd)
     finally:
