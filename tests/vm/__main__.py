@@ -29,15 +29,16 @@ def run(runtime: str, version: str, names: tuple[str, ...]) -> tuple[int, dict[s
         cwd=TOP,
         env={**os.environ, "CGROUP": version},
         stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
     )
     assert process.stdout is not None
-    last = ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        last = line if _COUNTS.search(line) else last
-    return process.wait(), {word.rstrip("s"): int(number) for number, word in _COUNTS.findall(last)}
+    text = ""
+    # As it comes, not by lines: a row of dots may take five minutes there.
+    while part := os.read(process.stdout.fileno(), 65536).decode(errors="replace"):
+        print(part, end="", flush=True)
+        text += part
+    ends = [line for line in text.splitlines() if " in " in line and _COUNTS.search(line)]
+    counts = _COUNTS.findall(ends[-1]) if ends else []
+    return process.wait(), {word.rstrip("s"): int(number) for number, word in counts}
 
 
 def main(wanted: list[str]) -> int:
