@@ -42,11 +42,20 @@ def kernel():
     assert settings() == before
 
 
+# What it counts, notes or tunes by itself.
+_CHANGED_BY_THE_KERNEL = (
+    "ns_last_pid",
+    "nr",
+    "tainted",
+    "perf_event_max_sample_rate",
+    "hung_task_detect_count",
+)
+
+
 def settings() -> dict[str, bytes]:
     found = {}
     for path in Path("/proc/sys/kernel").rglob("*"):
-        # What the kernel counts, draws or notes by itself.
-        if "random" in path.parts or path.name in ("ns_last_pid", "pty/nr", "nr", "tainted"):
+        if "random" in path.parts or path.name in _CHANGED_BY_THE_KERNEL:
             continue
         try:
             found[str(path)] = path.read_bytes() if path.is_file() else b""
