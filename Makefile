@@ -26,6 +26,12 @@ test-runtimes: ## the runtime's integration tests on Debian's runc and on pyrunc
 	  RUNTIME=$$runtime scripts/isolated $(PYTHON) -m pytest tests/integration/runtime -q || exit 1; \
 	done
 
+test-vm: ## the runtime's tests in a virtual machine with cgroup v2 and AppArmor, on runc and on pyrunc, about an hour
+	scripts/setup test
+	scripts/peers all
+	scripts/peers vm
+	$(PYTHON) -m tests.vm
+
 sweep: ## the long runs of tests/sweep in full, about an hour: kills at every call, thousands of cycles
 	scripts/setup test
 	scripts/peers all
@@ -55,4 +61,4 @@ aliases: ## links of the classic and upstream names to our programs: make aliase
 	@test -n "$(DIR)" || { echo "usage: make aliases DIR=/some/bin" >&2; exit 2; }
 	scripts/aliases "$(DIR)"
 
-.PHONY: help install demo test test-unit test-runtimes sweep check bench protos aliases
+.PHONY: help install demo test test-unit test-runtimes test-vm sweep check bench protos aliases

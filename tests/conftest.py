@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import leaks, requires
+from support import leaks, patience, requires
 from support.programs import PEERS
 
 ROOTED = ("integration", "interop", "sweep")
@@ -47,7 +47,8 @@ def _leans_on_the_peers_version(item: pytest.Item) -> bool:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    patience.apply(items, float(config.getini("timeout")))
     for item in items:
         if _leans_on_the_peers_version(item) and requires.containerd_1_6():
             item.add_marker(pytest.mark.skip(reason=requires.containerd_1_6()))
@@ -70,7 +71,7 @@ def _no_leaks(request: pytest.FixtureRequest):
         return
     before = leaks.Snapshot()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience.seconds(5)
     while extra := leaks.Snapshot().added_since(before):
         if time.monotonic() > deadline:
             pytest.fail(f"left behind: {extra}")
@@ -108,9 +109,11 @@ def short_tmp():
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Under CI a skip that nobody expected fails the run: a silently skipped suite is a green lie."""
-    expected = [
-        line for line in (Path(__file__).parent / "expected_skips.txt").read_text().splitlines() if line
-    ]
+    here = Path(__file__).parent
+    lists = [here / "expected_skips.txt"]
+    if os.environ.get("PYCONTAINERD_VM"):
+        lists.append(here / "vm/expected_skips.txt")
+    expected = [line for path in lists for line in path.read_text().splitlines() if line]
     reasons = {
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])

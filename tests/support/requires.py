@@ -51,6 +51,34 @@ def _apparmor() -> str:
     )
 
 
+@functools.cache
+def _sys_resource() -> str:
+    """Whether root here may raise hard limits: a machine may keep that from everybody."""
+    script = "ulimit -Hn 4096 && ulimit -Hn 8192 && echo -900 > /proc/self/oom_score_adj"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
+    return "" if done.returncode == 0 else "needs CAP_SYS_RESOURCE (make test-vm)"
+
+
+def _controller(name: str) -> Callable[[], str]:
+    def missing_controller() -> str:
+        try:
+            with open(f"{CGROUP_ROOT}/cgroup.controllers") as file:
+                found = name in file.read().split()
+        except FileNotFoundError:
+            found = os.path.isdir(f"{CGROUP_ROOT}/{name}")
+        return "" if found else f"needs the cgroup controller {name} (make test-vm)"
+
+    return missing_controller
+
+
+def _bfq() -> str:
+    """A block device under the one scheduler that knows weights."""
+    for path in Path("/sys/block").glob("*/queue/scheduler"):
+        if "[bfq]" in path.read_text():
+            return ""
+    return "needs a block device under the BFQ scheduler (make test-vm)"
+
+
 def _criu() -> str:
     if shutil.which("criu") is None:
         return "needs criu"
@@ -112,6 +140,9 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "cgroup_v2": _cgroup_v2,
     "overlayfs": _overlayfs,
     "apparmor": _apparmor,
+    "bfq": _bfq,
+    "sys_resource": _sys_resource,
+    **{name: _controller(name) for name in ("hugetlb", "net_cls", "net_prio", "rdma")},
     "criu": _criu,
     "containerd_1_6": containerd_1_6,
     "strace": _strace,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.patience import seconds
 from support.programs import ours, peer
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ class Runtime:
         return int(self.state(id)["pid"])
 
     def wait_status(self, wanted: str, id: str = "c") -> None:
-        """Waits up to five seconds for a status."""
-        deadline = time.monotonic() + 5
+        """Waits for a status."""
+        deadline = time.monotonic() + seconds(5)
         while (found := self.state(id)["status"]) != wanted:
             assert time.monotonic() < deadline, f"status is {found}, not {wanted}"
             time.sleep(0.02)

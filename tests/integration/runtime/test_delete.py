@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.patience import seconds
 from support.runtime import ours_only
 
 
@@ -51,9 +52,10 @@ def test_delete_of_nobody(runtime):
 def test_sub_cgroups_go_too(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "100").build())
     paths = json.loads((runtime.root / "c/state.json").read_text())["cgroup_paths"]
-    (Path(paths["pids"]) / "a/b").mkdir(parents=True)
+    path = Path(paths.get("pids") or paths[""])
+    (path / "a/b").mkdir(parents=True)
     runtime.ok("delete", "--force", "c")
-    assert not Path(paths["pids"]).exists()
+    assert not path.exists()
 
 
 def test_processes_without_a_pid_namespace_are_killed(runtime, bundle):
@@ -61,7 +63,7 @@ def test_processes_without_a_pid_namespace_are_killed(runtime, bundle):
     while len(pids := json.loads(runtime.ok("ps", "-f", "json", "c").out)) < 2:
         pass
     runtime.ok("delete", "--force", "c")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + seconds(5)
     while any(_alive(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -77,7 +79,14 @@ def _alive(pid: int) -> bool:
 @ours_only("a create killed at any moment is removed by delete --force")
 @pytest.mark.requires("strace")
 @pytest.mark.parametrize(
-    "call", ["mkdir:when=4", "mkdir:when=9", "clone3:when=1", "rename:when=2", "mknod:when=1"]
+    "call",
+    [
+        "mkdir:when=4",
+        pytest.param("mkdir:when=9", marks=pytest.mark.requires("cgroup_v1")),  # so many hierarchies
+        "clone3:when=1",
+        "rename:when=2",
+        "mknod:when=1",
+    ],
 )
 def test_what_a_killed_create_leaves_is_found_and_removed(runtime, bundle, call):
     path = bundle.args("sleep", "100").build()

@@ -31,6 +31,7 @@ def test_default_mounts_have_their_options(runtime, bundle):
     assert found["/"][0].startswith("ro")
 
 
+@pytest.mark.requires("cgroup_v1")
 def test_cgroup_mount_shows_the_containers_own(runtime, bundle):
     done = runtime.run(
         bundle.sh(

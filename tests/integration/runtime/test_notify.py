@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from support.patience import seconds
 from support.runtime import is_ours, ours_only
 
 
@@ -80,7 +81,7 @@ def launch(runtime, host, short_tmp):
 
 def until(found):
     """What `found` gives once it gives something; for ten seconds."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + seconds(10)
     while not (value := found()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from support import rdma
+from support.patience import seconds
 from support.runtime import ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v1")
@@ -21,8 +24,7 @@ def own(runtime, controller: str) -> Path:
 
 
 def value(runtime, file: str) -> str:
-    path = own(runtime, file.partition(".")[0] if not file.startswith("cpu.") else "cpu") / file
-    return path.read_text().strip()
+    return (own(runtime, file.partition(".")[0]) / file).read_text().strip()
 
 
 def disk() -> tuple[int, int]:
@@ -115,3 +117,171 @@ def test_a_huge_page_size_that_is_not_there_is_refused(runtime, bundle):
     done = runtime("create", "--bundle", str(bundle.build()), "c")
     assert done.code == 1
     assert not (runtime.root / "c").exists()
+
+
+@pytest.mark.parametrize("limit", ["kernel", "kernelTCP"])
+def test_a_limit_of_kernel_memory_is_only_a_warning(runtime, bundle, limit):
+    """The kernel has taken it away; its files still stand there."""
+    bundle.linux["resources"]["memory"] = {limit: 64 << 20}
+    runtime.create(bundle.build())
+    said = (runtime.root.parent / "detached.log").read_text()
+    assert said.count("level=warning") == 1
+    assert "Kernel memory settings are ignored and will be removed" in said
+    for file in ("memory.kmem.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"):
+        assert int(value(runtime, file)) > 1 << 62
+
+
+@pytest.mark.parametrize("flag", ["--kernel-memory", "--kernel-memory-tcp"])
+def test_update_of_kernel_memory_is_only_a_warning(runtime, bundle, flag):
+    runtime.create(bundle.build())
+    done = runtime("update", flag, "64m", "--pids-limit", "9", "c")
+    assert done.code == 0
+    assert "Kernel memory settings are ignored and will be removed" in done.err
+    assert value(runtime, "pids.max") == "9"
+    assert flag not in runtime.ok("update", "--help").out
+    done = runtime("update", flag, "nonsense", "c")
+    assert done.code == 1
+    assert f"invalid value for {flag[2:]}: " in done.err
+
+
+@pytest.fixture
+def realtime():
+    """Real time for the cgroups of this run to share: a hierarchy that isn't the machine's has none at first."""
+    file = Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us")
+    if not file.exists():
+        pytest.skip("needs a kernel with groups of real-time processes")
+    before = file.read_text()
+    if before == "0\n":
+        file.write_text("50000")
+    yield
+    deadline = time.monotonic() + seconds(5)
+    while before == "0\n":
+        try:
+            file.write_text("0")
+            break
+        except OSError:  # a removed cgroup has its share until the kernel has seen to it
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_real_time(realtime, runtime, bundle):
+    bundle.linux["resources"]["cpu"] = {"realtimePeriod": 500_000, "realtimeRuntime": 2000}
+    runtime.create(bundle.build())
+    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("500000", "2000")
+    runtime.ok("update", "--cpu-rt-runtime", "1000", "c")
+    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("500000", "1000")
+    runtime.ok("update", "--cpu-rt-period", "400000", "c")
+    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("400000", "1000")
+    # More than all together may have.
+    done = runtime("update", "--cpu-rt-runtime", "399000", "c")
+    assert done.code == 1
+    assert "399000" in done.err
+    assert "cpu.rt_runtime_us: invalid argument" in done.err
+
+
+@ours_only("a period that fits only the new time is set after it")
+def test_a_period_that_fits_only_the_new_time_is_set_after_it(realtime, runtime, bundle):
+    """20,000 don't fit into 10,000: the kernel takes the period once the time is short enough."""
+    bundle.linux["resources"]["cpu"] = {"realtimePeriod": 1_000_000, "realtimeRuntime": 20_000}
+    runtime.create(bundle.build())
+    done = runtime("update", "--cpu-rt-period", "10000", "--cpu-rt-runtime", "100", "c")
+    assert done.code == 0, done
+    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("10000", "100")
+
+
+@pytest.mark.parametrize(("shares", "end"), [(1, "minimum allowed cpu-shares is 2"), (1 << 20, "maximum")])
+def test_shares_that_the_kernel_would_change_are_refused(runtime, bundle, shares, end):
+    bundle.linux["resources"]["cpu"] = {"shares": shares}
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert f"the {end}" in done.err
+
+
+def test_a_block_io_weight(runtime, bundle):
+    bundle.linux["resources"]["blockIO"] = {"weight": 500}
+    runtime.create(bundle.build())
+    folder = own(runtime, "blkio")
+    (file,) = [folder / n for n in ("blkio.weight", "blkio.bfq.weight") if (folder / n).exists()]
+    assert file.read_text().split()[-1] == "500"
+    runtime.ok("update", "--blkio-weight", "300", "c")
+    assert file.read_text().split()[-1] == "300"
+    assert runtime("update", "--blkio-weight", "5000", "c").code == 1
+
+
+@pytest.mark.requires("bfq")
+def test_a_block_io_weight_of_a_device(runtime, bundle):
+    name = next(p for p in Path("/sys/block").glob("*/queue/scheduler") if "[bfq]" in p.read_text())
+    device = (name.parents[1] / "dev").read_text().strip()
+    major, minor = map(int, device.split(":"))
+    bundle.linux["resources"]["blockIO"] = {"weightDevice": [{"major": major, "minor": minor, "weight": 300}]}
+    runtime.create(bundle.build())
+    assert f"{device} 300" in value(runtime, "blkio.bfq.weight_device")
+
+
+@pytest.mark.parametrize(
+    "block", [{"leafWeight": 500}, {"weightDevice": [{"major": 1, "minor": 1, "leafWeight": 500}]}]
+)
+def test_a_leaf_weight_without_the_scheduler_that_had_it_is_an_error(runtime, bundle, block):
+    bundle.linux["resources"]["blockIO"] = block
+    done = runtime.run(bundle.build())
+    if (Path("/sys/fs/cgroup/blkio") / "blkio.leaf_weight").exists():
+        pytest.skip("has the CFQ scheduler")
+    assert done.code == 1
+    assert "blkio.leaf_weight" in done.err
+    assert "no such file or directory" in done.err
+
+
+@pytest.mark.requires("net_cls", "net_prio")
+def test_network_classes_and_priorities(runtime, bundle):
+    bundle.linux["resources"]["network"] = {
+        "classID": 0x100001,
+        "priorities": [{"name": "lo", "priority": 3}],
+    }
+    runtime.create(bundle.build())
+    assert value(runtime, "net_cls.classid") == str(0x100001)
+    assert "lo 3" in value(runtime, "net_prio.ifpriomap").splitlines()
+
+
+@pytest.mark.requires("rdma")
+def test_rdma(runtime, bundle):
+    with rdma.device() as name:
+        bundle.linux["resources"]["rdma"] = {name: {"hcaHandles": 3, "hcaObjects": 1000}}
+        runtime.create(bundle.build())
+        assert value(runtime, "rdma.max") == f"{name} hca_handle=3 hca_object=1000"
+
+
+@pytest.mark.requires("hugetlb")
+def test_huge_pages(runtime, bundle):
+    bundle.linux["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 4 << 20}]
+    runtime.create(bundle.build())
+    assert value(runtime, "hugetlb.2MB.limit_in_bytes") == str(4 << 20)
+
+
+@pytest.mark.parametrize(
+    ("resources", "controller"),
+    [
+        ({"network": {"classID": 7}}, "net_cls"),
+        ({"network": {"priorities": [{"name": "lo", "priority": 1}]}}, "net_prio"),
+        ({"rdma": {"some": {"hcaHandles": 1}}}, "rdma"),
+    ],
+)
+def test_a_limit_whose_controller_is_not_there_is_an_error(runtime, bundle, resources, controller):
+    if (Path("/sys/fs/cgroup") / controller).exists():
+        pytest.skip(f"has the controller {controller}")
+    bundle.linux["resources"].update(resources)
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert f"cannot set {controller} limit: container could not join or create cgroup" in done.err
+
+
+def test_an_update_keeps_what_it_depends_on(runtime, bundle):
+    bundle.linux["resources"].update(
+        cpu={"quota": 40000, "period": 50000}, memory={"limit": 64 << 20, "swap": 128 << 20}
+    )
+    runtime.create(bundle.build())
+    runtime.ok("update", "--cpu-quota", "20000", "c")
+    assert value(runtime, "cpu.cfs_period_us") == "50000"
+    runtime.ok("update", "--memory", str(32 << 20), "c")
+    assert value(runtime, "memory.memsw.limit_in_bytes") == str(128 << 20)
+    done = runtime("update", "--memory", str(256 << 20), "c")
+    assert (done.code, value(runtime, "memory.limit_in_bytes")) == (1, str(32 << 20))

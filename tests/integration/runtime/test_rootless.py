@@ -112,8 +112,61 @@ def test_cgroups_are_read_only(user, bundle):
     done = user(
         "run",
         "--bundle",
-        str(bundle.sh("touch /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/pids/cgroup.procs").build()),
+        str(
+            bundle.sh(
+                "touch /sys/fs/cgroup/x; cd /sys/fs/cgroup; [ ! -d pids ] || cd pids; echo 1 > cgroup.procs"
+            ).build()
+        ),
         "c",
     )
     assert done.code != 0
     assert "Read-only" in done.err
+
+
+@pytest.fixture
+def delegated():
+    """A cgroup that is the user's own; who is in `delegated / "from"` may be moved anywhere below."""
+    path = Path("/sys/fs/cgroup") / f"pyrunc-user-{os.getpid()}"
+    (path / "from").mkdir(parents=True)
+    for folder in (path, path / "from"):
+        for name in (".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
+            os.chown(folder / name, UID, UID)
+    yield path
+    for folder in (path / "from", path):
+        folder.rmdir()
+
+
+@pytest.mark.requires("cgroup_v2")
+@pytest.mark.parametrize("named", [False, True])
+def test_limits_without_a_cgroup_for_them_are_an_error(user, bundle, named):
+    if named:
+        bundle.linux["cgroupsPath"] = "/some-where"
+    else:
+        bundle.linux["resources"] = {"pids": {"limit": 33}}
+    done = user("run", "--bundle", str(bundle.args("true").build()), "c")
+    assert done.code == 1
+    assert "rootless needs no limits + no cgrouppath when no permission is granted for cgroups" in done.err
+
+
+@pytest.mark.requires("cgroup_v2")
+def test_limits_in_a_cgroup_that_was_delegated(user, bundle, delegated):
+    bundle.linux["cgroupsPath"] = f"/{delegated.name}/c"
+    bundle.linux["resources"] = {"pids": {"limit": 33}, "memory": {"limit": 64 << 20}}
+    start = user.argv("run", "--detach", "--bundle", str(bundle.args("sleep", "100").build()), "c")
+    enter = f'echo $$ > {delegated}/from/cgroup.procs && exec "$@"'
+    subprocess.run(
+        ["sh", "-c", enter, "sh", *start],
+        env=user.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=30,
+        check=True,
+    )
+    assert (delegated / "c/cgroup.procs").read_text().split() == [str(user.pid())]
+    assert (delegated / "c/pids.max").read_text() == "33\n"
+    assert (delegated / "c/memory.max").read_text() == f"{64 << 20}\n"
+    assert user("pause", "c").code == 0
+    assert "frozen 1" in (delegated / "c/cgroup.events").read_text()
+    user.ok("resume", "c")
+    user.ok("delete", "--force", "c")
+    assert not (delegated / "c").exists()

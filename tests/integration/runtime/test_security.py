@@ -19,9 +19,50 @@ def canary(short_tmp):
     folder = short_tmp / "canary"
     folder.mkdir()
     (folder / "secret").write_text("SECRET\n")
-    before = sorted((entry.name, entry.stat().st_mtime_ns) for entry in folder.iterdir())
+    before = seen(folder)
     yield folder
-    assert sorted((entry.name, entry.stat().st_mtime_ns) for entry in folder.iterdir()) == before
+    assert seen(folder) == before
+
+
+def seen(folder: Path) -> list[tuple[object, ...]]:
+    """All that may not change in a folder: names, owners, modes, times of every change, contents."""
+    found = []
+    for path in (folder, *sorted(folder.iterdir())):
+        about = path.lstat()
+        text = path.read_text() if path.is_file() else ""
+        found.append((path.name, about.st_mode, about.st_uid, about.st_gid, about.st_ctime_ns, text))
+    return found
+
+
+@pytest.fixture
+def kernel():
+    """Every setting of the kernel that can be read, /proc/sys/kernel, which must stay as it is."""
+    before = settings()
+    yield
+    assert settings() == before
+
+
+# What it counts, notes or tunes by itself.
+_CHANGED_BY_THE_KERNEL = (
+    "ns_last_pid",
+    "nr",
+    "tainted",
+    "perf_event_max_sample_rate",
+    "hung_task_detect_count",
+)
+
+
+def settings() -> dict[str, bytes]:
+    found = {}
+    for path in Path("/proc/sys/kernel").rglob("*"):
+        if "random" in path.parts or path.name in _CHANGED_BY_THE_KERNEL:
+            continue
+        try:
+            found[str(path)] = path.read_bytes() if path.is_file() else b""
+        except OSError:
+            continue
+    assert len(found) > 50
+    return found
 
 
 def test_r01_the_interpreter_cannot_be_reopened_for_writing(runtime, bundle):
@@ -109,19 +150,59 @@ def test_r07_mounts_inside_proc_are_refused(runtime, bundle, short_tmp):
     assert "cannot be mounted because it is inside /proc" in done.err
 
 
-@ours_only("security R10: no mount may stand where the runtime writes")
-@pytest.mark.parametrize(
-    "place", ["/proc/thread-self/attr", "/proc/self", "/proc/sys/kernel", "/proc/sysrq-trigger"]
+WRITTEN_BY_THE_RUNTIME = (
+    "/proc/thread-self",
+    "/proc/thread-self/attr",
+    "/proc/self",
+    "/proc/self/attr",
+    "/proc/self/attr/exec",
+    "/proc/1",
+    "/proc/sys",
+    "/proc/sys/kernel",
+    "/proc/sys/net/ipv4",
+    "/proc/sysrq-trigger",
 )
-def test_r10_no_mount_stands_where_the_runtime_writes(runtime, bundle, place):
+
+
+@ours_only("security R10: no mount may stand where the runtime writes")
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+@pytest.mark.parametrize("place", WRITTEN_BY_THE_RUNTIME)
+def test_r10_no_mount_stands_where_the_runtime_writes(runtime, bundle, canary, kernel, place, kind):
     """CVE-2025-52881: a write to a label or a sysctl would go elsewhere."""
-    before = Path("/proc/sys/kernel/core_pattern").read_text()
-    bundle.mount(place, "tmpfs", "tmpfs")
+    for name in ("exec", "ip_forward"):
+        (canary.parent / "bound").mkdir(exist_ok=True)
+        (canary.parent / "bound" / name).symlink_to(canary / "secret")
+    if kind == "tmpfs":
+        bundle.mount(place, "tmpfs", "tmpfs")
+    else:
+        bundle.mount(place, "bind", str(canary.parent / "bound"), "bind")
     bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
-    done = runtime.run(bundle.build())
+    done = runtime.run(bundle.sh("cat /proc/sys/net/ipv4/ip_forward").build())
     assert done.code == 1
-    assert "inside /proc" in done.err or "no such file" in done.err
-    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+    assert "inside /proc" in done.err or "no such file" in done.err or "not a directory" in done.err
+
+
+@ours_only("security R10: no mount may stand where the runtime writes")
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+@pytest.mark.parametrize(
+    ("link", "below"), [("/proc", ""), ("/proc/sys/net", "/ipv4"), ("/proc/self", "/attr")]
+)
+def test_r10_a_link_leads_no_mount_into_proc(runtime, bundle, canary, kernel, link, below, kind):
+    """The image's own link is where the mount is to stand."""
+    (bundle.rootfs / "data").symlink_to(link)
+    bundle.mount(
+        f"/data{below}", kind, str(canary) if kind == "bind" else "tmpfs", *(["bind"] * (kind == "bind"))
+    )
+    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    done = runtime.run(bundle.args("true").build())
+    assert done.code == 1
+    assert "cannot be mounted because it is inside /proc" in done.err
+
+
+def test_r10_a_procfs_elsewhere_takes_mounts(runtime, bundle, short_tmp):
+    bundle.mount("/mnt", "bind", "/proc", "bind")
+    bundle.mount("/mnt/sys/net", "tmpfs", "tmpfs")
+    assert runtime.run(bundle.args("ls", "/mnt/sys/net").build()).out == ""
 
 
 @ours_only("security R08: masks don't trust the image's /dev/null")
@@ -139,14 +220,57 @@ def test_r08_masked_paths_do_not_trust_the_images_null(runtime, bundle, canary):
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
 
 
+CONSOLE_PLACES = ("dev/console", "dev/pts/0", "dev/pts/1", "dev/ptmx", "dev/pts", "dev/tty")
+
+
+@pytest.fixture
+def run_with_terminal(runtime, short_tmp):
+    """`run(bundle, terminal)`: to the end, without one or on a pseudo-terminal of the caller; what it printed."""
+
+    def run(path: Path, terminal: bool) -> str:
+        argv = runtime.argv("run", "--bundle", str(path), "c")
+        if not terminal:
+            done = runtime.run(path)
+            return done.out + done.err
+        master, slave = os.openpty()
+        try:
+            with (short_tmp / "err").open("w+") as err:
+                subprocess.run(argv, stdin=slave, stdout=slave, stderr=err, timeout=30, check=False)
+                os.close(slave)
+                os.set_blocking(master, False)
+                try:
+                    text = os.read(master, 65536).decode()
+                except OSError:
+                    text = ""
+                return text + (short_tmp / "err").read_text()
+        finally:
+            os.close(master)
+
+    return run
+
+
 @ours_only("security R09: a symlink at /dev/console is not followed")
-@pytest.mark.parametrize("terminal", [False])
-def test_r09_a_console_symlink_is_not_followed(runtime, bundle, canary, terminal):
-    """CVE-2025-52565."""
-    bundle.spec["mounts"] = [entry for entry in bundle.spec["mounts"] if entry["destination"] != "/dev"]
-    (bundle.rootfs / "dev/console").symlink_to(canary / "pwn")
+@pytest.mark.parametrize("target", ["pwn", "secret"])
+@pytest.mark.parametrize("place", CONSOLE_PLACES)
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipes", "terminal"])
+def test_r09_a_console_symlink_is_not_followed(
+    runtime, bundle, canary, run_with_terminal, terminal, place, target
+):
+    """CVE-2025-52565: the image has its own /dev, in which a name of the terminal leads to the host."""
+    # What the image has below /dev/pts and for /dev/ptmx counts only without a devpts of the container's.
+    gone = ("/dev", "/dev/pts") if place.startswith("dev/pt") else ("/dev",)
+    bundle.spec["mounts"] = [entry for entry in bundle.spec["mounts"] if entry["destination"] not in gone]
+    (bundle.rootfs / "dev/pts").mkdir()
+    link = bundle.rootfs / place
+    if place == "dev/pts":
+        link.rmdir()
+    link.symlink_to(canary / target)
     bundle.process["terminal"] = terminal
-    runtime.run(bundle.writable().args("true").build())
+    text = run_with_terminal(
+        bundle.writable().sh("echo ran; head -c 9 /dev/console < /dev/null").build(), terminal
+    )
+    assert "SECRET" not in text
+    assert "ran" in text or "level=error" in text
     assert not (canary / "pwn").exists()
 
 

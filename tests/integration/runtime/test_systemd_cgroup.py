@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.patience import seconds
 from support.programs import peer
 from support.runtime import Runtime, is_ours, ours_only
 from support.systemd import ROOT, FakeSystemd, slice_path
@@ -44,7 +45,7 @@ def systemd(short_tmp, monkeypatch):
 
 def remove(folder: Path) -> None:
     """Removes a cgroup once its last process is gone."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + seconds(5)
     while folder.is_dir():
         try:
             folder.rmdir()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vm.selection import BATCHES, RUNTIME_TESTS, files
+
 TOP = Path(__file__).resolve().parents[3]
 TEXT = (TOP / "docs/conformance.md").read_text()
 _NAMED = re.compile(r"`([\w/]+\.py)(?:::(test_\w+))?`")
@@ -52,8 +54,40 @@ def test_every_row_names_a_test_or_says_that_it_is_missing(title):
     found = rows(section(title))
     assert len(found) > 20
     for line in found:
-        tests = line[-2] if title != "Attacks on a runtime" else line[2]
+        tests = line[2 if title == "Attacks on a runtime" else 1]
         assert _NAMED.search(tests) or tests.startswith(("missing", "not ")), line
+
+
+def runs_on_version_2(file: str, test: str) -> bool:
+    """Whether `make test-vm` runs a test on cgroup version 2, and the test itself wants no version 1."""
+    folder, _, name = file.rpartition("/")
+    if folder != "integration/runtime" or name not in files("v2"):
+        return False
+    text = (TOP / "tests" / file).read_text()
+    if re.search(r"^pytestmark = .*cgroup_v1", text, re.MULTILINE):
+        return False
+    marks = re.search(rf"((?:^[@ )\]].*\n)*)^ *def {test}\(", text, re.MULTILINE)
+    return marks is not None and 'requires("cgroup_v1")' not in marks[1].rpartition("\n\n")[2]
+
+
+@pytest.mark.parametrize("title", ["config.json", "Command line of pyrunc"])
+def test_what_is_said_of_version_2_is_what_the_virtual_machine_runs(title):
+    for line in rows(section(title)):
+        name, tests, there, _note = line
+        named = [(file, test) for file, test in _NAMED.findall(tests if there == "same" else there) if test]
+        if there == "same":
+            assert any(runs_on_version_2(*one) for one in named), name
+        elif named:
+            assert all(runs_on_version_2(*one) for one in named), name
+        else:
+            assert there.startswith("not: ") or tests.startswith("not "), name
+
+
+def test_what_the_virtual_machine_runs_is_there():
+    for _, version, names in BATCHES:
+        assert version in ("v1", "v2")
+        for name in names:
+            assert (TOP / RUNTIME_TESTS / name).exists(), name
 
 
 def test_a_method_is_compared_where_the_table_says_so():

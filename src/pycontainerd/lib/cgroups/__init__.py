@@ -5,6 +5,8 @@ Spec: linux Documentation/admin-guide/cgroup-v1, cgroup-v2.rst; runtime-spec con
 
 from __future__ import annotations
 
+import os
+
 from pycontainerd.lib.cgroups.hierarchy import own_paths, read_mounts
 
 TYPE_CHECKING = False
@@ -75,15 +77,19 @@ if TYPE_CHECKING:
 
 
 def manager_for(cgroups_path: str, id: str, *, rootless: bool = False) -> Manager:
-    """The manager for a new container: an absolute path counts from the hierarchy's root, a relative one from our own cgroup."""
+    """The manager for a new container.
+
+    An absolute path counts from the hierarchy's root, a relative one from our own cgroup (of version 2: from its parent).
+    """
     mounts = read_mounts()
     own = own_paths()
     if not mounts.v1:
         from pycontainerd.lib.cgroups.v2 import UnifiedManager
 
-        return UnifiedManager(
-            mounts.unified + _below(cgroups_path, id, own.get("", "/"), ""), rootless=rootless
-        )
+        # Beside our own, not in it: a cgroup with processes hands no controller on.
+        beside = os.path.dirname(own.get("", "/"))
+        path = mounts.unified + _below(cgroups_path, id, beside, "")
+        return UnifiedManager(path, rootless=rootless, named=bool(cgroups_path))
     from pycontainerd.lib.cgroups.v1 import LegacyManager
 
     paths = {

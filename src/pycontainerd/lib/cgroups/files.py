@@ -33,6 +33,20 @@ def write(folder: str, name: str, value: str | int) -> None:
         raise
 
 
+def write_limit(folder: str, name: str, value: str) -> None:
+    """One limit into its file; InvalidArgument in runc's words, with the OSError as its cause, where the kernel refuses it."""
+    from pycontainerd.lib.errdefs import InvalidArgument
+
+    try:
+        write(folder, name, value)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        path = f"{folder}/{name}"
+        if error.errno == errno.ENOENT:
+            raise InvalidArgument(f"openat2 {path}: {reason}") from error
+        raise InvalidArgument(f'failed to write "{value}": write {path}: {reason}') from error
+
+
 def write_all(folder: str, name: str, values: Iterable[str]) -> None:
     """Several values into one file, a write(2) each, one open."""
     fd = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CLOEXEC)

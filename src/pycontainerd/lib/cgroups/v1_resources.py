@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
 _CPU_FILES = (
     ("shares", "cpu.shares"),
-    ("realtimePeriod", "cpu.rt_period_us"),
-    ("realtimeRuntime", "cpu.rt_runtime_us"),
     ("period", "cpu.cfs_period_us"),
     ("quota", "cpu.cfs_quota_us"),
+    ("realtimePeriod", "cpu.rt_period_us"),
+    ("realtimeRuntime", "cpu.rt_runtime_us"),
     ("burst", "cpu.cfs_burst_us"),
     ("idle", "cpu.idle"),
 )
 _ZERO_COUNTS = ("burst", "idle")  # to the others zero means that they are not set
+# The kernel holds each to the other and to what the parent has, at every moment: a period it refuses is right once the time in it is set.
+_TIME_OF_PERIOD = {"cpu.cfs_period_us": "cpu.cfs_quota_us", "cpu.rt_period_us": "cpu.rt_runtime_us"}
+# Where the CFQ scheduler is gone, BFQ's files hold what is left of them.
+_BFQ_FILES = {"blkio.weight": "blkio.bfq.weight", "blkio.weight_device": "blkio.bfq.weight_device"}
 _THROTTLE_FILES = (
     ("throttleReadBpsDevice", "blkio.throttle.read_bps_device"),
     ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device"),
@@ -100,28 +104,48 @@ def write_resources(paths: dict[str, str], resources: dict[str, Any]) -> None:
     """Writes them; InvalidArgument for a limit that a missing controller would have to hold."""
     if resources.get("unified"):
         raise InvalidArgument("invalid configuration: unified resources are only supported on cgroup v2")
-    for controller, name, value in plan(resources):
+    writes = plan(resources)
+    names = {name for _, name, _ in writes}
+    late: dict[str, Write] = {}  # by the file after which to try again
+    for controller, name, value in writes:
         folder = paths.get(controller)
         if folder is None:
-            raise InvalidArgument(f"cgroup controller {controller} is not available: {name} can't be set")
-        if name == "blkio.weight" and not os.path.exists(f"{folder}/{name}"):
-            _write_value(folder, "blkio.bfq.weight", value)
-        else:
+            raise InvalidArgument(
+                f"cannot set {controller} limit: container could not join or create cgroup ({name}: no {controller} hierarchy here)"
+            )
+        try:
             _write_value(folder, name, value)
+        except InvalidArgument as error:
+            after = _TIME_OF_PERIOD.get(name)
+            if after is None or after not in names or _errno(error) != errno.EINVAL:
+                raise
+            late[after] = (folder, name, value)
+        if name in late:
+            _write_value(*late.pop(name))
     memory = resources.get("memory", {})
     if memory:
         if "memory" not in paths:
-            raise InvalidArgument("cgroup controller memory is not available")
+            raise InvalidArgument("cannot set memory limit: container could not join or create cgroup")
         _write_memory(paths["memory"], memory)
 
 
+def _errno(error: InvalidArgument) -> int | None:
+    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+
+
 def _write_value(folder: str, name: str, value: str) -> None:
-    try:
-        files.write(folder, name, value)
-    except OSError as error:
-        raise InvalidArgument(
-            f'failed to write "{value}" to "{folder}/{name}": {(error.strerror or "").lower()}'
-        ) from error
+    if name in _BFQ_FILES and not os.path.exists(f"{folder}/{name}"):
+        name = _BFQ_FILES[name]
+    files.write_limit(folder, name, value)
+    if name == "cpu.shares":
+        _check_shares(int(value), files.read_number(folder, name))
+
+
+def _check_shares(wanted: int, got: int) -> None:
+    # The kernel takes any number and uses the nearest that it knows.
+    if wanted != got:
+        end = "maximum" if wanted > got else "minimum"
+        raise InvalidArgument(f"the {end} allowed cpu-shares is {got}")
 
 
 def _write_memory(folder: str, memory: dict[str, Any]) -> None:
@@ -151,14 +175,12 @@ def _write_memory(folder: str, memory: dict[str, Any]) -> None:
 
 def _write_limit(folder: str, name: str, value: int) -> None:
     try:
-        files.write(folder, name, value)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
+        files.write_limit(folder, name, str(value))
+    except InvalidArgument as error:
+        if _errno(error) == errno.EBUSY:
             usage = files.read_number(folder, "memory.usage_in_bytes")
             peak = files.read_number(folder, "memory.max_usage_in_bytes")
             raise InvalidArgument(
                 f"unable to set memory limit to {value} (current usage: {usage}, peak usage: {peak})"
             ) from error
-        raise InvalidArgument(
-            f'failed to write "{value}" to "{folder}/{name}": {(error.strerror or "").lower()}'
-        ) from error
+        raise

@@ -10,6 +10,7 @@ import os
 import select
 
 from pycontainerd.lib.cgroups import files
+from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,16 +20,36 @@ FREEZE_TIMEOUT_MS = 10_000
 
 
 class UnifiedManager:
-    """One folder in the one hierarchy."""
+    """One folder in the one hierarchy.
 
-    __slots__ = ("path", "paths", "rootless")
+    A user to whom no cgroup was delegated has none made where nobody has named it: the container stays in the user's own, and
+    limits are refused.
+    """
 
-    def __init__(self, path: str, *, rootless: bool = False) -> None:
+    __slots__ = ("named", "path", "paths", "rootless")
+
+    def __init__(self, path: str, *, rootless: bool = False, named: bool = True) -> None:
+        self.named = named
         self.path = path
         self.paths = {"": path}
         self.rootless = rootless
 
     def create(self) -> None:
+        try:
+            self._create()
+        except PermissionError as error:
+            if not self.rootless:
+                raise
+            if self.named:
+                raise self._not_permitted() from error
+
+    def _not_permitted(self) -> InvalidArgument:
+        return InvalidArgument(
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: "
+            f"mkdir {self.path}: permission denied"
+        )
+
+    def _create(self) -> None:
         if os.path.isdir(self.path):
             return
         # Top down: a controller works in a folder only when every folder above hands it on.
@@ -82,14 +103,20 @@ class UnifiedManager:
         files.write(self.path, "cgroup.procs", pid)
 
     def open_fd(self) -> int:
+        if self.rootless and not self.exists():
+            return -1
         return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open_entries(self) -> list[int]:
         return []
 
     def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
-        from pycontainerd.lib.cgroups.v2_resources import write_resources
+        from pycontainerd.lib.cgroups.v2_resources import plan, write_resources
 
+        if self.rootless and not self.exists():
+            if plan(resources):
+                raise self._not_permitted()
+            return
         if not update and not self.rootless:
             from pycontainerd.lib.cgroups.v2_devices import attach_devices
 
@@ -148,4 +175,8 @@ class UnifiedManager:
         return read_stats(self.path)
 
     def view(self) -> tuple[list[tuple[str, str, str]], str]:
+        if self.rootless and not self.exists():
+            from pycontainerd.lib.cgroups.hierarchy import own_paths, read_mounts
+
+            return [], read_mounts().unified + own_paths().get("", "/")
         return [], self.path

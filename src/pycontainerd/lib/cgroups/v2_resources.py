@@ -120,21 +120,22 @@ def _block_io(block: dict[str, Any]) -> list[Write]:
 
 def write_resources(folder: str, resources: dict[str, Any]) -> None:
     """Writes them; InvalidArgument names the file that the kernel refused."""
-    memory = resources.get("memory", {})
-    if memory.get("checkBeforeUpdate") and memory.get("limit", 0) > 0:
-        current = files.read_number(folder, "memory.current")
-        if memory["limit"] < current:
-            raise InvalidArgument(f"rejecting memory limit {memory['limit']} (<= usage {current})")
+    _check_usage(folder, resources.get("memory", {}))
     for planned in plan(resources):
         name, value = _available(folder, *planned)
         if name == "memory.swap.max" and value == "max" and not os.path.exists(f"{folder}/{name}"):
             continue  # a kernel that doesn't account swap limits none
-        try:
-            files.write(folder, name, value)
-        except OSError as error:
-            raise InvalidArgument(
-                f'failed to write "{value}" to "{folder}/{name}": {(error.strerror or "").lower()}'
-            ) from error
+        files.write_limit(folder, name, value)
+
+
+def _check_usage(folder: str, memory: dict[str, Any]) -> None:
+    """Refuses a limit that what is used would exceed at once, where checkBeforeUpdate asks for that; the kernel would kill."""
+    if not memory.get("checkBeforeUpdate"):
+        return
+    used = files.read_number(folder, "memory.current")
+    for key, what in (("swap", "memory+swap"), ("limit", "memory")):
+        if 0 < memory.get(key, 0) <= used:
+            raise InvalidArgument(f"rejecting {what} limit {memory[key]} <= usage {used}")
 
 
 def _available(folder: str, name: str, value: str) -> Write:

@@ -32,6 +32,7 @@ def read_stats(folder: str) -> dict[str, Any]:
                     "throttledTime": cpu.get("throttled_usec", 0) * 1000,
                 }
             ),
+            **_pressure(folder, "cpu"),
         },
         "cpuset": {},
         "memory": _memory(folder),
@@ -63,7 +64,27 @@ def _memory(folder: str) -> dict[str, Any]:
     found["kernelTCP"] = {"limit": 0, **without_zeros({"usage": raw.get("sock", 0)}), "failcnt": 0}
     found["raw"] = dict(sorted(raw.items()))
     found["events"] = events
+    found.update(_pressure(folder, "memory"))
     return found
+
+
+def _pressure(folder: str, controller: str) -> dict[str, Any]:
+    """How long processes have waited for it, as `psi`; nothing where the kernel doesn't count that.
+
+    Spec: linux Documentation/accounting/psi.rst
+    """
+    lines = files.read(folder, f"{controller}.pressure", "").splitlines()
+    if not lines:
+        return {}
+    found: dict[str, dict[str, float]] = {
+        kind: {"avg10": 0, "avg60": 0, "avg300": 0, "total": 0} for kind in ("some", "full")
+    }
+    for line in lines:
+        kind, *words = line.split()
+        for word in words:
+            name, _, value = word.partition("=")
+            found[kind][name] = int(value) if name == "total" else float(value)
+    return {"psi": found}
 
 
 def _pids(folder: str) -> dict[str, int]:
@@ -111,6 +132,7 @@ def _io(folder: str) -> dict[str, Any]:
         ]
         if entries:
             found[key] = entries
+    found.update(_pressure(folder, "io"))
     return found
 
 

@@ -11,14 +11,24 @@ BOOL, STRING, INT, LIST, DURATION = "bool", "string", "int", "list", "duration"
 class Flag:
     """One flag; `default` decides what an absent one reads as."""
 
-    __slots__ = ("alias", "default", "kind", "name", "usage")
+    __slots__ = ("alias", "default", "hidden", "kind", "name", "usage")
 
-    def __init__(self, name: str, alias: str, kind: str, usage: str, default: str | int = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        alias: str,
+        kind: str,
+        usage: str,
+        default: str | int = "",
+        *,
+        hidden: bool = False,
+    ) -> None:
         self.name = name
         self.alias = alias
         self.kind = kind
         self.usage = usage
         self.default = default
+        self.hidden = hidden  # taken, and shown nowhere
 
 
 class Command:
@@ -258,6 +268,8 @@ COMMANDS = (
             Flag("cpu-rt-runtime", "", STRING, "CPU realtime hard limit in microseconds a period"),
             Flag("cpuset-cpus", "", STRING, "CPU(s) to use"),
             Flag("cpuset-mems", "", STRING, "Memory node(s) to use"),
+            Flag("kernel-memory", "", STRING, "obsolete", hidden=True),
+            Flag("kernel-memory-tcp", "", STRING, "obsolete", hidden=True),
             Flag("memory", "", STRING, "Memory limit (in bytes)"),
             Flag("memory-reservation", "", STRING, "Memory reservation or soft_limit (in bytes)"),
             Flag("memory-swap", "", STRING, "memory plus swap in bytes; -1 is unlimited swap"),

@@ -23,7 +23,7 @@ def _usage(flag: Flag) -> str:
 
 
 def _options(flags: tuple[Flag, ...], extra: tuple[tuple[str, str], ...] = ()) -> str:
-    rows = [(_names(flag), _usage(flag)) for flag in flags] + list(extra)
+    rows = [(_names(flag), _usage(flag)) for flag in flags if not flag.hidden] + list(extra)
     width = max(len(left) for left, _right in rows) + 2
     return "".join(f"   {left:<{width}}{right}\n" for left, right in rows)
 

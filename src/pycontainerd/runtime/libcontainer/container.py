@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
 
+# The kernel has taken those limits away.
+KERNEL_MEMORY = "Kernel memory settings are ignored and will be removed"
 RESOURCES_ERROR = "error setting cgroup config for procHooks process: "
 KILL_WAIT_S = 10.0
 
@@ -64,9 +66,9 @@ def create(options: CreateOptions) -> Container:
     config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
     config.process.env = [*config.process.env, *options.environment]
     _check_terminal(config, options)
-    if options.log is not None and config.process.unknown_capabilities:
-        names = " ".join(config.process.unknown_capabilities)
-        options.log.warning("ignoring unknown or unavailable capabilities: [" + names + "]")  # noqa: G003 - runc's text
+    if options.log is not None:
+        for text in _without_effect(config):
+            options.log.warning(text)
     rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
     if config.net_devices and (rootless or os.geteuid() != 0):
         raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")
@@ -94,6 +96,17 @@ def create(options: CreateOptions) -> Container:
         raise
     container.shares_cgroups = False
     return container
+
+
+def _without_effect(config: Config) -> list[str]:
+    """What the config asks for and nobody can give: runc's warnings, in its words."""
+    found = []
+    if config.process.unknown_capabilities:
+        names = " ".join(config.process.unknown_capabilities)
+        found.append(f"ignoring unknown or unavailable capabilities: [{names}]")
+    if {"kernel", "kernelTCP"} & set(config.resources.get("memory", {})):
+        found.append(KERNEL_MEMORY)
+    return found
 
 
 def _new_manager(config: Config, rootless: bool) -> Manager:
@@ -168,6 +181,7 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         raise
     finally:
         os.close(child.sync_fd)
+    child.reap_first()
 
 
 def _see_through(container: Container, config: Config, options: CreateOptions, child: parent.Child) -> None:
@@ -447,7 +461,7 @@ class Container:
             raise FailedPrecondition("container not running")
         if schemata:
             self._update_intel_rdt(schemata)
-        self.cgroups.set(resources, update=True)
+        self.cgroups.set(runc_config.complete(self.record.config, resources), update=True)
         runc_config.store_resources(self.record.config, resources)
         state.store(self.directory, self.record)
 

@@ -13,7 +13,7 @@ from pycontainerd.lib.cgroups import manager_from_paths
 from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument, Unknown
 from pycontainerd.lib.linux import procfs
 from pycontainerd.lib.linux.capabilities import last_cap, permitted
-from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWUSER, LINUX_NAMESPACES
+from pycontainerd.lib.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, LINUX_NAMESPACES
 from pycontainerd.lib.linux.process import reset_affinity
 from pycontainerd.lib.oci import runtime as oci
 from pycontainerd.runtime.libcontainer import parent, runc_config, seccomp, sync, user
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 
 class _Joins(parent.Joins):
-    """What parent.start closes and enters for an exec: only the pid namespace, which takes effect by a clone."""
+    """What parent.start closes and enters for an exec: nothing, the children do it themselves."""
 
     __slots__ = ()
 
-    def __init__(self, pid_namespace_fd: int) -> None:
+    def __init__(self) -> None:
         self.flags = self.unshare_flags = 0
         self.time_offsets = {}
         self.child_fds = []
-        self.parent_fds = [(pid_namespace_fd, "pid")] if pid_namespace_fd >= 0 else []
+        self.parent_fds = []
 
 
 def execute(container: Container, options: ExecOptions) -> int:
@@ -77,16 +77,14 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
     root_fd = os.open(f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
     opened.append(root_fd)
     flags = _differing_namespaces(pid)
+    first_flags = _first_flags(flags)
     plan = JoinPlan(
         _identity(container, process, root_fd, flags),
         pidfd=pidfd,
-        namespace_flags=flags & ~CLONE_NEWPID,
-        proc_fd=proc_fd,
+        first_flags=first_flags,
+        namespace_flags=flags & ~first_flags,
     )
     plan.in_user_namespace = bool(flags & CLONE_NEWUSER)
-    in_two_steps = bool(flags & CLONE_NEWUSER and flags & CLONE_NEWPID and os.geteuid() != 0)
-    if in_two_steps:
-        plan.namespace_flags &= ~CLONE_NEWUSER
     plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
     plan.keyring = "" if container.record.config.get("no_new_keyring") else container.id
     if needs_home(process.env):
@@ -94,25 +92,23 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
     if process.terminal:
         plan.slave_fd = open_terminal(root_fd, options.console_socket_fd, process.console_size)
         opened.append(plan.slave_fd)
-    pid_namespace_fd = -1
-    if flags & CLONE_NEWPID and not in_two_steps:
-        pid_namespace_fd = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     ends = sync.make_pair()
     plan.sync_fd = ends[1]
     plan.scheduling = _scheduling(container, process)
 
     def start() -> parent.Child:
         return parent.start(
-            _Joins(pid_namespace_fd),
-            lambda: run_outer(plan) if in_two_steps else run_joined(plan),
+            _Joins(),
+            lambda: run_joined(plan),
             ends,
             sibling=options.clone_parent,
             cgroups=_cgroups(container, options.cgroups),
+            outer=(lambda *more: run_outer(plan, *more)) if first_flags else None,
         )
 
     child = start() if process.exec_affinity is None else process.exec_affinity.during(start)
     try:
-        if in_two_steps:
+        if first_flags:
             child.replace()
         _see_through(container, child, process, options)
     except BaseException:
@@ -120,7 +116,18 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
         raise
     finally:
         os.close(child.sync_fd)
+    child.reap_first()
     return child.pid
+
+
+def _first_flags(flags: int) -> int:
+    """Of the namespaces to join, those in which the process has to be born: the pid namespace takes effect by a clone only,
+    and whoever is seen there must have the container's mounts. Without root the user namespace gives the right to enter both.
+    """
+    if not flags & CLONE_NEWPID:
+        return 0
+    wanted = CLONE_NEWPID | CLONE_NEWNS
+    return flags & (wanted if os.geteuid() == 0 else wanted | CLONE_NEWUSER)
 
 
 def _see_through(container: Container, child: parent.Child, process: Process, options: ExecOptions) -> None:

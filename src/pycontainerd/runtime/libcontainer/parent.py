@@ -11,6 +11,7 @@ import os
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, Unknown
+from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWTIME, LINUX_NAMESPACES, setns, unshare
@@ -195,10 +196,11 @@ def send_pidfd(socket_fd: int, pid: int, kind: str) -> None:
 class Child:
     """The child being set up: its pid and our end of the wire. Anything but a finished set-up kills it."""
 
-    __slots__ = ("_waits", "pid", "sibling", "sync_fd")
+    __slots__ = ("_first", "_waits", "pid", "sibling", "sync_fd")
 
     def __init__(self, pid: int, sync_fd: int, *, sibling: bool) -> None:
         self._waits: list[trace.Span] = []
+        self._first = 0
         self.pid = pid
         self.sync_fd = sync_fd
         self.sibling = sibling
@@ -230,10 +232,15 @@ class Child:
             trace.record(name, began, duration, next(during, None))
 
     def replace(self) -> None:
-        """Takes the process that the first child cloned in its place, and reaps the first."""
-        outer, self.pid = self.pid, int(self.expect(sync.PID))
-        if not self.sibling:
-            os.waitpid(outer, 0)
+        """Takes the process that the first child cloned in its place; the first is `reap_first`'s."""
+        first, self.pid = self.pid, int(self.expect(sync.PID))
+        self._first = 0 if self.sibling else first
+
+    def reap_first(self) -> None:
+        """Reaps the first of two children. It has nothing more to do, but its end takes time that nobody needs to wait for."""
+        if self._first:
+            os.waitpid(self._first, 0)
+            self._first = 0
 
     def kill(self) -> None:
         """Ends and, unless it is somebody else's child, reaps it."""
@@ -246,6 +253,7 @@ class Child:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:
                 pass
+            self.reap_first()
 
 
 def start(
@@ -255,15 +263,30 @@ def start(
     *,
     sibling: bool,
     cgroups: Manager,
+    outer: Callable[[Callable[[], None], int, list[int]], None] | None = None,
 ) -> Child:
-    """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child."""
+    """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child.
+
+    `outer` runs in a first child, outside of the cgroups; it is given what it has to run in a second one, and the second one's
+    cgroups: a folder's descriptor or -1, and those of files.
+    """
     ours, theirs = ends
-    cgroup_fd, entries = -1, []
+    cgroup_fd = -1
+    entries: list[int] = []
+
+    def enter() -> None:
+        _enter(entries, theirs, run)
+
     try:
         cgroup_fd = cgroups.open_fd()
+        if outer is not None and cgroup_fd >= 0 and os.geteuid() == 0:
+            cgroup_fd = _detached(cgroup_fd)
         entries = cgroups.open_entries()
         with trace.span("clone3", flags=joins.flags):
-            pid = clone(joins, lambda: _enter(entries, theirs, run), parent=sibling, cgroup_fd=cgroup_fd)
+            if outer is None:
+                pid = clone(joins, enter, parent=sibling, cgroup_fd=cgroup_fd)
+            else:
+                pid = clone(joins, lambda: outer(enter, cgroup_fd, entries), parent=sibling, cgroup_fd=-1)
     except OSError as error:
         os.close(ours)
         what = f"{error.filename}: " if error.filename else ""
@@ -274,6 +297,16 @@ def start(
             if fd >= 0:
                 os.close(fd)
     return Child(pid, ours, sibling=sibling)
+
+
+def _detached(folder_fd: int) -> int:
+    """The folder once more, closing the first, as the root of a mount that nothing is above: the container sees it for a moment."""
+    try:
+        mount_fd = m.open_tree(folder_fd, b"")
+        m.mount_setattr(mount_fd, attr_set=m.MOUNT_ATTR_RDONLY)
+        return mount_fd
+    finally:
+        os.close(folder_fd)
 
 
 def _enter(entries: list[int], sync_fd: int, run: Callable[[], None]) -> None:

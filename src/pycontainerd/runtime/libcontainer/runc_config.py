@@ -82,6 +82,12 @@ _RESOURCE_FIELDS = (
     ("memory_swappiness", "memory", "swappiness", None),
     ("net_cls_classid_u", "network", "classID", 0),
 )
+# Limits that the kernel takes only together, or that one of them decides what the other means.
+_TOGETHER = (
+    ("cpu", "quota", "period"),
+    ("cpu", "realtimeRuntime", "realtimePeriod"),
+    ("memory", "limit", "swap"),
+)
 _SCHEDULING_FIELDS = (("scheduler", "scheduler"), ("io_priority", "ioPriority"))
 _THROTTLES = (
     ("blkio_throttle_read_bps_device", "throttleReadBpsDevice"),
@@ -281,7 +287,15 @@ def _cgroups(config: Config) -> dict[str, Any]:
             for item in resources.get("network", {}).get("priorities", [])
         ]
         or None,
-        rdma=None,
+        rdma={
+            name: {
+                key: item[word]
+                for key, word in (("hca_handles", "hcaHandles"), ("hca_objects", "hcaObjects"))
+                if word in item
+            }
+            for name, item in resources.get("rdma", {}).items()
+        }
+        or None,
         cpu_weight=shares_to_weight(resources.get("cpu", {}).get("shares", 0)),
         unified=resources.get("unified"),
         Systemd=config.systemd_cgroup,
@@ -409,6 +423,21 @@ def _rule_of(rule: dict[str, Any]) -> dict[str, Any]:
     }
     if rule.get("errnoRet") is not None:
         found["errnoRet"] = rule["errnoRet"]
+    return found
+
+
+def complete(document: dict[str, Any], resources: dict[str, Any]) -> dict[str, Any]:
+    """An update with the stored limits that those it names depend on."""
+    stored = document.get("cgroups") or {}
+    names = {(group, key): name for name, group, key, _default in _RESOURCE_FIELDS}
+    found = dict(resources)
+    for group, *keys in _TOGETHER:
+        given = resources.get(group, {})
+        # Unlimited memory without a word on swap means swap, too.
+        if not set(keys) & set(given) or given.get("limit") == -1:
+            continue
+        kept = {key: stored[names[group, key]] for key in keys if stored.get(names[group, key])}
+        found[group] = {**kept, **found[group]}
     return found
 
 

@@ -182,3 +182,95 @@ def test_cpu_lists():
 
 def test_io_stat():
     assert parse_io_stat("254:0 rbytes=10 wbytes=2 rios=1 wios=1 dbytes=0 dios=0\nbad\n")[0][:2] == (254, 0)
+
+
+def folder_of(path, **files):
+    """A made-up cgroup folder: file names with `__` for dots, and what they hold."""
+    for name, text in files.items():
+        (path / name.replace("__", ".")).write_text(text)
+    return path
+
+
+DEVICE = {"major": 8, "minor": 16, "weight": 300, "leafWeight": 200}
+
+
+def test_weights_where_the_cfq_scheduler_is(tmp_path):
+    names = ("weight", "weight_device", "leaf_weight", "leaf_weight_device")
+    folder_of(tmp_path, **{f"blkio__{name}": "" for name in names})
+    block = {"weight": 500, "leafWeight": 400, "weightDevice": [DEVICE]}
+    v1_resources.write_resources({"blkio": str(tmp_path)}, {"blockIO": block})
+    found = {name: (tmp_path / f"blkio.{name}").read_text() for name in names}
+    assert found == dict(zip(names, ("500", "8:16 300", "400", "8:16 200"), strict=True))
+
+
+def test_weights_where_only_bfq_is(tmp_path):
+    folder_of(tmp_path, blkio__bfq__weight="", blkio__bfq__weight_device="")
+    block = {"weight": 500, "weightDevice": [{"major": 8, "minor": 16, "weight": 300}]}
+    v1_resources.write_resources({"blkio": str(tmp_path)}, {"blockIO": block})
+    assert (tmp_path / "blkio.bfq.weight").read_text() == "500"
+    assert (tmp_path / "blkio.bfq.weight_device").read_text() == "8:16 300"
+    with pytest.raises(InvalidArgument, match=r"openat2 .*blkio\.leaf_weight: no such file or directory"):
+        v1_resources.write_resources({"blkio": str(tmp_path)}, {"blockIO": {"leafWeight": 10}})
+
+
+def test_weights_of_version_2_without_bfq(tmp_path):
+    folder_of(tmp_path, io__weight="")
+    v2_resources.write_resources(str(tmp_path), {"blockIO": {"weight": 1000}})
+    assert (tmp_path / "io.weight").read_text() == "default 10000"
+    v2_resources.write_resources(str(tmp_path), {"blockIO": {"weightDevice": [{**DEVICE, "weight": 10}]}})
+    assert (tmp_path / "io.weight").read_text().startswith("8:16 1")
+
+
+def test_weights_of_version_2_under_bfq(tmp_path):
+    folder_of(tmp_path, io__bfq__weight="", io__weight="")
+    v2_resources.write_resources(str(tmp_path), {"blockIO": {"weightDevice": [DEVICE]}})
+    assert (tmp_path / "io.bfq.weight").read_text() == "8:16 300"
+    assert (tmp_path / "io.weight").read_text() == ""
+
+
+def test_real_time_comes_after_what_is_shared():
+    cpu = {"realtimePeriod": 1000, "realtimeRuntime": 500, "quota": 10}
+    assert v1_resources.plan({"cpu": cpu}) == [
+        ("cpu", "cpu.cfs_quota_us", "10"),
+        ("cpu", "cpu.rt_period_us", "1000"),
+        ("cpu", "cpu.rt_runtime_us", "500"),
+    ]
+
+
+def test_classes_priorities_and_handles():
+    resources = {
+        "network": {
+            "classID": 7,
+            "priorities": [{"name": "lo", "priority": 1}, {"name": "eth0", "priority": 5}],
+        },
+        "rdma": {"mlx4_0": {"hcaHandles": 2}, "mlx4_1": {"hcaObjects": 9, "hcaHandles": 1}},
+    }
+    assert v1_resources.plan(resources) == [
+        ("net_cls", "net_cls.classid", "7"),
+        ("net_prio", "net_prio.ifpriomap", "lo 1"),
+        ("net_prio", "net_prio.ifpriomap", "eth0 5"),
+        ("rdma", "rdma.max", "mlx4_0 hca_handle=2"),
+        ("rdma", "rdma.max", "mlx4_1 hca_handle=1 hca_object=9"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [
+        ({"limit": 1000}, "rejecting memory limit 1000 <= usage 1000"),
+        ({"limit": 2000, "swap": 999}, "rejecting memory\\+swap limit 999 <= usage 1000"),
+    ],
+)
+def test_a_limit_below_what_is_used_is_refused_where_asked_for(tmp_path, memory, words):
+    folder_of(tmp_path, memory__current="1000\n", memory__max="max")
+    with pytest.raises(InvalidArgument, match=words):
+        v2_resources.write_resources(str(tmp_path), {"memory": {**memory, "checkBeforeUpdate": True}})
+    assert (tmp_path / "memory.max").read_text() == "max"
+
+
+def test_a_limit_above_what_is_used_or_not_to_be_checked_is_written(tmp_path):
+    folder_of(tmp_path, memory__current="1000\n", memory__max="max")
+    v2_resources.write_resources(str(tmp_path), {"memory": {"limit": 1001, "checkBeforeUpdate": True}})
+    assert (tmp_path / "memory.max").read_text().startswith("1001")
+    v2_resources.write_resources(str(tmp_path), {"memory": {"limit": 9}})
+    assert (tmp_path / "memory.max").read_text().startswith("9")

@@ -22,7 +22,9 @@ def run(context: Context, values: Values) -> int:
 
 
 def _words() -> dict[str, list[str]]:
-    return {command.name: [f"--{flag.name}" for flag in command.flags] for command in COMMANDS}
+    return {
+        command.name: [f"--{flag.name}" for flag in command.flags if not flag.hidden] for command in COMMANDS
+    }
 
 
 def _bash() -> str:
@@ -52,5 +54,6 @@ def _fish() -> str:
         f"complete -c pyrunc -n '__fish_seen_subcommand_from {command.name}' -l {flag.name}"
         for command in COMMANDS
         for flag in command.flags
+        if not flag.hidden
     ]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.lib.oci.runtime import RESOURCES, parse
-from pycontainerd.runtime.libcontainer.container import load
+from pycontainerd.runtime.libcontainer.container import KERNEL_MEMORY, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +32,18 @@ def run(context: Context, values: Values) -> int:
     """Writes new limits."""
     container = load(context.root, values.args[0])
     path = values.text("resources")
+    if not path and _kernel_memory(values):
+        context.log.warning(KERNEL_MEMORY)
     container.update(_read(path) if path else from_flags(values), schemata_from(values))
     return 0
+
+
+def _kernel_memory(values: Values) -> bool:
+    """Whether the obsolete limits were given; they are read all the same."""
+    given = [flag for flag in ("kernel-memory", "kernel-memory-tcp") if values.text(flag)]
+    for flag in given:
+        parse_size(flag, values.text(flag))
+    return bool(given)
 
 
 def schemata_from(values: Values) -> dict[str, str]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from pycontainerd.lib.linux import prctl
+from pycontainerd.lib.linux import prctl, procfs
 from pycontainerd.lib.linux.fd import close_range, gaps
-from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWUSER, setns
+from pycontainerd.lib.linux.namespaces import setns
 from pycontainerd.lib.linux.process import clone3
 from pycontainerd.runtime.libcontainer import sync
 from pycontainerd.runtime.libcontainer.init import identity as ident
@@ -27,6 +27,8 @@ from pycontainerd.runtime.libcontainer.init.standard import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pycontainerd.runtime.libcontainer.init.identity import Identity
     from pycontainerd.runtime.libcontainer.init.program import Operation
 
@@ -35,6 +37,7 @@ class JoinPlan:
     """Everything the child is told; descriptors are the parent's numbers."""
 
     __slots__ = (
+        "first_flags",
         "home",
         "identity",
         "in_user_namespace",
@@ -42,18 +45,17 @@ class JoinPlan:
         "namespace_flags",
         "pidfd",
         "preserve_fds",
-        "proc_fd",
         "scheduling",
         "slave_fd",
         "stdio",
         "sync_fd",
     )
 
-    def __init__(self, identity: Identity, *, pidfd: int, namespace_flags: int, proc_fd: int) -> None:
+    def __init__(self, identity: Identity, *, pidfd: int, first_flags: int, namespace_flags: int) -> None:
         self.identity = identity
         self.pidfd = pidfd
-        self.namespace_flags = namespace_flags
-        self.proc_fd = proc_fd
+        self.first_flags = first_flags  # of the namespaces that the process is born in
+        self.namespace_flags = namespace_flags  # of those that it enters itself
         self.sync_fd = self.slave_fd = -1
         self.preserve_fds = 0
         self.stdio: tuple[int, int, int] = (0, 1, 2)
@@ -62,13 +64,25 @@ class JoinPlan:
         self.scheduling: list[Operation] = []
         self.in_user_namespace = False
 
+    def close_others(self, more: tuple[int, ...] = ()) -> None:
+        """Closes every descriptor that neither the process nor what comes before it needs."""
+        keep = {self.sync_fd, self.pidfd, self.slave_fd, *self.stdio, *ident.kept_fds(self.identity), *more}
+        keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + self.preserve_fds))
+        for first, last in gaps(keep - {-1}):
+            close_range(first, last)
 
-def run_outer(plan: JoinPlan) -> None:
-    """The first of two children: without root only the user namespace gives the right to enter the pid namespace."""
+
+def run_outer(plan: JoinPlan, inner: Callable[[], None], cgroup_fd: int, entries: list[int]) -> None:
+    """The first of two children, which the container can't see: from it the second is born where it belongs.
+
+    A container that may trace looks at every process in its pid namespace. What it finds must have the container's root
+    from its first moment on, and no descriptor by which a path leads out (CVE-2016-9962).
+    """
     try:
         prctl.set_dumpable(False)
-        setns(plan.pidfd, CLONE_NEWUSER | CLONE_NEWPID)
-        pid = clone3(lambda: run_joined(plan), parent=True)
+        plan.close_others((cgroup_fd, *entries))
+        setns(plan.pidfd, plan.first_flags)
+        pid = clone3(inner, parent=True, cgroup_fd=cgroup_fd)
         sync.send(plan.sync_fd, sync.PID, str(pid).encode())
     except OSError as error:
         sync.send(plan.sync_fd, sync.ERROR, f"error executing setns process: {error.strerror}".encode())
@@ -77,22 +91,11 @@ def run_outer(plan: JoinPlan) -> None:
 
 
 def run_joined(plan: JoinPlan) -> None:
-    """The child of clone3: ends in execve or an exit."""
+    """The child of clone3: ends in execve or an exit. It opens nothing: its root may be the container's already."""
     state = State(plan.sync_fd)
     try:
-        # Before setns: from then on the container's processes can see this one (CVE-2016-9962).
         prctl.set_dumpable(False)
-        keep = {
-            plan.sync_fd,
-            plan.pidfd,
-            plan.proc_fd,
-            plan.slave_fd,
-            *plan.stdio,
-            *ident.kept_fds(plan.identity),
-        }
-        keep.update(range(FIRST_EXTRA_FD, FIRST_EXTRA_FD + plan.preserve_fds))
-        for first, last in gaps(keep):
-            close_range(first, last)
+        plan.close_others()
         state.done("begin")
         tell_pid(plan.identity, await_go(state))
         operations = _prepare(plan)
@@ -116,7 +119,8 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
     for number, fd in enumerate(plan.stdio if plan.slave_fd < 0 else ()):
         if fd != number:
             os.dup2(fd, number)
-    apply_apparmor(plan.identity, plan.proc_fd)
+    if process.apparmor_profile:
+        _apply_apparmor(plan.identity)
     steps: list[Operation] = []
     if plan.namespace_flags:
         steps.append(("setns", (plan.pidfd, plan.namespace_flags), "setns"))
@@ -136,6 +140,20 @@ def _prepare(plan: JoinPlan) -> list[Operation]:
     steps += [("ready", (), "sync"), ("await_go", (), "sync")]
     steps += ident.finish(plan.identity, env, FIRST_EXTRA_FD + plan.preserve_fds)
     return steps
+
+
+def _apply_apparmor(identity: Identity) -> None:
+    # By a procfs of the container's processes that nobody else has; a descriptor of the host's would lead out.
+    try:
+        proc_fd = procfs.private_proc()
+    except OSError as error:
+        if error.errno not in (1, 22):  # EPERM in some user namespaces, EINVAL before Linux 5.8
+            raise
+        proc_fd = procfs.open_proc()  # the container's own
+    try:
+        apply_apparmor(identity, proc_fd)
+    finally:
+        os.close(proc_fd)
 
 
 def _setns(state: State, pidfd: int, flags: int) -> None:

@@ -155,7 +155,7 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     state.done("mask paths")
     _set_names(config)
     _write_sysctls(config, plan.proc_fd)
-    apply_apparmor(plan.identity, plan.proc_fd)
+    apply_apparmor(plan.identity, plan.proc_fd, "unable to apply apparmor profile: ")
     operations = _prepare(plan, root_fd, home)
     state.done("prepare list")
     return operations
@@ -361,24 +361,24 @@ def _write_sysctls(config: Config, proc_fd: int) -> None:
             raise InitError(f"open /proc/sys/{path}: {go_error(error.errno or 0)}") from None
 
 
-def apply_apparmor(identity: Identity, proc_fd: int) -> None:
+def apply_apparmor(identity: Identity, proc_fd: int, beginning: str = "") -> None:
     """The profile of the next execve, if there is one: asked for before the parent is told that all is well."""
     profile = identity.process.apparmor_profile
     if not profile:
         return
-    what = "unable to apply apparmor profile: apparmor failed to apply profile"
+    what = f"{beginning}apparmor failed to apply profile"
     own = os.readlink(b"self", dir_fd=proc_fd).decode()
-    for name in (f"{own}/attr/apparmor/exec", f"{own}/attr/exec"):
+    for name in ("attr/apparmor/exec", "attr/exec"):
         try:
-            fd = procfs.open_beneath(proc_fd, name, os.O_WRONLY)
+            fd = procfs.open_beneath(proc_fd, f"{own}/{name}", os.O_WRONLY)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise InitError(f"{what}: open /proc/self/attr/exec: {go_error(error.errno or 0)}") from None
+            raise InitError(f"{what}: open /proc/self/{name}: {go_error(error.errno or 0)}") from None
         try:
             os.write(fd, b"exec " + os.fsencode(profile))
         except OSError as error:
-            raise InitError(f"{what}: write /proc/self/attr/exec: {go_error(error.errno or 0)}") from None
+            raise InitError(f"{what}: write /proc/self/{name}: {go_error(error.errno or 0)}") from None
         finally:
             os.close(fd)
         return

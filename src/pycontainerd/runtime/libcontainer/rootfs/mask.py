@@ -52,35 +52,39 @@ def make_readonly(root_fd: int, paths: Iterable[str]) -> None:
 
 def mask(root_fd: int, paths: list[str]) -> None:
     """Hides files under the host's /dev/null and directories under one empty read-only tmpfs."""
-    null_fd = empty_fd = -1
+    masks: dict[bool, int] = {}  # whether for directories -> the mount of the first of them
     try:
         for path in paths:
             target_fd = _open(root_fd, path)
             if target_fd < 0:
                 continue
             try:
-                if stat.S_ISDIR(os.stat(target_fd).st_mode):
-                    if empty_fd < 0:
-                        empty_fd = new_filesystem(
-                            "tmpfs", "tmpfs", ["ro", "nr_blocks=1", "nr_inodes=1"], m.MOUNT_ATTR_RDONLY
-                        )
-                    source_fd = m.open_tree(empty_fd, b"")
-                else:
-                    if null_fd < 0:
-                        null_fd = _open_null()
-                    source_fd = m.open_tree(null_fd, b"")
-                try:
-                    m.move_mount(source_fd, target_fd)
-                finally:
-                    os.close(source_fd)
+                _cover(target_fd, masks)
             except OSError as error:
                 raise InitError(f'can\'t mask path "{path}": {go_error(error.errno or 0)}') from None
             finally:
                 os.close(target_fd)
     finally:
-        for fd in (null_fd, empty_fd):
-            if fd >= 0:
-                os.close(fd)
+        for fd in masks.values():
+            os.close(fd)
+
+
+def _cover(target_fd: int, masks: dict[bool, int]) -> None:
+    is_folder = stat.S_ISDIR(os.stat(target_fd).st_mode)
+    if is_folder not in masks:
+        masks[is_folder] = _new_empty() if is_folder else _open_null()
+        m.move_mount(masks[is_folder], target_fd)
+        return
+    # Of the one that stands by now: a mount that is still detached can be cloned since Linux 6.15 only.
+    clone_fd = m.open_tree(masks[is_folder], b"")
+    try:
+        m.move_mount(clone_fd, target_fd)
+    finally:
+        os.close(clone_fd)
+
+
+def _new_empty() -> int:
+    return new_filesystem("tmpfs", "tmpfs", ["ro", "nr_blocks=1", "nr_inodes=1"], m.MOUNT_ATTR_RDONLY)
 
 
 def _open_null() -> int:

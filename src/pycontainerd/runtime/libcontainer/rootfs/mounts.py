@@ -119,6 +119,19 @@ def _check_proc(entry: Mount, config: Config, source_is_proc: bool) -> None:
         raise InitError(f'"{shown}" cannot be mounted because it is inside /proc')
 
 
+def _check_target(entry: Mount, config: Config, root_fd: int, target_fd: int) -> None:
+    """A link of the image must not lead a mount into /proc by another name."""
+    if fspath.split(os.fsencode(entry.destination))[:1] == [b"proc"] or not is_procfs(target_fd):
+        return
+    proc_fd = fspath.open_in_root(root_fd, "/proc")
+    try:
+        if os.stat(proc_fd).st_dev == os.stat(target_fd).st_dev:
+            shown = f"{config.rootfs}{entry.destination}"
+            raise InitError(f'"{shown}" cannot be mounted because it is inside /proc')
+    finally:
+        os.close(proc_fd)
+
+
 def _mount_filesystem(config: Config, entry: Mount, root_fd: int, late: list[int]) -> None:
     _check_proc(entry, config, entry.fstype == "proc")
     if entry.fstype in ("proc", "sysfs"):
@@ -126,6 +139,7 @@ def _mount_filesystem(config: Config, entry: Mount, root_fd: int, late: list[int
     else:
         target_fd = fspath.make_dirs_in_root(root_fd, entry.destination)
     try:
+        _check_target(entry, config, root_fd, target_fd)
         if entry.fstype not in _FSCONFIG_TYPES:
             flags = entry.options.flags
             data = ",".join(entry.options.data)
@@ -195,6 +209,7 @@ def _mount_bind(config: Config, entry: Mount, root_fd: int, source_fd: int) -> N
         else:
             target_fd = fspath.make_file_in_root(root_fd, entry.destination)
         try:
+            _check_target(entry, config, root_fd, target_fd)
             attr_set, attr_clr = setattr_pair(entry.options.flags, entry.options.cleared)
             if attr_set or attr_clr:
                 m.mount_setattr(tree_fd, attr_set=attr_set, attr_clr=attr_clr)
