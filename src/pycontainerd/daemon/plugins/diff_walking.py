@@ -98,6 +98,8 @@ class WalkingDiffer:
         media_type: str,
         ref: str,
         labels: Mapping[str, str],
+        *,
+        latest_nanos: int | None = None,
     ) -> Descriptor:
         """Writes what changed from left to right into the content store as a layer."""
         media_type = media_type or LAYER_TAR + "+gzip"
@@ -106,8 +108,9 @@ class WalkingDiffer:
         ref = ref or "uniquelayer-" + os.urandom(8).hex()
         with self._content.writer(scope, ref) as writer:
             writer.truncate()
-            request = json.dumps({"left": _plain(left), "right": _plain(right)}).encode() + b"\n"
-            answer = _stream_worker(["diff", COMPRESSION[media_type]], request, writer)
+            request = {"left": _plain(left), "right": _plain(right), "latest_nanos": latest_nanos}
+            line = json.dumps(request).encode() + b"\n"
+            answer = _stream_worker(["diff", COMPRESSION[media_type]], line, writer)
             digest = writer.digest()
             size = writer.status().offset_bytes
             all_labels = dict(labels)

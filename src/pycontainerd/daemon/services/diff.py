@@ -45,6 +45,9 @@ class DiffService:
             request.media_type,
             request.ref,
             dict(request.labels),
+            latest_nanos=wire.nanos(request.source_date_epoch)
+            if request.HasField("source_date_epoch")
+            else None,
         )
         return diff_v1.DiffResponse(diff=_to_wire(made))
 
