@@ -172,7 +172,10 @@ class TasksService:
         return wire.EMPTY
 
     async def metrics(self, call: Call, request: tasks_v1.MetricsRequest) -> tasks_v1.MetricsResponse:
-        matches = filters.parse_all(request.filters)
+        try:
+            matches = filters.parse_all(request.filters)
+        except InvalidArgument as e:
+            raise Unknown(str(e)) from e  # containerd gives it no code
         tasks = [t for t in self._tasks.list(call.scope.namespace) if matches(_adaptor(t))]
         metrics = await asyncio.gather(*(self._metric(task) for task in tasks))
         return tasks_v1.MetricsResponse(metrics=[metric for metric in metrics if metric is not None])
