@@ -585,6 +585,29 @@ def test_version_is_our_own(daemons):
     assert (status, response.version) == ("OK", "0.1.0")
 
 
+def test_a_server_says_who_it_is_as_the_real_one_does(daemons):
+    told = []
+    for daemon in daemons:
+        with daemon.channel() as channel:
+            answers = [
+                call(channel, introspection_v1.INTROSPECTION, "Server", wkt.Empty(), namespace=None)
+                for _ in range(2)
+            ]
+        assert answers[0] == answers[1]
+        answer = answers[0][2]
+        told.append(
+            (
+                answers[0][:2],
+                len(answer.uuid),
+                answer.pid == daemon.pid,
+                answer.pidns > 0,
+                list(answer.deprecations),
+            )
+        )
+    assert told[1][:2] == told[0][:2]
+    assert told[1] == (("OK", ""), 36, True, True, [])
+
+
 def test_more_than_a_hundred_streams_share_one_connection(daemons):
     with daemons[1].channel() as channel:
         subscribe = channel.unary_stream(

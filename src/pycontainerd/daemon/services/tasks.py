@@ -156,7 +156,9 @@ class TasksService:
         task = await self._task(call, request.container_id)
         options = wire.typed(request, "options")
         path = ""
-        if options is not None and options.type_url.endswith(_CHECKPOINT_OPTIONS):
+        if options is not None:
+            if not options.type_url.endswith(_CHECKPOINT_OPTIONS):
+                raise Unknown(f"type with url {options.type_url}: not found")
             path = runc_v1.CheckpointOptions.FromString(options.value).image_path
         if not path:
             raise Unimplemented(
