@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pycontainerd.client import spec_opts
 from pycontainerd.daemon.core.files import remove_tree
-from pycontainerd.lib.api.full import containers_v1, leases_v1, mounts_v1, types, wkt
+from pycontainerd.lib.api.full import containers_v1, leases_v1, mounts_v1, tasks_v1, types, wkt
 from pycontainerd.lib.mounts import mount_points
-from support.daemons import Daemon, call
+from support.daemons import Daemon, call, make_rootfs
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
 
@@ -457,6 +458,46 @@ def test_a_mount_in_use_is_forgotten_at_once_and_unmounted_later(channel, folder
     collect(channel)
     assert mounted(folder) == []
     assert Path(folder, "lower/in-lower").exists()
+
+
+def test_a_tasks_root_is_activated_for_as_long_as_the_task_is_there(channel, folder):
+    make_rootfs(folder / "root/rootfs")
+    id = f"mounts-{os.getpid()}"
+    document = spec_opts.with_args(spec_opts.default_spec("default", id), ["/bin/sleep", "1000"])
+    runtime = containers_v1.Container.Runtime(name="io.containerd.runc.v2")
+    spec = wkt.Any(type_url=SPEC.type_url, value=spec_opts.encode(document))
+    create = containers_v1.CreateContainerRequest(
+        container=containers_v1.Container(id=id, runtime=runtime, spec=spec)
+    )
+    assert call(channel, containers_v1.CONTAINERS, "Create", create)[0] == "OK"
+    made = [f"X-containerd.mkdir.path={folder}/root/{name}:0755" for name in ("u", "w")]
+    where = ["lowerdir={{ mount 0 }}", f"upperdir={folder}/root/u", f"workdir={folder}/root/w"]
+    rootfs = [
+        mount("bind", folder / "root/rootfs", "rbind", "ro"),
+        mount("format/mkdir/overlay", "overlay", *made, *where),
+    ]
+    bad = tasks_v1.CreateTaskRequest(
+        container_id=id, rootfs=[rootfs[0], mount("format/nofs", "{{ mount 0 }}")]
+    )
+    assert call(channel, tasks_v1.TASKS, "Create", bad)[0] == "UNKNOWN"
+    assert (names(channel), mounted(folder)) == ([], [])
+    try:
+        request = tasks_v1.CreateTaskRequest(container_id=id, rootfs=rootfs)
+        status, text, _ = call(channel, tasks_v1.TASKS, "Create", request)
+        assert (status, text) == ("OK", "")
+        assert call(channel, tasks_v1.TASKS, "Start", tasks_v1.StartRequest(container_id=id))[0] == "OK"
+        collect(channel)
+        assert dict(info(channel, id)[2].info.labels) == {"containerd.io/gc.bref.container": id}
+        bundle = f"{folder}/state/io.containerd.runtime.v2.task/default/{id}"
+        assert mounted(folder) == [f"{bundle}/rootfs", "2/1"]
+    finally:
+        kill = tasks_v1.KillRequest(container_id=id, signal=9)
+        call(channel, tasks_v1.TASKS, "Kill", kill)
+        call(channel, tasks_v1.TASKS, "Wait", tasks_v1.WaitRequest(container_id=id))
+        deleted = call(channel, tasks_v1.TASKS, "Delete", tasks_v1.DeleteTaskRequest(container_id=id))
+    assert deleted[:2] == ("OK", "")
+    assert (names(channel), mounted(folder)) == ([], [])
+    assert list(Path(folder, TARGETS).iterdir()) == []
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

@@ -34,6 +34,7 @@ from pycontainerd.daemon.plugins.mount_manager.manager import SqliteMountManager
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
+from pycontainerd.daemon.plugins.runtime_v2.rootfs import RootfsMounts
 from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
@@ -343,7 +344,7 @@ def _tasks(context: Context) -> ShimManager:
     state = f"{config.state}/{TASKS}"
     exits = ExitReports(state, exchange.publish)
     exchange.add_gate(exits.admit)
-    return ShimManager(
+    manager = ShimManager(
         Settings(
             state=state,
             root=context.root(TASKS),
@@ -363,6 +364,10 @@ def _tasks(context: Context) -> ShimManager:
         context.log,
         exits,
     )
+    mounts = context.instances.get(MOUNTS)
+    if mounts is not None:
+        manager.rootfs_mounts = RootfsMounts(mounts, context.pools, context.log)
+    return manager
 
 
 def _sandboxes(context: Context) -> ShimSandboxController:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycontainerd.lib.api.light import events, events_v1, images_v1
+from pycontainerd.lib.api.light import events, events_v1, images_v1, version_v1, wkt
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 
 class Event:
-    """`topic` is one such as /tasks/exit; `message` the event's own (TaskExit), None for a type nobody here knows."""
+    """`topic` is one such as /tasks/exit; `message` the event's own (TaskExit), None for a type nobody here knows.
 
-    __slots__ = ("message", "namespace", "seconds", "topic", "type")
+    `type` is the full name of its type and `value` the message as it came.
+    """
+
+    __slots__ = ("message", "namespace", "seconds", "topic", "type", "value")
 
     def __init__(self, envelope: types.Envelope) -> None:
         self.topic = envelope.topic
         self.namespace = envelope.namespace
         self.seconds = envelope.timestamp.seconds + envelope.timestamp.nanos / 1e9
         self.type = envelope.event.type_url.rpartition("/")[2]
+        self.value = bytes(envelope.event.value)
         self.message: Any = decode(envelope.event)
 
     def __repr__(self) -> str:
@@ -34,10 +38,12 @@ class Events:
     """An endless iterator of events on a connection of its own. A context manager: leaving it ends the subscription."""
 
     def __init__(self, client: Client, filters: tuple[str, ...]) -> None:
-        """Subscribes at once: what happens from now on is seen. Owns the client."""
+        """Subscribes: what happens from now on is seen. Owns the client."""
         self._client = client
         request = events_v1.SubscribeRequest(filters=list(filters))
         self._stream = client.stream(events_v1.EVENTS, "Subscribe", request)
+        # A subscription isn't answered before its first event: the answer to what was asked after it says that it was read.
+        client.call(version_v1.VERSION, "Version", wkt.Empty())
 
     def __enter__(self) -> Self:
         return self
