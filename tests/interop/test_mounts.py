@@ -455,6 +455,8 @@ def test_a_mount_in_use_is_forgotten_at_once_and_unmounted_later(channel, folder
         point = f"{folder}/{TARGETS}/1/1"
         assert (status, text) == ("UNKNOWN", f"failed to unmount target {point}: device or resource busy")
         assert (names(channel), mounted(folder)) == ([], ["1/1"])
+        collect(channel)  # which waits for it as long as a deactivation does
+        assert mounted(folder) == ["1/1"]
     collect(channel)
     assert mounted(folder) == []
     assert Path(folder, "lower/in-lower").exists()

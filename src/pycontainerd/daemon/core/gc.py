@@ -44,6 +44,7 @@ class Node(NamedTuple):
     key: str
 
 
+_PREFIX: Final = "containerd.io/gc."
 _REFERENCES: Final = {
     "containerd.io/gc.ref.content": Resource.CONTENT,
     "containerd.io/gc.ref.image": Resource.IMAGE,
@@ -70,6 +71,8 @@ def label_back_edges(namespace: str, labels: Mapping[str, str]) -> Iterator[Node
 
 def _named(known: Mapping[str, Resource], namespace: str, labels: Mapping[str, str]) -> Iterator[Node]:
     for key, value in labels.items():
+        if not key.startswith(_PREFIX):  # most are somebody else's
+            continue
         for label, resource in known.items():
             if not key.startswith(label):
                 continue

@@ -67,7 +67,7 @@ def require_valid_resource(resource: Resource) -> None:
     """Raises InvalidArgument or Unimplemented for a resource no lease can hold."""
     kind, _, rest = resource.type.partition("/")
     if kind in ("content", "ingests"):
-        if rest:
+        if "/" in resource.type:
             raise InvalidArgument(f"invalid resource type {resource.type}: invalid argument")
         if kind == "content":
             try:

@@ -36,9 +36,9 @@ class Collector:
         backend: content.Backend,
         snapshotters: Sequence[SqliteSnapshots],
         on_removed: Callable[[list[Node]], None],
-        sweep_mounts: Callable[[], None] | None = None,
+        sweep_mounts: Callable[[], bool] | None = None,
     ) -> None:
-        """`sweep_mounts` takes away the mounts of activations that are gone."""
+        """`sweep_mounts` takes away the mounts of activations that are gone; False when some are left for the next time."""
         self._database = database
         self._content = content_store
         self._backend = backend
@@ -46,11 +46,8 @@ class Collector:
         self._on_removed = on_removed
         self._sweep_mounts = sweep_mounts
         self._lock = threading.Lock()
-        self._dirty: set[str] = {
-            "content",
-            activations.RESOURCE,
-            *self._snapshotters,
-        }  # a crash may have left anything
+        # A crash may have left anything.
+        self._dirty: set[str] = {"content", activations.RESOURCE, *self._snapshotters}
         database.on_commit(self._note)
 
     def collect(self) -> None:
@@ -63,7 +60,9 @@ class Collector:
             self._on_removed(removed)
             if activations.RESOURCE in dirty and self._sweep_mounts is not None:
                 with trace.span("gc.mounts"):
-                    self._sweep_mounts()  # first: they may be mounts of snapshots
+                    # First: they may be mounts of snapshots.
+                    if not self._sweep_mounts():
+                        self._dirty.add(activations.RESOURCE)
             for name in sorted(dirty & self._snapshotters.keys()):
                 with trace.span("gc.snapshots", snapshotter=name):
                     self._snapshotters[name].sweep()

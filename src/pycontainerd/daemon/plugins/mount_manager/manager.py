@@ -100,20 +100,23 @@ class SqliteMountManager:
                 self._log.warning("activation is not mounted any more", namespace=scope.namespace, name=name)
                 self._store.remove(scope, name)
 
-    def sweep(self) -> None:
-        """Takes away every folder that is no activation's; one that resists is logged and tried again."""
+    def sweep(self) -> bool:
+        """Takes away every folder that is no activation's; one that resists is logged, and the answer is False."""
         with self._sweep_lock.exclusive():
             if not os.path.isdir(self._targets):
-                return
+                return True
             kept = self._store.numbers()
             garbage = [
                 n for n in os.listdir(self._targets) if n.isascii() and n.isdecimal() and int(n) not in kept
             ]
+        left = 0
         for name in garbage:
             try:
                 self._undo(f"{self._targets}/{name}")
             except (ContainerdError, OSError) as e:
                 self._log.error("mounts of no activation could not be removed", folder=name, error=str(e))
+                left += 1
+        return not left
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
@@ -133,6 +136,7 @@ class SqliteMountManager:
         from pycontainerd.daemon.plugins.mount_manager import attach
 
         files.make_dir(self._targets, 0o700)
+        self._undo(folder)  # another root's, when the state folder is older than this one's metadata
         os.mkdir(folder, 0o700)
         active: list[ActiveMount] = []
         width = 1 + (len(plan.made) > 10) + (len(plan.made) > 100)  # the same names as containerd's

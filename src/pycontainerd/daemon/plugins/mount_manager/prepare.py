@@ -93,8 +93,13 @@ def _make_dir(wanted: _Wanted, roots: Sequence[str]) -> None:
             parent_fd = _open(root_fd, parent, beneath.O_PATH | os.O_DIRECTORY)
             try:
                 os.mkdir(name, wanted.mode, dir_fd=parent_fd)
-                os.chmod(name, wanted.mode, dir_fd=parent_fd)  # whatever the umask
-                os.chown(name, wanted.uid, wanted.gid, dir_fd=parent_fd, follow_symlinks=False)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open(name, flags, dir_fd=parent_fd)
+                try:
+                    os.fchmod(fd, wanted.mode)  # whatever the umask
+                    os.fchown(fd, wanted.uid, wanted.gid)
+                finally:
+                    os.close(fd)
             finally:
                 os.close(parent_fd)
         except OSError as e:
