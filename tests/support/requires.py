@@ -43,6 +43,12 @@ def _overlayfs() -> str:
         return "" if "\toverlay\n" in file.read() else "needs overlayfs in the kernel"
 
 
+def _loop() -> str:
+    if not os.access("/dev/loop-control", os.W_OK):
+        return "needs loop devices"
+    return "" if shutil.which("mkfs.ext4") else "needs mkfs.ext4"
+
+
 def _apparmor() -> str:
     return (
         ""
@@ -139,6 +145,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "cgroup_v1": _cgroup_v1,
     "cgroup_v2": _cgroup_v2,
     "overlayfs": _overlayfs,
+    "loop": _loop,
     "apparmor": _apparmor,
     "bfq": _bfq,
     "sys_resource": _sys_resource,

@@ -35,6 +35,16 @@ def with_image_config(spec: Spec, config: ImageConfig) -> Spec:
     )
 
 
+def with_image(spec: Spec, config: ImageConfig, read_file: Callable[[str], bytes], *, user: str = "") -> Spec:
+    """Everything of the image, its user (or the one given) with the groups included."""
+    spec = with_image_config(spec, config)
+    user = user or config.user
+    if not user:
+        return with_additional_gids(spec, "root", read_file)
+    spec = with_user(spec, user, read_file)
+    return with_additional_gids(spec, str(spec["process"]["user"]["uid"]), read_file)
+
+
 def with_user(spec: Spec, user: str, read_file: Callable[[str], bytes]) -> Spec:
     """`name`, `uid`, `name:group`, `uid:gid` ... as the process's user; NotFound for a name that the image lacks.
 

@@ -20,6 +20,7 @@ from pycontainerd.daemon.core.streams import StreamManager
 from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
 from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
+from pycontainerd.daemon.plugins.metadata_sqlite.activations import SqliteActivations
 from pycontainerd.daemon.plugins.metadata_sqlite.containers import SqliteContainerStore
 from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
@@ -29,9 +30,11 @@ from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManage
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.sandboxes import SqliteSandboxStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.mount_manager.manager import SqliteMountManager
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
+from pycontainerd.daemon.plugins.runtime_v2.rootfs import RootfsMounts
 from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
@@ -45,6 +48,7 @@ from pycontainerd.daemon.services.health import HealthService
 from pycontainerd.daemon.services.images import ImagesService
 from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.daemon.services.leases import LeasesService
+from pycontainerd.daemon.services.mounts import MountsService
 from pycontainerd.daemon.services.namespaces import NamespacesService
 from pycontainerd.daemon.services.sandbox_controllers import SandboxControllerService
 from pycontainerd.daemon.services.sandboxes import SandboxStoreService
@@ -65,6 +69,7 @@ from pycontainerd.lib.api.full import (
     images_v1,
     introspection_v1,
     leases_v1,
+    mounts_v1,
     namespaces_v1,
     sandbox_v1,
     snapshots_v1,
@@ -199,6 +204,7 @@ CONTENT: Final = "io.containerd.content.v1.content"
 METADATA: Final = "io.containerd.metadata.v1.sqlite"
 EVENTS: Final = "io.containerd.event.v1.exchange"
 SCHEDULER: Final = settings.GC
+MOUNTS: Final = "io.containerd.mount-manager.v1.sqlite"
 NAMESPACED_CONTENT: Final = "io.containerd.service.v1.content-service"
 CONTAINER_STORE: Final = "io.containerd.service.v1.containers-service"
 IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
@@ -251,8 +257,17 @@ def _namespaced_content(context: Context) -> SqliteContentStore:
     return SqliteContentStore(context.get(METADATA), context.get(CONTENT), shared=policy == "shared")
 
 
+def _mounts(context: Context) -> SqliteMountManager:
+    targets = f"{context.config.state}/{MOUNTS}/t"
+    store = SqliteActivations(context.get(METADATA))
+    manager = SqliteMountManager(targets, context.config.root, store, context.log)
+    manager.sync()
+    return manager
+
+
 def _gc(context: Context) -> gc_scheduler.Scheduler:
     exchange: Exchange = context.get(EVENTS)
+    mounts: SqliteMountManager | None = context.instances.get(MOUNTS)
 
     def on_removed(nodes: list[Node]) -> None:
         for node in nodes:
@@ -266,6 +281,7 @@ def _gc(context: Context) -> gc_scheduler.Scheduler:
         context.get(CONTENT),
         tuple(context.snapshotters().values()),
         on_removed,
+        mounts.sweep if mounts is not None else None,
     )
 
     async def collect() -> None:
@@ -328,7 +344,7 @@ def _tasks(context: Context) -> ShimManager:
     state = f"{config.state}/{TASKS}"
     exits = ExitReports(state, exchange.publish)
     exchange.add_gate(exits.admit)
-    return ShimManager(
+    manager = ShimManager(
         Settings(
             state=state,
             root=context.root(TASKS),
@@ -348,6 +364,10 @@ def _tasks(context: Context) -> ShimManager:
         context.log,
         exits,
     )
+    mounts = context.instances.get(MOUNTS)
+    if mounts is not None:
+        manager.rootfs_mounts = RootfsMounts(mounts, context.pools, context.log)
+    return manager
 
 
 def _sandboxes(context: Context) -> ShimSandboxController:
@@ -379,6 +399,7 @@ PLUGINS: Final = (
     Registration(settings.OVERLAYFS, _overlayfs, has_platform=True),
     Registration(EVENTS, _exchange),
     Registration(NAMESPACED_CONTENT, _namespaced_content, ("io.containerd.metadata.v1",)),
+    Registration(MOUNTS, _mounts, ("io.containerd.metadata.v1",)),
     Registration(SCHEDULER, _gc, ("io.containerd.metadata.v1",)),
     Registration(
         CONTAINER_STORE, lambda c: SqliteContainerStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
@@ -427,6 +448,9 @@ PLUGINS: Final = (
             leases_v1.LEASES,
             LeasesService(c.get(LEASE_STORE), c.pools, c.get(SCHEDULER).collect_and_wait),
         ),
+    ),
+    Registration(
+        "io.containerd.grpc.v1.mounts", lambda c: (mounts_v1.MOUNTS, MountsService(c.get(MOUNTS), c.pools))
     ),
     Registration(
         "io.containerd.grpc.v1.namespaces",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ENCODED_LENGTH: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 _SMALL: Final = 64 << 10
 _HEX: Final = frozenset("0123456789abcdef")
+_LOWER: Final = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
+_ENCODED: Final = _LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ=_-")
 
 
 class Digest(str):
@@ -47,12 +49,21 @@ def parse(value: object) -> Digest:
     if not colon or not algorithm or not encoded or len(value) > 256:
         raise InvalidArgument("invalid checksum digest format: invalid argument")
     if algorithm not in ENCODED_LENGTH:
-        raise InvalidArgument("unsupported digest algorithm: invalid argument")
+        known_form = _is_algorithm(algorithm) and _ENCODED.issuperset(encoded)
+        problem = "unsupported digest algorithm" if known_form else "invalid checksum digest format"
+        raise InvalidArgument(f"{problem}: invalid argument")
     if len(encoded) != ENCODED_LENGTH[algorithm]:
         raise InvalidArgument("invalid checksum digest length: invalid argument")
     if not _HEX.issuperset(encoded):
         raise InvalidArgument("invalid checksum digest format: invalid argument")
     return Digest(value)
+
+
+def _is_algorithm(name: str) -> bool:
+    """Whether it could be one: lower-case words joined by single separators."""
+    for separator in ".+_":
+        name = name.replace(separator, "-")
+    return all(word and _LOWER.issuperset(word) for word in name.split("-"))
 
 
 def is_valid(value: object) -> bool:

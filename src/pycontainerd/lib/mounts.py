@@ -155,7 +155,7 @@ def _target(root: str, below: str) -> str:
 def unmount_recursive(path: str) -> None:
     """Unmounts everything at and below a path, newest first; nothing mounted there is fine. Raises OSError."""
     below = path + "/"
-    for point in reversed([p for p in _mount_points() if p == path or p.startswith(below)]):
+    for point in reversed([p for p in mount_points() if p == path or p.startswith(below)]):
         try:
             mount.umount2(point, flags=mount.UMOUNT_NOFOLLOW)
         except OSError as e:
@@ -177,7 +177,8 @@ def unmount_all(path: str) -> None:
             raise
 
 
-def _mount_points() -> list[str]:
+def mount_points() -> list[str]:
+    """Every mount point of this mount namespace, oldest first."""
     with open("/proc/self/mountinfo", "rb") as file:
         raw = [line.split(b" ", 5)[4] for line in file]
     return [os.fsdecode(_unescape(point)) for point in raw]

@@ -21,7 +21,7 @@ from pycontainerd.shim.future import spawn
 from pycontainerd.shim.io import Stdio
 from pycontainerd.shim.io_open import Owner
 from pycontainerd.shim.process import state
-from pycontainerd.shim.process.init import Init
+from pycontainerd.shim.process.init import Init, require_resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -256,8 +256,8 @@ class Service:
 
     async def Update(self, request: task_v2.UpdateTaskRequest) -> wkt.Empty:  # noqa: N802
         container = self._container(request.id)
-        if request.resources.type_url.rpartition("/")[2] not in ("", "LinuxResources"):
-            raise errdefs.InvalidArgument(f"unsupported resources type {request.resources.type_url!r}")
+        # As in the stock shim the document counts, not what its type is called.
+        require_resources(request.resources.value)
         await container.init.update(request.resources.value)
         return wkt.Empty()
 

@@ -17,7 +17,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # A pool per kind of waiting, so that slow disks never starve metadata, nor shims the disks.
-LIMITS: Final = {"metadata": 8, "content": 8, "snapshots": 4, "shims": 8, "gc": 1, "diff": 2, "check": 1}
+LIMITS: Final = {
+    "metadata": 8,
+    "content": 8,
+    "snapshots": 4,
+    "shims": 8,
+    "mounts": 4,
+    "gc": 1,
+    "diff": 2,
+    "check": 1,
+}
 
 
 class Pools:

@@ -39,6 +39,8 @@ class Differ(Protocol):
         media_type: str,
         ref: str,
         labels: Mapping[str, str],
+        *,
+        latest_nanos: int | None = None,
     ) -> Descriptor:
-        """Writes what changed from left to right into the content store as a layer."""
+        """Writes what changed from left to right into the content store as a layer, with no time after `latest_nanos`."""
         ...

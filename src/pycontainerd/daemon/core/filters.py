@@ -228,10 +228,15 @@ class _Parser:
         return "".join(out)
 
     def _error(self, position: int, message: str) -> InvalidArgument:
-        text = self.text
-        where = text
-        if position < len(text):
-            where = f"{text[:position]} >|{text[position]}|< {text[position + 1 :]}"
+        where = self.text
+        if position < len(self.text):
+            raw = self.text.encode()
+            at = len(self.text[:position].encode())
+            # As in containerd one byte is shown, be it half a character.
+            before, byte, after = (
+                part.decode(errors="replace") for part in (raw[:at], raw[at : at + 1], raw[at + 1 :])
+            )
+            where = f"{before} >|{byte}|< {after}"
         return InvalidArgument(f"filters: parse error: [{where}]: {message}: invalid argument")
 
 

@@ -1,8 +1,9 @@
 """What may be garbage collected: nodes, the labels that are edges, and the mark phase.
 
     roots: leases (unless expired) and what they hold, images, containers, gc.root labels, unexpired ingests
-    edges: containerd.io/gc.ref.content[.x|/x] and containerd.io/gc.ref.snapshot.SNAPSHOTTER[/x] labels,
-           a snapshot's parent, a shared ingest's expected blob
+    edges: labels containerd.io/gc.ref.{content,image,mount}[.x|/x] and containerd.io/gc.ref.snapshot.SNAPSHOTTER[/x],
+           a snapshot's parent, a shared ingest's expected blob; and, from what a label names to what has the label,
+           containerd.io/gc.bref.{container,content,image}[.x|/x] and containerd.io/gc.bref.snapshot.SNAPSHOTTER[/x]
 
 Spec: containerd docs/garbage-collection.md
 """
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 LABEL_ROOT: Final = "containerd.io/gc.root"
-LABEL_CONTENT_REF: Final = "containerd.io/gc.ref.content"
-LABEL_SNAPSHOT_REF: Final = "containerd.io/gc.ref.snapshot."
-LABEL_IMAGE_REF: Final = "containerd.io/gc.ref.image"
 LABEL_EXPIRE: Final = "containerd.io/gc.expire"
 LABEL_FLAT: Final = "containerd.io/gc.flat"
 
@@ -34,26 +32,55 @@ class Resource(Enum):
     INGEST = "ingest"
     LEASE = "lease"
     IMAGE = "image"
+    CONTAINER = "container"
+    MOUNT = "mount"
 
 
 class Node(NamedTuple):
-    """`key` is a digest, SNAPSHOTTER/KEY, an ingest ref, a lease id or an image name."""
+    """`key` is a digest, SNAPSHOTTER/KEY, an ingest ref, a lease id, or the name of an image, container or activation."""
 
     resource: Resource
     namespace: str
     key: str
 
 
+_PREFIX: Final = "containerd.io/gc."
+_REFERENCES: Final = {
+    "containerd.io/gc.ref.content": Resource.CONTENT,
+    "containerd.io/gc.ref.image": Resource.IMAGE,
+    "containerd.io/gc.ref.mount": Resource.MOUNT,
+    "containerd.io/gc.ref.snapshot.": Resource.SNAPSHOT,
+}
+_BACK_REFERENCES: Final = {
+    "containerd.io/gc.bref.container": Resource.CONTAINER,
+    "containerd.io/gc.bref.content": Resource.CONTENT,
+    "containerd.io/gc.bref.image": Resource.IMAGE,
+    "containerd.io/gc.bref.snapshot.": Resource.SNAPSHOT,
+}
+
+
 def label_edges(namespace: str, labels: Mapping[str, str]) -> Iterator[Node]:
     """The nodes that an object's labels keep alive."""
+    return _named(_REFERENCES, namespace, labels)
+
+
+def label_back_edges(namespace: str, labels: Mapping[str, str]) -> Iterator[Node]:
+    """The nodes that keep an object alive because its labels name them."""
+    return _named(_BACK_REFERENCES, namespace, labels)
+
+
+def _named(known: Mapping[str, Resource], namespace: str, labels: Mapping[str, str]) -> Iterator[Node]:
     for key, value in labels.items():
-        if key == LABEL_CONTENT_REF or key.startswith((LABEL_CONTENT_REF + ".", LABEL_CONTENT_REF + "/")):
-            yield Node(Resource.CONTENT, namespace, value)
-        elif key.startswith(LABEL_SNAPSHOT_REF):
-            snapshotter = key.removeprefix(LABEL_SNAPSHOT_REF).partition("/")[0]
-            yield Node(Resource.SNAPSHOT, namespace, f"{snapshotter}/{value}")
-        elif key == LABEL_IMAGE_REF or key.startswith((LABEL_IMAGE_REF + ".", LABEL_IMAGE_REF + "/")):
-            yield Node(Resource.IMAGE, namespace, value)
+        if not key.startswith(_PREFIX):  # most are somebody else's
+            continue
+        for label, resource in known.items():
+            if not key.startswith(label):
+                continue
+            rest = key.removeprefix(label)
+            if resource is Resource.SNAPSHOT:
+                yield Node(resource, namespace, f"{rest.partition('/')[0]}/{value}")
+            elif not rest or rest[0] in "./":
+                yield Node(resource, namespace, value)
 
 
 def has_expired(labels: Mapping[str, str], now_nanos: int) -> bool:

@@ -67,7 +67,7 @@ def require_valid_resource(resource: Resource) -> None:
     """Raises InvalidArgument or Unimplemented for a resource no lease can hold."""
     kind, _, rest = resource.type.partition("/")
     if kind in ("content", "ingests"):
-        if rest:
+        if "/" in resource.type:
             raise InvalidArgument(f"invalid resource type {resource.type}: invalid argument")
         if kind == "content":
             try:
@@ -79,7 +79,7 @@ def require_valid_resource(resource: Resource) -> None:
                 ) from e
         return
     if kind == "snapshots":
-        if not rest or "/" in rest:
+        if "/" not in resource.type or "/" in rest:
             raise InvalidArgument(f"invalid snapshot resource type {resource.type}: invalid argument")
         return
     raise Unimplemented(f"resource type {resource.type} not supported yet: not implemented")

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core import files
@@ -89,13 +90,14 @@ class LocalContentStore:
     def status(self, ref: str) -> Status:
         path = self._ingest_path(ref)
         try:
-            size = os.stat(f"{path}/data").st_size
+            data = os.stat(f"{path}/data")
             found = files.read_limited(f"{path}/ref").decode()
             started = _read_time(f"{path}/startedat")
-            updated = _read_time(f"{path}/updatedat")
+            # The file is written when a writer is closed: meanwhile the data's own time is the later one.
+            updated = max(_read_time(f"{path}/updatedat"), data.st_mtime_ns)
         except FileNotFoundError as e:
             raise NotFound(f"stat {path}/data: no such file or directory: not found") from e
-        return Status(found, size, _read_total(path), "", started, updated)
+        return Status(found, data.st_size, _read_total(path), "", started, updated)
 
     def refs(self) -> Iterator[str]:
         for name in sorted(os.listdir(f"{self._root}/ingest")):
@@ -325,10 +327,8 @@ def _resume(store: LocalContentStore, path: str, ref: str, total_bytes: int) -> 
     while chunk := os.read(fd, _CHUNK):
         state.update(chunk)
         offset += len(chunk)
-    total = status.total_bytes or total_bytes
-    return LocalWriter(
-        store, path, ref, fd, state, Status(ref, offset, total, "", status.started_nanos, now_nanos())
-    )
+    resumed = replace(status, offset_bytes=offset, total_bytes=status.total_bytes or total_bytes)
+    return LocalWriter(store, path, ref, fd, state, resumed)
 
 
 def _begin(store: LocalContentStore, path: str, ref: str, total_bytes: int) -> LocalWriter:

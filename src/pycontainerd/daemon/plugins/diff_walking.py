@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core.content import Following
@@ -21,7 +21,7 @@ from pycontainerd.daemon.core.images import Descriptor
 from pycontainerd.lib import errdefs, launcher, trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pycontainerd.daemon.core.content import ContentStore
     from pycontainerd.daemon.core.scope import Scope
@@ -73,7 +73,8 @@ class WalkingDiffer:
                 f"failed to get stream processor for {descriptor.media_type}: no processor for media-type"
             )
         with ExitStack() as stack, trace.span("diff.apply", digest=descriptor.digest):
-            source = self._follow(scope, descriptor) or self._content.open_blob(scope, descriptor.digest)
+            with _step("failed to get reader from content store"):
+                source = self._follow(scope, descriptor) or self._content.open_blob(scope, descriptor.digest)
             stack.callback(source.close)
             args, fds = _target(mounts, stack)
             if self._max_unpacked:
@@ -98,16 +99,21 @@ class WalkingDiffer:
         media_type: str,
         ref: str,
         labels: Mapping[str, str],
+        *,
+        latest_nanos: int | None = None,
     ) -> Descriptor:
         """Writes what changed from left to right into the content store as a layer."""
         media_type = media_type or LAYER_TAR + "+gzip"
         if media_type not in COMPRESSION:
             raise errdefs.Unimplemented(f"unsupported diff media type: {media_type}: not implemented")
         ref = ref or "uniquelayer-" + os.urandom(8).hex()
-        with self._content.writer(scope, ref) as writer:
+        with _step("failed to open writer"):
+            opened = self._content.writer(scope, ref)
+        with opened as writer:
             writer.truncate()
-            request = json.dumps({"left": _plain(left), "right": _plain(right)}).encode() + b"\n"
-            answer = _stream_worker(["diff", COMPRESSION[media_type]], request, writer)
+            request = {"left": _plain(left), "right": _plain(right), "latest_nanos": latest_nanos}
+            line = json.dumps(request).encode() + b"\n"
+            answer = _stream_worker(["diff", COMPRESSION[media_type]], line, writer)
             digest = writer.digest()
             size = writer.status().offset_bytes
             all_labels = dict(labels)
@@ -116,6 +122,15 @@ class WalkingDiffer:
             with suppress(errdefs.AlreadyExists):  # the same change made the same layer before
                 writer.commit(size, digest, all_labels)
         return Descriptor(media_type, digest, size)
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """Says in an error what was being done."""
+    try:
+        yield
+    except errdefs.ContainerdError as e:
+        raise type(e)(f"{name}: {e}", hint=e.hint) from e
 
 
 def _plain(mounts: Sequence[Mount]) -> list[dict[str, object]]:

@@ -15,11 +15,11 @@ from pycontainerd.lib import digest as digests
 from pycontainerd.lib.api.full import content_v1, events, wkt
 from pycontainerd.lib.errdefs import (
     AlreadyExists,
-    Canceled,
     ContainerdError,
     InvalidArgument,
     NotFound,
     OutOfRange,
+    Unknown,
 )
 from pycontainerd.lib.identifiers import quoted
 
@@ -129,7 +129,7 @@ class ContentService:
     ) -> AsyncIterator[content_v1.WriteContentResponse]:
         first = await anext(requests, None)
         if first is None:
-            raise Canceled("EOF")
+            raise Unknown("EOF")
         if not first.ref:
             raise InvalidArgument("first message must have a reference")
         scope = call.scope
@@ -180,9 +180,12 @@ class _WriteSession:
                 "updated_at": wire.timestamp(status.updated_nanos),
                 "total": self.total_bytes,
             }
-        else:
+        elif request.action in (content_v1.WriteAction.WRITE, content_v1.WriteAction.COMMIT):
             response["offset"] = self._write(request, status)
-        return content_v1.WriteContentResponse(digest=self.writer.digest(), **response)
+        else:
+            return content_v1.WriteContentResponse(**response)  # as in containerd: nothing was asked for
+        response["digest"] = self.writer.digest()
+        return content_v1.WriteContentResponse(**response)
 
     def _write(self, request: content_v1.WriteContentRequest, status: Status) -> int:
         """WRITE, and COMMIT with or without last bytes; the new offset."""

@@ -8,11 +8,13 @@ from pycontainerd.daemon.core.images import Descriptor
 from pycontainerd.daemon.core.typed import TypedValue
 from pycontainerd.daemon.services import wire
 from pycontainerd.lib.api.full import diff_v1, types
+from pycontainerd.lib.errdefs import ContainerdError
 
 if TYPE_CHECKING:
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.call import Call
     from pycontainerd.daemon.core.diff import Differ
+    from pycontainerd.daemon.core.scope import Scope
 
 
 class DiffService:
@@ -27,7 +29,7 @@ class DiffService:
         applied = await self._pools.run(
             "diff",
             self._differ.apply,
-            call.scope,
+            _scope(call, "failed to get reader from content store"),
             _from_wire(request.diff),
             wire.core_mounts(request.mounts),
             payloads,
@@ -39,14 +41,25 @@ class DiffService:
         made = await self._pools.run(
             "diff",
             self._differ.diff,
-            call.scope,
+            _scope(call, "failed to open writer"),
             wire.core_mounts(request.left),
             wire.core_mounts(request.right),
             request.media_type,
             request.ref,
             dict(request.labels),
+            latest_nanos=wire.nanos(request.source_date_epoch)
+            if request.HasField("source_date_epoch")
+            else None,
         )
         return diff_v1.DiffResponse(diff=_to_wire(made))
+
+
+def _scope(call: Call, step: str) -> Scope:
+    """The request's scope; without one, the error names the step that asks for it in containerd."""
+    try:
+        return call.scope
+    except ContainerdError as e:
+        raise type(e)(f"{step}: {e}", hint=e.hint) from e
 
 
 def _from_wire(message: types.Descriptor) -> Descriptor:

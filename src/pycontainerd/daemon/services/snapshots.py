@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pycontainerd.daemon.core.snapshots import Info, Kind, Snapshots
 from pycontainerd.daemon.services import wire
 from pycontainerd.lib.api.full import events, snapshots_v1, wkt
-from pycontainerd.lib.errdefs import InvalidArgument
+from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -89,7 +89,10 @@ class SnapshotsService:
         self, call: Call, request: snapshots_v1.ListSnapshotsRequest
     ) -> AsyncIterator[snapshots_v1.ListSnapshotsResponse]:
         snapshotter = self._require(request.snapshotter)
-        infos = await self._pools.run("snapshots", snapshotter.list, call.scope, request.filters)
+        try:
+            infos = await self._pools.run("snapshots", snapshotter.list, call.scope, request.filters)
+        except ContainerdError as e:
+            raise Unknown(str(e), hint=e.hint) from e  # containerd gives a list's error no code
         for start in range(0, len(infos), _PAGE):
             page = [_to_wire(info) for info in infos[start : start + _PAGE]]
             yield snapshots_v1.ListSnapshotsResponse(info=page)

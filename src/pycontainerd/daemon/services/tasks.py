@@ -156,7 +156,9 @@ class TasksService:
         task = await self._task(call, request.container_id)
         options = wire.typed(request, "options")
         path = ""
-        if options is not None and options.type_url.endswith(_CHECKPOINT_OPTIONS):
+        if options is not None:
+            if not options.type_url.endswith(_CHECKPOINT_OPTIONS):
+                raise Unknown(f"type with url {options.type_url}: not found")
             path = runc_v1.CheckpointOptions.FromString(options.value).image_path
         if not path:
             raise Unimplemented(
@@ -172,7 +174,10 @@ class TasksService:
         return wire.EMPTY
 
     async def metrics(self, call: Call, request: tasks_v1.MetricsRequest) -> tasks_v1.MetricsResponse:
-        matches = filters.parse_all(request.filters)
+        try:
+            matches = filters.parse_all(request.filters)
+        except InvalidArgument as e:
+            raise Unknown(str(e)) from e  # containerd gives it no code
         tasks = [t for t in self._tasks.list(call.scope.namespace) if matches(_adaptor(t))]
         metrics = await asyncio.gather(*(self._metric(task) for task in tasks))
         return tasks_v1.MetricsResponse(metrics=[metric for metric in metrics if metric is not None])

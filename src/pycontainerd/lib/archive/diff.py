@@ -1,7 +1,8 @@
 """What changed between two directories, as a layer: members in path order, removals as whiteouts.
 
-Two files are the same when type, owner, mode, device, size, time and attributes agree; where a time has no
-nanoseconds (it may have come from a tar) the contents are compared as well, as containerd's walking differ does.
+Two files are the same when type, owner, mode, device, size, time and capabilities agree; where a time has no
+nanoseconds (it may have come from a tar) the contents are compared as well, as containerd's walking differ does. The
+members are its, too: whole seconds, the time 0 for whiteouts (as since containerd 2.0), no attribute but capabilities.
 
 Spec:    image-spec layer.md#change-types, #representing-changes
 Runs in: the layer worker, in a mount namespace of its own
@@ -9,6 +10,7 @@ Runs in: the layer worker, in a mount namespace of its own
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -25,15 +27,25 @@ if TYPE_CHECKING:
 
 _DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK: Final = 1 << 20
-_COMPARED_XATTRS: Final = ("security.capability",)
+_CAPABILITY: Final = "security.capability"
+_SECOND: Final = 1_000_000_000
 
 
-def write_diff(left: list[dict[str, Any]], right: list[dict[str, Any]], out_fd: int, compression: str) -> str:
-    """Mounts both sides, writes the layer to `out_fd` and gives its diffID. Mounts are containerd's, as JSON objects."""
+def write_diff(
+    left: list[dict[str, Any]],
+    right: list[dict[str, Any]],
+    out_fd: int,
+    compression: str,
+    latest_nanos: int | None = None,
+) -> str:
+    """Mounts both sides, writes the layer to `out_fd` and gives its diffID. Mounts are containerd's, as JSON objects.
+
+    No member is written with a time after `latest_nanos` (SOURCE_DATE_EPOCH).
+    """
     from pycontainerd.lib.archive.mounted import mounted
 
     with mounted(left) as left_fd, mounted(right) as right_fd:
-        sink = Sink(out_fd, compression)
+        sink = Sink(out_fd, compression, latest_nanos)
         diff_directories(left_fd, right_fd, sink)
         return sink.close()
 
@@ -41,12 +53,15 @@ def write_diff(left: list[dict[str, Any]], right: list[dict[str, Any]], out_fd: 
 class Sink:
     """The layer being written: hashed before it is compressed."""
 
-    def __init__(self, fd: int, compression: str) -> None:
+    def __init__(self, fd: int, compression: str, latest_nanos: int | None = None) -> None:
         self._fd = fd
         self._hash = hashlib.sha256()
         self._compressor = _compressor(compression)
+        self._latest_nanos = latest_nanos
         self._written_dirs: set[bytes] = set()
-        self._links: dict[tuple[int, int], bytes] = {}
+        # Of inodes with several names: the one that was written, and those that need not be unless one is.
+        self._first_names: dict[tuple[int, int], bytes] = {}
+        self._unchanged_names: dict[tuple[int, int], list[bytes]] = {}
 
     def write(self, data: bytes) -> None:
         """Appends to the uncompressed stream."""
@@ -60,41 +75,63 @@ class Sink:
             self._put(self._compressor.flush())
         return "sha256:" + self._hash.hexdigest()
 
-    def whiteout(self, path: bytes) -> None:
-        """Says that `path` is gone."""
+    def whiteout(self, root_fd: int, path: bytes) -> None:
+        """Says that `path` is gone, after the directories above it."""
+        self._parents(root_fd, path)
         parent, _, name = path.rpartition(b"/")
         entry = tar.Entry(tar.REGULAR, (parent + b"/" if parent else b"") + WHITEOUT + name)
         self.write(member_header(entry))
 
-    def add(self, root_fd: int, path: bytes, found: os.stat_result, dir_fd: int, name: bytes) -> None:
+    def unchanged(self, root_fd: int, path: bytes, found: os.stat_result) -> None:
+        """A name both sides have. It is written only as a link, to a name of the same file that is new."""
+        if found.st_nlink < 2 or stat.S_ISDIR(found.st_mode):
+            return
+        inode = (found.st_dev, found.st_ino)
+        if inode in self._first_names:
+            self._link(root_fd, path, found, self._first_names[inode])
+        else:
+            self._unchanged_names.setdefault(inode, []).append(path)
+
+    def add(self, root_fd: int, path: bytes, found: os.stat_result, dir_fd: int) -> None:
         """Adds one file of the right side, after the directories above it."""
+        if stat.S_ISSOCK(found.st_mode):
+            return  # a layer can't hold one
+        if found.st_nlink < 2 or stat.S_ISDIR(found.st_mode):
+            self._add(root_fd, path, found, dir_fd)
+            return
+        inode = (found.st_dev, found.st_ino)
+        first = self._first_names.setdefault(inode, path)
+        if first != path:
+            self._link(root_fd, path, found, first)
+            return
+        self._add(root_fd, path, found, dir_fd)
+        for other in self._unchanged_names.pop(inode, ()):
+            self._link(root_fd, other, found, first)
+
+    def _add(self, root_fd: int, path: bytes, found: os.stat_result, dir_fd: int) -> None:
         self._parents(root_fd, path)
-        entry = _entry(path, found)
+        entry = self._entry(path, found)
+        name = path.rpartition(b"/")[2]
         if stat.S_ISDIR(found.st_mode):
             self._written_dirs.add(path)
         elif stat.S_ISLNK(found.st_mode):
             entry.linkname = os.readlink(name, dir_fd=dir_fd)
-        elif found.st_nlink > 1 and self._link(entry, found):
-            self.write(member_header(entry))
-            return
         if not stat.S_ISREG(found.st_mode):
             self.write(member_header(entry))
             return
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
         try:
-            entry.xattrs = _xattrs(fd)
+            entry.xattrs = _capability(fd)
             self.write(member_header(entry))
             self._copy(fd, entry.size_bytes)
         finally:
             os.close(fd)
 
-    def _link(self, entry: tar.Entry, found: os.stat_result) -> bool:
-        """Turns a second name of an inode into a hard link; the first one keeps its data."""
-        first = self._links.setdefault((found.st_dev, found.st_ino), entry.name)
-        if first == entry.name:
-            return False
+    def _link(self, root_fd: int, path: bytes, found: os.stat_result, first: bytes) -> None:
+        self._parents(root_fd, path)
+        entry = self._entry(path, found)
         entry.kind, entry.linkname, entry.size_bytes = tar.HARDLINK, first, 0
-        return True
+        self.write(member_header(entry))
 
     def _parents(self, root_fd: int, path: bytes) -> None:
         parts = path.split(b"/")[:-1]
@@ -102,9 +139,15 @@ class Sink:
             parent = b"/".join(parts[:depth])
             if parent not in self._written_dirs:
                 self._written_dirs.add(parent)
-                self.write(
-                    member_header(_entry(parent, os.stat(parent, dir_fd=root_fd, follow_symlinks=False)))
-                )
+                found = os.stat(parent, dir_fd=root_fd, follow_symlinks=False)
+                self.write(member_header(self._entry(parent, found)))
+
+    def _entry(self, path: bytes, found: os.stat_result) -> tar.Entry:
+        entry = _entry(path, found)
+        if self._latest_nanos is not None:
+            entry.mtime_nanos = min(entry.mtime_nanos, self._latest_nanos)
+        entry.mtime_nanos -= entry.mtime_nanos % _SECOND
+        return entry
 
     def _copy(self, fd: int, size: int) -> None:
         left = size
@@ -154,20 +197,24 @@ def _entry(path: bytes, found: os.stat_result) -> tar.Entry:
     return entry
 
 
-def _xattrs(fd: int) -> dict[bytes, bytes]:
-    names = [n for n in os.listxattr(fd) if n in _COMPARED_XATTRS or n.startswith("user.")]
-    return {os.fsencode(n): os.getxattr(fd, n) for n in names if not n.startswith("user.overlay.")}
+def _capability(fd: int) -> dict[bytes, bytes]:
+    try:
+        return {_CAPABILITY.encode(): os.getxattr(fd, _CAPABILITY)}
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return {}
+        raise
 
 
 def diff_directories(left_fd: int, right_fd: int, sink: Sink) -> None:
     """Walks both trees in path order and adds every difference to the sink; the fds are borrowed."""
     for path, left, right, dirs in _walk(left_fd, right_fd, b""):
         if right is None:
-            sink.whiteout(path)
+            sink.whiteout(right_fd, path)
         elif left is None or not _same(path, left, right, dirs):
-            if stat.S_ISSOCK(right.st_mode):
-                continue  # a layer can't hold one
-            sink.add(right_fd, path, right, dirs[1], path.rpartition(b"/")[2])
+            sink.add(right_fd, path, right, dirs[1])
+        else:
+            sink.unchanged(right_fd, path, right)
 
 
 def _walk(
@@ -215,20 +262,21 @@ def _same(path: bytes, left: os.stat_result, right: os.stat_result, dirs: tuple[
         return False
     if stat.S_ISDIR(left.st_mode):
         return True
-    name = path.rpartition(b"/")[2]
-    if stat.S_ISLNK(left.st_mode):
-        return os.readlink(name, dir_fd=dirs[0]) == os.readlink(name, dir_fd=dirs[1])
     if left.st_size != right.st_size or left.st_mtime_ns != right.st_mtime_ns:
         return False
+    name = path.rpartition(b"/")[2]
+    whole_seconds = left.st_mtime_ns % _SECOND == 0
+    if stat.S_ISLNK(left.st_mode):
+        return not whole_seconds or os.readlink(name, dir_fd=dirs[0]) == os.readlink(name, dir_fd=dirs[1])
     if not stat.S_ISREG(left.st_mode) or (left.st_dev, left.st_ino) == (right.st_dev, right.st_ino):
         return True
-    return _same_contents(name, dirs, compare_data=left.st_mtime_ns % 1_000_000_000 == 0)
+    return _same_contents(name, dirs, compare_data=whole_seconds)
 
 
 def _same_contents(name: bytes, dirs: tuple[int, int], *, compare_data: bool) -> bool:
     fds = [os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd) for fd in dirs]
     try:
-        if _xattrs(fds[0]) != _xattrs(fds[1]):
+        if _capability(fds[0]) != _capability(fds[1]):
             return False
         while compare_data:
             data = os.read(fds[0], _CHUNK)

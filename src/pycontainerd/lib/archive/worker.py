@@ -3,7 +3,7 @@
 argv: pycontainerd-layer apply --target FD [--overlay] [--userxattr] [--limit BYTES] [--lower FD,FD…]
         fd 0 the blob; the target directory; the lower directories, newest first
       pycontainerd-layer diff --target FD [--gzip | --zstd]
-        fd 0 one JSON line {"left": [mount…], "right": [mount…]}; the pipe or file the layer is written to
+        fd 0 one JSON line {"left": [mount…], "right": [mount…], "latest_nanos": N or null}; the pipe or file the layer is written to
 stdout: one JSON line, {"diff_id": …, "size": …} or {"error": {"code", "message", "errno"}}; exit status 0 either way.
 
 Runs in: a child of the daemon or of the forkserver
@@ -104,11 +104,9 @@ def _diff(options: list[str]) -> dict[str, Any]:
 
     request = document.loads(sys.stdin.buffer.readline())
     compression = "gzip" if "--gzip" in options else "zstd" if "--zstd" in options else ""
-    return {
-        "diff_id": write_diff(
-            request["left"], request["right"], int(_value(options, "--target")), compression
-        )
-    }
+    target = int(_value(options, "--target"))
+    diff_id = write_diff(request["left"], request["right"], target, compression, request["latest_nanos"])
+    return {"diff_id": diff_id}
 
 
 def _value(options: list[str], name: str) -> str:

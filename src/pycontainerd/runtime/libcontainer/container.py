@@ -421,6 +421,8 @@ class Container:
             os.kill(self.pid, signal)
         except ProcessLookupError:
             raise FailedPrecondition("os: process already finished") from None
+        except OSError as e:
+            raise Unknown(f"unable to signal init: {os.strerror(e.errno or 0).lower()}") from e
         if status == "paused" and signal == 9:
             self.cgroups.thaw()  # a frozen process dies only once it may run
         if not self.kills_by_init(signal):

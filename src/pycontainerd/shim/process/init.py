@@ -132,6 +132,20 @@ class Init(Process):
             raise e.in_words(prefix) from e
 
 
+def require_resources(data: bytes) -> None:
+    """Raises Unknown, in Go's words, for what is no LinuxResources document."""
+    from pycontainerd.lib.oci import document
+
+    try:
+        found = document.loads(data)
+    except document.DocumentError as e:
+        text = "unexpected end of JSON input" if str(e) == "unexpected EOF" else str(e)
+        raise errdefs.Unknown(text) from e
+    if not isinstance(found, dict):
+        kind = {list: "array", str: "string", bool: "bool"}.get(type(found), "number")
+        raise errdefs.Unknown(f"json: cannot unmarshal {kind} into Go value of type specs.LinuxResources")
+
+
 def kill_error(text: str) -> errdefs.ContainerdError:
     """What a failed kill is called: the process or the container may simply be gone."""
     lowered = text.lower()

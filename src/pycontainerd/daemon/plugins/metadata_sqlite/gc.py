@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pycontainerd.daemon.core import gc
 from pycontainerd.daemon.core.gc import Node, Resource
 from pycontainerd.daemon.core.scope import now_nanos
+from pycontainerd.daemon.plugins.metadata_sqlite import activations
 from pycontainerd.daemon.plugins.metadata_sqlite.columns import load_map
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pycontainerd.daemon.core import content
     from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
@@ -35,14 +36,18 @@ class Collector:
         backend: content.Backend,
         snapshotters: Sequence[SqliteSnapshots],
         on_removed: Callable[[list[Node]], None],
+        sweep_mounts: Callable[[], bool] | None = None,
     ) -> None:
+        """`sweep_mounts` takes away the mounts of activations that are gone; False when some are left for the next time."""
         self._database = database
         self._content = content_store
         self._backend = backend
         self._snapshotters = {s.name: s for s in snapshotters}
         self._on_removed = on_removed
+        self._sweep_mounts = sweep_mounts
         self._lock = threading.Lock()
-        self._dirty: set[str] = {"content", *self._snapshotters}  # a crash may have left anything
+        # A crash may have left anything.
+        self._dirty: set[str] = {"content", activations.RESOURCE, *self._snapshotters}
         database.on_commit(self._note)
 
     def collect(self) -> None:
@@ -53,6 +58,11 @@ class Collector:
             # Not marked in the write itself: the collector's own work is no reason for another collection.
             dirty, self._dirty = self._dirty | {_backend_of(node) for node in removed}, set()
             self._on_removed(removed)
+            if activations.RESOURCE in dirty and self._sweep_mounts is not None:
+                with trace.span("gc.mounts"):
+                    # First: they may be mounts of snapshots.
+                    if not self._sweep_mounts():
+                        self._dirty.add(activations.RESOURCE)
             for name in sorted(dirty & self._snapshotters.keys()):
                 with trace.span("gc.snapshots", snapshotter=name):
                     self._snapshotters[name].sweep()
@@ -115,7 +125,12 @@ class _Graph:
                 "SELECT namespace, name, digest, labels FROM images"
             )
         }
-        self._containers = tx.rows("SELECT namespace, snapshotter, snapshot_key, labels FROM containers")
+        self._containers = {
+            (namespace, id): (snapshotter, snapshot_key, load_map(labels))
+            for namespace, id, snapshotter, snapshot_key, labels in tx.rows(
+                "SELECT namespace, id, snapshotter, snapshot_key, labels FROM containers"
+            )
+        }
         self._sandboxes = tx.rows("SELECT namespace, labels FROM sandboxes")
         self._leases = {
             (namespace, id): load_map(labels)
@@ -124,6 +139,32 @@ class _Graph:
         self._leased: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         for namespace, lease, kind, id in tx.rows("SELECT namespace, lease, type, id FROM lease_resources"):
             self._leased[namespace, lease].append((kind, id))
+        # One that is being mounted isn't known yet: nothing can hold it before it is.
+        self._mounts = {
+            (namespace, name): (lease, load_map(labels))
+            for namespace, name, lease, labels in tx.rows(
+                "SELECT namespace, name, lease, labels FROM activations WHERE active IS NOT NULL"
+            )
+        }
+        self._back = self._back_edges()
+
+    def _back_edges(self) -> Mapping[Node, list[Node]]:
+        """What is kept by what its own labels name."""
+        back: dict[Node, list[Node]] = defaultdict(list)
+
+        def add(resource: Resource, namespace: str, key: str, labels: Mapping[str, str]) -> None:
+            for holder in gc.label_back_edges(namespace, labels):
+                back[holder].append(Node(resource, namespace, key))
+
+        for (namespace, digest), labels in self._blobs.items():
+            add(Resource.CONTENT, namespace, digest, labels)
+        for (namespace, key), (_, _, labels) in self._snapshots.items():
+            add(Resource.SNAPSHOT, namespace, key, labels)
+        for (namespace, name), (_, labels) in self._images.items():
+            add(Resource.IMAGE, namespace, name, labels)
+        for (namespace, name), (_, labels) in self._mounts.items():
+            add(Resource.MOUNT, namespace, name, labels)
+        return back
 
     def all_nodes(self) -> Iterator[Node]:
         """Everything that may be removed; containers only when asked to be, images when they expire."""
@@ -132,19 +173,20 @@ class _Graph:
         yield from (Node(Resource.INGEST, namespace, ref) for namespace, ref in self._ingests)
         yield from (Node(Resource.CONTENT, namespace, digest) for namespace, digest in self._blobs)
         yield from (Node(Resource.IMAGE, namespace, name) for namespace, name in self._images)
+        yield from (Node(Resource.MOUNT, namespace, name) for namespace, name in self._mounts)
 
     def roots(self, now: int) -> Iterator[Node]:
-        for (namespace, id), labels in self._leases.items():
-            if not gc.has_expired(labels, now):
-                yield from self._lease_nodes(namespace, id, flat=gc.LABEL_FLAT in labels)
+        leases = {key for key, labels in self._leases.items() if not gc.has_expired(labels, now)}
+        for namespace, id in leases:
+            yield from self._lease_nodes(namespace, id, flat=gc.LABEL_FLAT in self._leases[namespace, id])
+        for (namespace, name), (lease, _) in self._mounts.items():
+            if (namespace, lease) in leases:
+                yield Node(Resource.MOUNT, namespace, name)
         for (namespace, name), (_, labels) in self._images.items():
             if not gc.has_expired(labels, now):
                 yield Node(Resource.IMAGE, namespace, name)
         yield from self._labelled_roots(now)
-        for namespace, snapshotter, snapshot_key, labels in self._containers:
-            if snapshotter:
-                yield Node(Resource.SNAPSHOT, namespace, f"{snapshotter}/{snapshot_key}")
-            yield from gc.label_edges(namespace, load_map(labels))
+        yield from (Node(Resource.CONTAINER, namespace, id) for namespace, id in self._containers)
         for namespace, labels in self._sandboxes:
             yield from gc.label_edges(namespace, load_map(labels))
 
@@ -161,6 +203,7 @@ class _Graph:
                 yield Node(Resource.SNAPSHOT, namespace, key)
 
     def references(self, node: Node) -> Iterator[Node]:
+        yield from self._back.get(node, ())
         match node.resource:
             case Resource.CONTENT:
                 yield from gc.label_edges(node.namespace, self._blobs.get((node.namespace, node.key), {}))
@@ -175,8 +218,19 @@ class _Graph:
                 expected, _ = self._ingests.get((node.namespace, node.key), ("", None))
                 if expected:
                     yield Node(Resource.CONTENT, node.namespace, expected)
-            case Resource.CONTENT_FLAT | Resource.LEASE:
+            case Resource.CONTAINER:
+                yield from self._container_edges(node)
+            case Resource.CONTENT_FLAT | Resource.LEASE | Resource.MOUNT:
                 return
+
+    def _container_edges(self, node: Node) -> Iterator[Node]:
+        found = self._containers.get((node.namespace, node.key))
+        if found is None:
+            return
+        snapshotter, snapshot_key, labels = found
+        if snapshotter:
+            yield Node(Resource.SNAPSHOT, node.namespace, f"{snapshotter}/{snapshot_key}")
+        yield from gc.label_edges(node.namespace, labels)
 
     def _snapshot_edges(self, node: Node) -> Iterator[Node]:
         found = self._snapshots.get((node.namespace, node.key))
@@ -215,6 +269,8 @@ def _backend_of(node: Node) -> str:
             return "content"
         case Resource.SNAPSHOT:
             return node.key.partition("/")[0]
+        case Resource.MOUNT:
+            return activations.RESOURCE
         case _:
             return ""
 
@@ -237,8 +293,10 @@ def _remove_row(tx: Transaction, node: Node) -> None:
             tx.execute("DELETE FROM leases WHERE namespace=? AND id=?", node.namespace, node.key)
         case Resource.IMAGE:
             tx.execute("DELETE FROM images WHERE namespace=? AND name=?", node.namespace, node.key)
-        case Resource.CONTENT_FLAT | Resource.SNAPSHOT_FLAT:
-            raise AssertionError("flat nodes are never listed")
+        case Resource.MOUNT:
+            tx.execute("DELETE FROM activations WHERE namespace=? AND name=?", node.namespace, node.key)
+        case Resource.CONTENT_FLAT | Resource.SNAPSHOT_FLAT | Resource.CONTAINER:
+            raise AssertionError(f"{node.resource.value} nodes are never listed")
 
 
 def _known_content(tx: Transaction) -> tuple[set[Any], set[Any]]:

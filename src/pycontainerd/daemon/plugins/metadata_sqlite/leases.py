@@ -67,6 +67,8 @@ class SqliteLeaseManager:
         def change(tx: Transaction) -> None:
             _require_lease(tx, scope, id)
             leases.require_valid_resource(resource)
+            if resource.type.endswith("/"):
+                raise Unknown("bucket name required")
             _insert_resource(tx, scope.namespace, id, resource)
 
         self._database.write(change)

@@ -8,7 +8,7 @@ from pycontainerd.daemon.core import labels as label
 from pycontainerd.daemon.core.namespaces import Namespace
 from pycontainerd.daemon.plugins.metadata_sqlite.columns import dump_map, load_map
 from pycontainerd.lib import identifiers
-from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unknown
 from pycontainerd.lib.identifiers import quoted
 
 if TYPE_CHECKING:
@@ -43,10 +43,14 @@ class SqliteNamespaceStore:
         self._database.write(change)
 
     def update(self, namespace: Namespace, paths: Sequence[str]) -> None:
-        label.require_valid(namespace.labels, "namespace.Labels")
         for path in paths:
             if not path.startswith("labels."):
                 raise InvalidArgument(f"cannot update {quoted(path)} field")
+        keys = [path.removeprefix("labels.") for path in paths] or namespace.labels
+        try:
+            label.require_valid({key: namespace.labels.get(key, "") for key in keys}, "namespace.Labels")
+        except InvalidArgument as e:
+            raise Unknown(str(e)) from e  # containerd gives an update's error no code
 
         def change(tx: Transaction) -> None:
             # As in containerd, setting a label brings the namespace into being.

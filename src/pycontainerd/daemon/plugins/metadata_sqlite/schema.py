@@ -7,6 +7,8 @@
                 ├─ sandboxes         id -> record; spec, options and extensions are opaque
                 ├─ snapshots         (snapshotter, key) -> backend key, parent, labels
                 └─ leases ── lease_resources   (type, id) held by the lease
+    activations                      (namespace, name) -> folder, lease, labels, what is mounted (NULL while it is being
+                                     mounted) and what isn't   (mounts: plugins/mount_manager)
     snapshot_nodes                   (snapshotter, key) -> id of its directory, kind, parent, usage
     sequences                        name -> last number given out
     settings                         schema_version, clean (1 only between a clean stop and the next start)
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 TABLES: Final = {
     "settings": """
@@ -114,6 +116,19 @@ TABLES: Final = {
             id TEXT NOT NULL,
             PRIMARY KEY (namespace, lease, type, id),
             FOREIGN KEY (namespace, lease) REFERENCES leases(namespace, id) ON DELETE CASCADE) WITHOUT ROWID""",
+    # Of no foreign key: mounts outlive their namespace and their lease until they are collected.
+    "activations": """
+        CREATE TABLE activations (
+            namespace TEXT NOT NULL,
+            name TEXT NOT NULL,
+            number INTEGER NOT NULL UNIQUE,
+            lease TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            active TEXT,
+            system TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            updated INTEGER NOT NULL,
+            PRIMARY KEY (namespace, name)) WITHOUT ROWID""",
     "snapshot_nodes": """
         CREATE TABLE snapshot_nodes (
             snapshotter TEXT NOT NULL,
@@ -132,4 +147,4 @@ TABLES: Final = {
 }
 
 # What makes a version of the one before it; a database is brought up to VERSION when it is opened.
-MIGRATIONS: Final = {2: (TABLES["sandboxes"],)}
+MIGRATIONS: Final = {2: (TABLES["sandboxes"],), 3: (TABLES["activations"],)}

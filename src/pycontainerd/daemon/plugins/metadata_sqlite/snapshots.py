@@ -95,6 +95,8 @@ class SqliteSnapshots:
         def change(tx: Transaction) -> None:
             if self._row(tx, scope, name) is not None:
                 raise AlreadyExists(f"snapshot {quoted(name)}: already exists")
+            if not tx.row(_SELECT + " LIMIT 1", scope.namespace, self.name):
+                raise NotFound(f"can not find snapshotter {quoted(self.name)}: not found")
             row = self._require(tx, scope, key)
             add_leased(tx, scope, Resource(f"snapshots/{self.name}", name))
             tx.execute(

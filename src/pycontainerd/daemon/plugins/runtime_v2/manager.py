@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon.core import files
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.containers import ContainerStore
     from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
+    from pycontainerd.daemon.plugins.runtime_v2.rootfs import RootfsMounts
     from pycontainerd.lib.log import Logger
 
 _UNKNOWN_EXIT_STATUS: Final = 255
@@ -93,6 +94,8 @@ class ShimManager:
         self._exits = exits
         # Where a sandbox's shim serves tasks; set where there is a controller of sandboxes.
         self.sandbox_bootstrap: Callable[[str, str], Bootstrap] | None = None
+        # Set where there is a mount manager.
+        self.rootfs_mounts: RootfsMounts | None = None
         self._lost: list[tuple[Bundle, Exit]] = []
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
@@ -122,7 +125,7 @@ class ShimManager:
         if key in self._shims or key in self._creating:
             raise AlreadyExists(f"task {id}: already exists")
         self._creating.add(key)
-        creation = asyncio.ensure_future(self._create(scope.namespace, id, options))
+        creation = asyncio.ensure_future(self._create(scope, id, options))
         creation.add_done_callback(lambda _: self._creating.discard(key))
         try:
             return await asyncio.shield(creation)
@@ -137,9 +140,16 @@ class ShimManager:
         if shim is not None and shim.client.closed.is_set() and (cleaner := self._cleaners.get(shim)):
             await asyncio.wait([cleaner])
 
-    async def _create(self, namespace: str, id: str, options: CreateOptions) -> Shim:
-        shim = await self._start_shim(namespace, id, options)
-        self._shims[namespace, id] = shim
+    async def _create(self, scope: Scope, id: str, options: CreateOptions) -> Shim:
+        if self.rootfs_mounts is not None:
+            rootfs = await self.rootfs_mounts.activate(scope, id, options.rootfs)
+            options = replace(options, rootfs=rootfs)
+        try:
+            shim = await self._start_shim(scope.namespace, id, options)
+        except BaseException:
+            await self._release_mounts(scope.namespace, id)
+            raise
+        self._shims[scope.namespace, id] = shim
         self._watch(shim)
         try:
             await shim.create(options)
@@ -326,6 +336,7 @@ class ShimManager:
         await self._end_unused(shim)
         shim.close()
         await self._delete_bundle(shim.bundle)
+        await self._release_mounts(shim.namespace, shim.id)
         self._forget(shim)
 
     async def _end_unused(self, shim: Shim) -> None:
@@ -335,6 +346,10 @@ class ShimManager:
                 await shim.shutdown(self._settings.shutdown_timeout_s)
         except (ContainerdError, TimeoutError) as e:
             self._log.error("failed to shutdown shim task", id=shim.id, error=str(e))
+
+    async def _release_mounts(self, namespace: str, id: str) -> None:
+        if self.rootfs_mounts is not None:
+            await self.rootfs_mounts.deactivate(Scope(namespace), id)
 
     async def _delete_bundle(self, bundle: Bundle) -> None:
         try:
