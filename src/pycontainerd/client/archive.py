@@ -19,9 +19,17 @@ from pycontainerd.lib.oci import image as oci
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import IO, Any, Final
+    from typing import Any, Final, Protocol
 
     from pycontainerd.client.client import Client
+
+    class Source(Protocol):
+        """What an archive is read from."""
+
+        def read(self, size: int, /) -> bytes:
+            """At most `size` bytes; fewer only at the end."""
+            ...
+
 
 NAME_ANNOTATION: Final = "io.containerd.image.name"
 REF_ANNOTATION: Final = "org.opencontainers.image.ref.name"
@@ -44,7 +52,7 @@ class Member:
 class TarReader:
     """Members of a ustar, GNU or PAX stream in order; InvalidArgument (`unexpected EOF`) for anything else."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Source) -> None:
         self._stream = stream
         self._left = 0
 
@@ -156,7 +164,7 @@ class _Archive:
         self.links: dict[str, str] = {}
 
 
-def load(client: Client, stream: IO[bytes], *, compress: bool = False) -> list[oci.Descriptor]:
+def load(client: Client, stream: Source, *, compress: bool = False) -> list[oci.Descriptor]:
     """Stores an archive's blobs and gives the descriptors of its index; the caller holds a lease."""
     archive = _Archive()
     reader = TarReader(stream)
@@ -295,8 +303,18 @@ def _named(descriptor: oci.Descriptor, name: str) -> oci.Descriptor:
     )
 
 
-def label_tree(client: Client, target: oci.Descriptor, matcher: platforms.Matcher, depth: int = 0) -> None:
-    """Sets the collector's labels on an imported image's documents, for what is there and matches."""
+def label_tree(
+    client: Client,
+    target: oci.Descriptor,
+    matcher: platforms.Matcher,
+    depth: int = 0,
+    *,
+    with_layers: bool = True,
+) -> None:
+    """Sets the collector's labels on an imported image's documents, for what is there and matches.
+
+    Layers that aren't labelled are collected when the caller's lease ends.
+    """
     if depth > images.MAX_DEPTH:
         raise errdefs.InvalidArgument(f"index {target.digest} is nested too deeply: invalid argument")
     try:
@@ -306,11 +324,12 @@ def label_tree(client: Client, target: oci.Descriptor, matcher: platforms.Matche
             return  # of a platform that the archive leaves out
         raise
     if children:
-        content.set_labels(client, target.digest, pull.child_labels(children))
+        kept = [child for child in children if with_layers or not oci.is_layer(child.media_type)]
+        content.set_labels(client, target.digest, pull.child_labels(kept))
     for child in children:
         is_document = oci.is_index(child.media_type) or oci.is_manifest(child.media_type)
         if is_document and (child.platform is None or matcher.matches(child.platform)):
-            label_tree(client, child, matcher, depth + 1)
+            label_tree(client, child, matcher, depth + 1, with_layers=with_layers)
 
 
 def export(
@@ -321,8 +340,12 @@ def export(
     *,
     with_manifest_json: bool = True,
     with_foreign: bool = True,
+    announce: Callable[[int], object] | None = None,
 ) -> None:
-    """Writes images as one OCI layout, blobs in digest order, as containerd 1.6 lays it out."""
+    """Writes images as one OCI layout, blobs in digest order, as containerd 1.6 lays it out.
+
+    `announce` is told how many bytes of blobs there are before the first of them is written.
+    """
     import json
 
     entries: list[dict[str, Any]] = []
@@ -339,6 +362,8 @@ def export(
             _, manifest = images.manifest_for(client, target, matcher)
             row = docker.setdefault(manifest.config.digest, _docker_row(manifest))
             row["RepoTags"].append(name)
+    if announce is not None:
+        announce(sum(descriptor.size for descriptor in blobs.values()))
     _directory(write, "blobs/")
     _directory(write, "blobs/sha256/")
     for digest in sorted(blobs):

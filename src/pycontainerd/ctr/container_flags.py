@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr.flags import BOOL, FLOAT, INT, INTS, STRING, STRINGS, UINT, Flag
-from pycontainerd.ctr.text import SNAPSHOTTER_FLAG
+from pycontainerd.ctr.text import SNAPSHOTTER_FLAG, SYNC_FS_FLAG
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ CONTAINER_FLAGS: Final = (
     Flag("read-only", BOOL, "make the root file system read-only"),
     Flag("runtime", STRING, "runtime name, or absolute path of a shim", default=DEFAULT_RUNTIME),
     Flag("runtime-config-path", STRING, "configuration file for a runtime other than runc"),
+    Flag("sandbox", STRING, "make the container in this sandbox"),
     Flag("tty, t", BOOL, "give the process a terminal"),
     Flag("with-ns", STRINGS, "join an existing namespace (type:path)"),
     PID_FILE,
@@ -47,6 +48,8 @@ CONTAINER_FLAGS: Final = (
     Flag("seccomp-profile", STRING, "filter by the profile in this file; needs --seccomp"),
     Flag("apparmor-default-profile", STRING, "load containerd's AppArmor profile under this name and use it"),
     Flag("apparmor-profile", STRING, "use this loaded AppArmor profile"),
+    Flag("blockio-config-file", STRING, "file of block I/O classes"),
+    Flag("blockio-class", STRING, "block I/O class of the file to put the container into"),
     Flag("rdt-class", STRING, "RDT class of service"),
     Flag("rootfs", BOOL, "the first argument is a folder to use as root"),
     Flag("no-pivot", BOOL, "don't use pivot_root"),
@@ -75,6 +78,9 @@ RUN_FLAGS: Final = (
     Flag("cpuset-cpus", STRING, "CPUs to use, as a list"),
     Flag("cpuset-mems", STRING, "memory nodes to use, as a list"),
     Flag("rlimit-nofile", STRING, "open files: soft:hard"),
+    Flag("privileged-without-host-devices", BOOL, "with --privileged: don't give it the host's devices"),
+    Flag("dump-config", STRING, "write the container's config.json to this file"),
+    SYNC_FS_FLAG,
     Flag("trace", BOOL, "print the tree of steps with their times afterwards"),
     *CONTAINER_FLAGS,
 )

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Final
 
+    from pycontainerd.lib.api.light import wkt
+
 SPACES: Final = (1, 8, 1, " ")
 WIDE: Final = (4, 8, 4, " ")
 TABS: Final = (1, 8, 1, "\t")
@@ -95,6 +97,16 @@ def go_json(value: Any, indent: int | None = None) -> str:
         for character in "<>&\u2028\u2029":
             text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def any_json(value: wkt.Any) -> dict[str, str]:
+    """A packed message as Go's encoder prints an Any: its type, and its bytes in base64."""
+    import base64
+
+    out = {"type_url": value.type_url}
+    if value.value:
+        out["value"] = base64.b64encode(value.value).decode()
+    return out
 
 
 def binary_size(size: int) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.ctr.command import Call
+    from pycontainerd.ctr.flags import Values
     from pycontainerd.lib import platforms
     from pycontainerd.lib.registry.hosts import Options
 
@@ -33,6 +34,23 @@ PLATFORM_FLAGS = (
 ALL_METADATA_FLAG = Flag(
     "all-metadata", BOOL, "fetch the manifests and configs of every platform too", hidden=True
 )
+SKIP_METADATA_FLAG = Flag(
+    "skip-metadata",
+    BOOL,
+    "leave the manifests and configs of other platforms where they are (on by default; =false fetches them)",
+    default=True,
+)
+LOCAL_FLAG = Flag(
+    "local",
+    BOOL,
+    "let this program do it (on by default; =false lets the daemon, by containerd 2's transfer service)",
+    default=True,
+)
+
+
+def wants_all_metadata(flags: Values) -> bool:
+    """Whether the documents of platforms that aren't asked for are wanted, too."""
+    return flags.on("all-metadata") or not flags.on("skip-metadata")
 
 
 def registry_options(call: Call) -> Options:

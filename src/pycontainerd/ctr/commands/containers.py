@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pycontainerd.client.client import Client
     from pycontainerd.ctr.command import Call
-    from pycontainerd.lib.api.light import containers_v1, wkt
+    from pycontainerd.lib.api.light import containers_v1
 
 
 def _create(call: Call) -> int:
@@ -73,24 +73,18 @@ def _document(record: containers_v1.Container, spec: dict[str, Any]) -> dict[str
         "Image": record.image,
         "Runtime": {
             "Name": record.runtime.name,
-            "Options": _any(record.runtime.options) if record.runtime.HasField("options") else None,
+            "Options": display.any_json(record.runtime.options)
+            if record.runtime.HasField("options")
+            else None,
         },
         "SnapshotKey": record.snapshot_key,
         "Snapshotter": record.snapshotter,
         "CreatedAt": display.rfc3339(record.created_at.seconds, record.created_at.nanos),
         "UpdatedAt": display.rfc3339(record.updated_at.seconds, record.updated_at.nanos),
-        "Extensions": {key: _any(record.extensions[key]) for key in sorted(record.extensions)} or None,
+        "Extensions": {key: display.any_json(record.extensions[key]) for key in sorted(record.extensions)}
+        or None,
         "Spec": spec,
     }
-
-
-def _any(value: wkt.Any) -> dict[str, str]:
-    import base64
-
-    out = {"type_url": value.type_url}
-    if value.value:
-        out["value"] = base64.b64encode(value.value).decode()
-    return out
 
 
 def _label(call: Call) -> int:

@@ -1,13 +1,18 @@
-"""`ctr content`: list, get, ingest, active, label, delete, fetch, fetch-object, push-object, edit, prune."""
+"""`ctr content`: list, get, ingest, active, label, delete; and the table of what is in ctr/content_*.py."""
 
 from __future__ import annotations
 
 import os
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command, only_subcommands
+from pycontainerd.ctr.command import Command, at, only_subcommands
 from pycontainerd.ctr.flags import BOOL, DURATION, INT, STRING, STRINGS, Flag
-from pycontainerd.ctr.registry_flags import ALL_METADATA_FLAG, PLATFORM_FLAGS, REGISTRY_FLAGS
+from pycontainerd.ctr.registry_flags import (
+    ALL_METADATA_FLAG,
+    PLATFORM_FLAGS,
+    REGISTRY_FLAGS,
+    SKIP_METADATA_FLAG,
+)
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -104,42 +109,20 @@ def _active(call: Call) -> int:
     from pycontainerd.ctr import content_active
 
     now = time.time()
-    lines = [
-        f"{ref}\t{display.decimal_size(offset)}\t{display.human_age(now - started_at)}\t"
+    rows = [
+        {"ref": ref, "size": offset, "age_seconds": now - started_at}
         for ref, offset, started_at in content_active.find(call)
     ]
-    display.table("REF\tSIZE\tAGE\t", lines, display.TABS)
+    display.print_rows(rows, call.flags.text("format"), _active_table)
     return 0
 
 
-def _fetch(call: Call) -> int:
-    from pycontainerd.ctr import image_pull
-
-    return image_pull.fetch(call)
-
-
-def _fetch_object(call: Call) -> int:
-    from pycontainerd.ctr import content_remote
-
-    return content_remote.fetch_object(call)
-
-
-def _push_object(call: Call) -> int:
-    from pycontainerd.ctr import content_remote
-
-    return content_remote.push_object(call)
-
-
-def _edit(call: Call) -> int:
-    from pycontainerd.ctr import content_edit
-
-    return content_edit.run(call)
-
-
-def _prune_references(call: Call) -> int:
-    from pycontainerd.ctr import content_prune
-
-    return content_prune.references(call)
+def _active_table(rows: Sequence[dict[str, Any]]) -> None:
+    lines = [
+        f"{row['ref']}\t{display.decimal_size(row['size'])}\t{display.human_age(row['age_seconds'])}\t"
+        for row in rows
+    ]
+    display.table("REF\tSIZE\tAGE\t", lines, display.TABS)
 
 
 def _label(call: Call) -> int:
@@ -185,13 +168,14 @@ COMMANDS = (
         flags=(
             Flag("timeout, t", DURATION, "give up after this time", env="CONTAINERD_FETCH_TIMEOUT"),
             Flag("root", STRING, "look into this folder of a content store instead of asking the daemon"),
+            text.FORMAT_FLAG,
         ),
     ),
     Command("delete, del, remove, rm", "remove blobs", _delete, arguments="[<digest>, ...]"),
     Command(
         "edit",
         "change a blob with an editor; prints the digest of what came out",
-        _edit,
+        at("content_edit"),
         arguments="[flags] <digest>",
         flags=(
             Flag("validate", STRING, "format to check the result against"),
@@ -201,28 +185,40 @@ COMMANDS = (
     Command(
         "fetch",
         "fetch an image from a registry without unpacking it",
-        _fetch,
+        at("image_pull", "fetch"),
         arguments="[flags] <remote>",
         flags=(
             *REGISTRY_FLAGS,
             Flag("label", STRINGS, "label of the image (key=value)"),
             *PLATFORM_FLAGS,
             ALL_METADATA_FLAG,
+            SKIP_METADATA_FLAG,
             Flag("metadata-only", BOOL, "fetch manifests and configs, of every platform, and no layers"),
         ),
     ),
     Command(
         "fetch-object",
         "write what a registry has under a reference to stdout",
-        _fetch_object,
+        at("content_remote", "fetch_object"),
         arguments="[flags] <remote> [<object>]",
         flags=REGISTRY_FLAGS,
         description="an object (a tag or a digest) takes the place of the reference's own",
     ),
     Command(
+        "fetch-blob",
+        "write blobs of a registry to stdout, by their digests",
+        at("content_remote", "fetch_blob"),
+        arguments="[flags] <remote> [<digest>, ...]",
+        flags=(
+            *REGISTRY_FLAGS,
+            Flag("media-type", STRING, "ask for this media type, where the registry has it to say"),
+        ),
+        description="of the reference only the repository counts; no daemon is needed",
+    ),
+    Command(
         "push-object",
         "upload one blob to a registry",
-        _push_object,
+        at("content_remote", "push_object"),
         arguments="[flags] <remote> <object> <type>",
         flags=REGISTRY_FLAGS,
     ),
@@ -234,7 +230,7 @@ COMMANDS = (
             Command(
                 "references",
                 "let layers go that are unpacked: drop their manifests' references to them",
-                _prune_references,
+                at("content_prune", "references"),
                 flags=(
                     Flag("async", BOOL, "don't wait until the content is collected"),
                     Flag("dry", BOOL, "print what would be dropped"),

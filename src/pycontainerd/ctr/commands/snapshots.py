@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command, HelpWanted
+from pycontainerd.ctr.command import Command, HelpWanted, at
 from pycontainerd.ctr.flags import BOOL, STRING, STRINGS, Flag
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
@@ -80,14 +80,19 @@ def _usage(call: Call) -> int:
     from pycontainerd.ctr import session
 
     snapshotter = session.snapshotter(call)
-    lines: list[str] = []
+    rows: list[dict[str, Any]] = []
     with session.connect(call) as client:
         keys = call.arguments or [info.name for info in snapshots.walk(client, snapshotter)]
         for key in keys:
             usage = snapshots.usage(client, snapshotter, key)
-            size = str(usage.size) if call.flags.on("b") else display.binary_size(usage.size)
-            lines.append(f"{key}\t{size}\t{usage.inodes}\t")
-    display.table("KEY\tSIZE\tINODES\t", lines, display.SPACES)
+            rows.append({"key": key, "size": usage.size, "inodes": usage.inodes})
+
+    def table(found: Sequence[dict[str, Any]]) -> None:
+        size_text = str if call.flags.on("b") else display.binary_size
+        lines = [f"{row['key']}\t{size_text(row['size'])}\t{row['inodes']}\t" for row in found]
+        display.table("KEY\tSIZE\tINODES\t", lines, display.SPACES)
+
+    display.print_rows(rows, call.flags.text("format"), table)
     return 0
 
 
@@ -138,6 +143,10 @@ def _mounts(call: Call) -> int:
         raise HelpWanted
     with session.connect(call) as client:
         mounts = snapshots.mounts(client, session.snapshotter(call), call.argument(1))
+        if call.flags.on("temp"):
+            from pycontainerd.client import activation
+
+            mounts = activation.activate(client, f"ctr{call.argument(1)}", mounts)
     _show_mounts(call, mounts, call.argument(0))
     return 0
 
@@ -184,18 +193,6 @@ def _delete(call: Call) -> int:
     return 0
 
 
-def _diff(call: Call) -> int:
-    from pycontainerd.ctr import snapshot_layers
-
-    return snapshot_layers.make_diff(call)
-
-
-def _unpack(call: Call) -> int:
-    from pycontainerd.ctr import snapshot_layers
-
-    return snapshot_layers.unpack_manifest(call)
-
-
 _MAKE_FLAGS = (
     Flag("target, t", STRING, "print the mount command for this folder"),
     Flag("mounts", BOOL, "print the mounts as JSON"),
@@ -205,7 +202,7 @@ COMMANDS = (
     Command(
         "diff",
         "write what a snapshot adds to its parent, or another one to it, as a layer to stdout",
-        _diff,
+        at("snapshot_layers", "make_diff"),
         arguments="[flags] <idA> [<idB>]",
         flags=(
             Flag(
@@ -222,7 +219,14 @@ COMMANDS = (
     Command("info", "print the record of a snapshot", _info, arguments="<key>"),
     Command("list, ls", "list snapshots", _list, flags=(text.FORMAT_FLAG,)),
     Command(
-        "mounts, m, mount", "print the mount commands of a snapshot", _mounts, arguments="<target> <key>"
+        "mounts, m, mount",
+        "print the mount commands of a snapshot",
+        _mounts,
+        arguments="[flags] <target> <key>",
+        flags=(
+            Flag("temp", BOOL, "have the daemon mount it, and print the command that binds what it mounted"),
+        ),
+        description="nothing is mounted; as root: eval the output",
     ),
     Command(
         "prepare",
@@ -237,16 +241,16 @@ COMMANDS = (
     Command(
         "unpack",
         "make the snapshots of an image",
-        _unpack,
+        at("snapshot_layers", "unpack_manifest"),
         arguments="[flags] <digest>",
-        flags=(text.SNAPSHOTTER_FLAG,),
+        flags=(text.SNAPSHOTTER_FLAG, text.SYNC_FS_FLAG),
     ),
     Command(
         "usage",
         "show what snapshots take",
         _usage,
         arguments="[flags] [<key>, ...]",
-        flags=(Flag("b", BOOL, "print bytes"),),
+        flags=(Flag("b", BOOL, "print bytes"), text.FORMAT_FLAG),
     ),
     Command(
         "view",
