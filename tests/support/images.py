@@ -216,6 +216,17 @@ def wait_for_port(port: int, timeout_s: float = 10) -> None:
     raise TimeoutError(f"nothing listens on 127.0.0.1:{port}")
 
 
+@contextlib.contextmanager
+def private_registry(folder: Path) -> Iterator[str]:
+    """A registry that only knows the user `me` with the password `secret`; yields host:port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # bcrypt of secret, cost 5
+    (folder / "htpasswd").write_text("me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n")
+    auth = f"auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}"
+    with registry(folder, auth=auth) as host:
+        yield host
+
+
 def push(layout: Path, target: str, *, credentials: str = "") -> None:
     """skopeo copies every platform of a layout (`path:tag`) to `host:port/name:tag`."""
     extra = ["--dest-creds", credentials] if credentials else []

@@ -19,6 +19,13 @@ IO_FLAGS: Final = (
 PID_FILE: Final = Flag("pid-file", STRING, "file to write the task's pid to")
 DETACH: Final = Flag("detach, d", BOOL, "leave the container running")
 
+RUNTIME_FLAGS: Final = (
+    Flag("runtime", STRING, "runtime name, or absolute path of a shim", default=DEFAULT_RUNTIME),
+    Flag("runtime-config-path", STRING, "configuration file for a runtime other than runc"),
+    Flag("runc-binary", STRING, "run this runc-compatible program"),
+    Flag("runc-root", STRING, "state folder of the runc-compatible program"),
+    Flag("runc-systemd-cgroup", BOOL, "let systemd manage the cgroup"),
+)
 CONTAINER_FLAGS: Final = (
     SNAPSHOTTER_FLAG,
     Flag("snapshotter-label", STRINGS, "label of the container's snapshot (key=value)"),
@@ -32,8 +39,7 @@ CONTAINER_FLAGS: Final = (
     Flag("net-host", BOOL, "use the host's network"),
     Flag("privileged", BOOL, "every capability, every device, nothing masked"),
     Flag("read-only", BOOL, "make the root file system read-only"),
-    Flag("runtime", STRING, "runtime name, or absolute path of a shim", default=DEFAULT_RUNTIME),
-    Flag("runtime-config-path", STRING, "configuration file for a runtime other than runc"),
+    *RUNTIME_FLAGS[:2],
     Flag("sandbox", STRING, "make the container in this sandbox"),
     Flag("tty, t", BOOL, "give the process a terminal"),
     Flag("with-ns", STRINGS, "join an existing namespace (type:path)"),
@@ -58,9 +64,7 @@ CONTAINER_FLAGS: Final = (
     Flag("rootfs-propagation", STRING, "mount propagation of the root"),
     Flag("hostname", STRING, "the container's host name"),
     Flag("user, u", STRING, "user of the process: name or uid, [:group or gid]"),
-    Flag("runc-binary", STRING, "run this runc-compatible program"),
-    Flag("runc-root", STRING, "state folder of the runc-compatible program"),
-    Flag("runc-systemd-cgroup", BOOL, "let systemd manage the cgroup"),
+    *RUNTIME_FLAGS[2:],
 )
 
 RUN_FLAGS: Final = (

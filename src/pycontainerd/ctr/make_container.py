@@ -65,13 +65,24 @@ def make(call: Call, client: Client) -> Made:
         raise InvalidArgument("container id must be provided")
     container_spec.require_consistent(flags)
     if flags.text("sandbox"):
-        from pycontainerd.client import sandboxes
-
-        sandboxes.get(client, flags.text("sandbox"))  # a daemon without sandboxes would drop the name
+        _require_sandbox(client, flags.text("sandbox"))
     if flags.on("rootfs"):
         return _from_folder(call, client, ref, container_id, args)
     with leases.held(client, reading=True) as lease:
         return _from_image(call, client, ref, container_id, args, lease)
+
+
+def _require_sandbox(client: Client, sandbox_id: str) -> None:
+    """A daemon without sandboxes would drop the name unsaid."""
+    from pycontainerd.client import sandboxes
+
+    try:
+        sandboxes.get(client, sandbox_id)
+    except errdefs.NotFound as error:
+        raise errdefs.NotFound(
+            f'sandbox "{sandbox_id}" in namespace "{client.namespace}": not found',
+            hint="sandboxes ls lists them, sandboxes run makes one",
+        ) from error
 
 
 def _from_folder(call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]) -> Made:
