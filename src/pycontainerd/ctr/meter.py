@@ -30,7 +30,8 @@ class Meter:
         self._what = what
         self._moved = 0
         self._live = sys.stderr.isatty()
-        self._started = self._last = time.monotonic()
+        self._started = time.monotonic()
+        self._last = 0.0
 
     def __enter__(self) -> Meter:
         return self
