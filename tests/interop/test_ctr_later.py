@@ -183,6 +183,21 @@ def test_privileged_without_the_hosts_devices(stack: Stack, busybox: str) -> Non
     assert done.stderr == "ctr: can't use 'privileged-without-host-devices' without 'privileged' specified\n"
 
 
+def test_a_block_io_class(stack: Stack, busybox: str, tmp_path: Path) -> None:
+    config = tmp_path / "blockio.yaml"
+    config.write_text("Classes:\n  slow:\n  - Weight: 100\n")
+    flags = ("--blockio-config-file", str(config), "--blockio-class")
+    stack.pyctr("container", "create", *flags, "slow", busybox, "l-7", "true")
+    spec = json.loads(stack.ctr("container", "info", "--spec", "l-7").stdout)
+    assert spec["linux"]["resources"]["blockIO"] == {"weight": 100}
+    done = stack.pyctr("run", *flags, "fast", busybox, "l-8", "true", check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        'ctr: blockio-class error: no OCI BlockIO parameters for class "fast"\n',
+    )
+    assert stack.ctr("container", "ls", "-q").stdout == "l-7\n"
+
+
 def test_what_is_unpacked_is_on_the_disk_where_that_is_asked_for(stack: Stack, busybox: str) -> None:
     stack.ctr("image", "rm", "--sync", busybox)
     stack.pyctr("image", "pull", "--sync-fs", "--plain-http", busybox)

@@ -231,6 +231,12 @@ def _with_limits(spec: Spec, flags: Values) -> Spec:
         spec = spec_opts.with_linux(spec, rootfsPropagation=flags.text("rootfs-propagation"))
     spec = spec_opts.with_changed_capabilities(spec, flags.texts("cap-add"), flags.texts("cap-drop"))
     spec = _with_cpu(spec, flags)
+    if flags.text("blockio-config-file") or flags.text("blockio-class"):
+        from pycontainerd.ctr import blockio
+
+        found = blockio.of_class(flags.text("blockio-config-file"), flags.text("blockio-class"))
+        if found is not None:
+            spec = spec_opts.with_resources(spec, "blockIO", **found)
     if flags.text("rdt-class"):
         spec = spec_opts.with_linux(spec, intelRdt={"closID": flags.text("rdt-class")})
     if _has(flags, "rlimit-nofile") and flags.text("rlimit-nofile"):

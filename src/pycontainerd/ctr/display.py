@@ -191,8 +191,12 @@ def _utc(pattern: str, seconds: int) -> str:
 def print_rows(
     rows: Sequence[dict[str, Any]], form: str, render: Callable[[Sequence[dict[str, Any]]], None]
 ) -> None:
-    """A list as a table (`render`) or, with --format json, as JSON for programs."""
+    """A list as a table (`render`) or, with --format json, as JSON for programs; InvalidArgument for other formats."""
     if form == "json":
         write_json(list(rows), 2)
-    else:
+    elif form == "table":
         render(rows)
+    else:
+        from pycontainerd.lib.errdefs import InvalidArgument
+
+        raise InvalidArgument("format must be table or json")

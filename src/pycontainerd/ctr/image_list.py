@@ -73,7 +73,7 @@ def check(call: Call) -> int:
             for image in images.walk(client, call.arguments)
         ]
     if call.flags.on("quiet"):
-        display.write("".join(f"{row['name']}\n" for row in rows if row["ready"]))
+        display.write("".join(f"{row['name']}\n" for row in rows if row["unpacked"]))
         return 0
     if rows or call.flags.text("format") == "json":
         display.print_rows(rows, call.flags.text("format"), _check_table)

@@ -28,6 +28,11 @@ def _list(call: Call) -> int:
     if call.flags.on("quiet"):
         display.write("".join(f"{plugin.id}\n" for plugin in reply.plugins))
         return 0
+    if call.flags.on("detailed") and call.flags.text("format") == "json":
+        from pycontainerd.ctr.metrics_view import as_json
+
+        display.write_json([as_json(plugin) for plugin in reply.plugins], 2)
+        return 0
     if call.flags.on("detailed"):
         display.write(
             display.tabulate("\t\t\t\n".join(_details(plugin) for plugin in reply.plugins), display.WIDE)

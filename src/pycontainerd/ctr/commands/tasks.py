@@ -178,21 +178,32 @@ def _ps(call: Call) -> int:
     with session.connect(call) as client:
         containers.task_of(client, container_id)
         found = tasks.pids(client, container_id)
-    lines = [f"{process.pid}\t{_details(process)}" for process in found]
-    display.table("PID\tINFO", lines, display.VALUES)
+    rows = [{"pid": process.pid, "exec_id": _exec_id(process)} for process in found]
+    display.print_rows(rows, call.flags.text("format"), _ps_table)
     return 0
 
 
-def _details(process: Any) -> str:
-    """Go's %+v of ProcessDetails: `exec_id:"x"`."""
-    from pycontainerd.lib.api import anys
-    from pycontainerd.lib.api.light import runc_v1
+def _ps_table(rows: Sequence[dict[str, Any]]) -> None:
+    """INFO is Go's %+v of ProcessDetails: `exec_id:"x"`."""
     from pycontainerd.lib.identifiers import quoted
 
+    lines = []
+    for row in rows:
+        exec_id = row["exec_id"]
+        info = "-" if exec_id is None else f"exec_id:{quoted(exec_id)} " if exec_id else ""
+        lines.append(f"{row['pid']}\t{info}")
+    display.table("PID\tINFO", lines, display.VALUES)
+
+
+def _exec_id(process: Any) -> str | None:
+    """Of an exec, its id; None where the shim says nothing of the process."""
+    from pycontainerd.lib.api import anys
+    from pycontainerd.lib.api.light import runc_v1
+
     if not process.HasField("info") or not anys.is_type(process.info, runc_v1.ProcessDetails):
-        return "-"
-    exec_id = runc_v1.ProcessDetails.FromString(process.info.value).exec_id
-    return f"exec_id:{quoted(exec_id)} " if exec_id else ""
+        return None
+    exec_id: str = runc_v1.ProcessDetails.FromString(process.info.value).exec_id
+    return exec_id
 
 
 def _metrics(call: Call) -> int:
@@ -359,7 +370,14 @@ COMMANDS = (
         ),
     ),
     Command("pause", "freeze a container", _pause, arguments="CONTAINER", takes_container=True),
-    Command("ps", "list the processes of a container", _ps, arguments="CONTAINER", takes_container=True),
+    Command(
+        "ps",
+        "list the processes of a container",
+        _ps,
+        arguments="[flags] CONTAINER",
+        takes_container=True,
+        flags=(text.FORMAT_FLAG,),
+    ),
     Command("resume", "thaw a container", _resume, arguments="CONTAINER", takes_container=True),
     Command(
         "start",
