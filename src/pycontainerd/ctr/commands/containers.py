@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.command import Command, at
 from pycontainerd.ctr.container_flags import CONTAINER_FLAGS, IO_FLAGS
 from pycontainerd.ctr.flags import BOOL, Flag
 from pycontainerd.lib import errdefs
@@ -154,23 +154,11 @@ def status_name(status: int) -> str:
     return str(names.get(status, "UNKNOWN"))
 
 
-def _checkpoint(call: Call) -> int:
-    from pycontainerd.ctr import checkpoints
-
-    return checkpoints.container(call)
-
-
-def _restore(call: Call) -> int:
-    from pycontainerd.ctr import checkpoints
-
-    return checkpoints.restore(call)
-
-
 COMMANDS = (
     Command(
         "checkpoint",
         "make an image of a container",
-        _checkpoint,
+        at("checkpoints", "container"),
         arguments="CONTAINER REF",
         flags=(
             Flag("rw", BOOL, "with what it has written"),
@@ -178,17 +166,19 @@ COMMANDS = (
             Flag("task", BOOL, "with its processes, as criu dumps them"),
         ),
         takes_container=True,
+        description="REF names the image that is made; containers restore makes a container of it again",
     ),
     Command(
         "restore",
         "make and start a container of such an image",
-        _restore,
+        at("checkpoints", "restore"),
         arguments="CONTAINER REF",
         flags=(
             Flag("rw", BOOL, "with what it had written"),
             Flag("live", BOOL, "with its processes, where they were"),
             *IO_FLAGS,
         ),
+        description="CONTAINER is the id of the new container, REF an image that containers checkpoint made",
     ),
     Command(
         "create",
@@ -197,6 +187,7 @@ COMMANDS = (
         arguments="[flags] Image|RootFS CONTAINER [COMMAND] [ARG...]",
         flags=CONTAINER_FLAGS,
         anywhere=False,
+        description="task start runs it; of an image the snapshot is made, too\nctr container create docker.io/library/busybox:latest web sleep 1000",
     ),
     Command(
         "delete, del, remove, rm",
@@ -204,6 +195,7 @@ COMMANDS = (
         _delete,
         arguments="[flags] CONTAINER [CONTAINER, ...]",
         flags=(Flag("keep-snapshot", BOOL, "leave the container's snapshot"),),
+        description="one that runs has to be stopped first: task kill -s KILL ID, task rm ID",
     ),
     Command(
         "info",
@@ -212,6 +204,7 @@ COMMANDS = (
         arguments="CONTAINER",
         takes_container=True,
         flags=(Flag("spec", BOOL, "print the OCI spec only"),),
+        description="as JSON, with the spec decoded; the beginning of an id is enough",
     ),
     Command(
         "list, ls",
@@ -219,6 +212,7 @@ COMMANDS = (
         _list,
         arguments="[flags] [<filter>, ...]",
         flags=(Flag("quiet, q", BOOL, "print ids only"), text.FORMAT_FLAG),
+        description="filters are id==web, image~=busybox, labels.app==x, runtime.name==...; those that match any are listed",
     ),
     Command(
         "label",
@@ -226,5 +220,6 @@ COMMANDS = (
         _label,
         arguments="[flags] CONTAINER [<key>=<value>, ...]",
         takes_container=True,
+        description="KEY= clears a label; what the container's labels are then is printed",
     ),
 )

@@ -170,8 +170,15 @@ COMMANDS = (
             Flag("root", STRING, "look into this folder of a content store instead of asking the daemon"),
             text.FORMAT_FLAG,
         ),
+        description="a regular expression chooses among their references",
     ),
-    Command("delete, del, remove, rm", "remove blobs", _delete, arguments="[<digest>, ...]"),
+    Command(
+        "delete, del, remove, rm",
+        "remove blobs",
+        _delete,
+        arguments="[<digest>, ...]",
+        description="an image that needs one of them can't be run or pushed then",
+    ),
     Command(
         "edit",
         "change a blob with an editor; prints the digest of what came out",
@@ -181,6 +188,7 @@ COMMANDS = (
             Flag("validate", STRING, "format to check the result against"),
             Flag("editor", STRING, "command of the editor; a shell runs it", env="EDITOR"),
         ),
+        description="the blob itself stays as it is; images name digests, not files",
     ),
     Command(
         "fetch",
@@ -195,6 +203,7 @@ COMMANDS = (
             SKIP_METADATA_FLAG,
             Flag("metadata-only", BOOL, "fetch manifests and configs, of every platform, and no layers"),
         ),
+        description="the reference is whole: docker.io/library/busybox:latest",
     ),
     Command(
         "fetch-object",
@@ -221,6 +230,7 @@ COMMANDS = (
         at("content_remote", "push_object"),
         arguments="[flags] <remote> <object> <type>",
         flags=REGISTRY_FLAGS,
+        description="the object is a digest of the content store, the type its media type\na document (manifest or index) gets the reference's tag",
     ),
     Command(
         "prune",
@@ -238,7 +248,13 @@ COMMANDS = (
             ),
         ),
     ),
-    Command("get", "write a blob to stdout", _get, arguments="[<digest>, ...]"),
+    Command(
+        "get",
+        "write a blob to stdout",
+        _get,
+        arguments="[<digest>, ...]",
+        description="ctr content get sha256:... | tar -tz",
+    ),
     Command(
         "ingest",
         "store what comes from stdin",
@@ -248,6 +264,7 @@ COMMANDS = (
             Flag("expected-size", INT, "refuse any other size"),
             Flag("expected-digest", STRING, "refuse any other content"),
         ),
+        description="the key is any name for the transaction; content ls shows the digest afterwards\nctr content ingest --expected-digest sha256:... mine < file",
     ),
     Command(
         "list, ls",
@@ -255,6 +272,13 @@ COMMANDS = (
         _list,
         arguments="[flags]",
         flags=(Flag("quiet, q", BOOL, "print digests only"), text.FORMAT_FLAG),
+        description="nothing but labels and leases keeps a blob: one that no image leads to is collected",
     ),
-    Command("label", "set and clear labels of a blob", _label, arguments="<digest> [<label>=<value> ...]"),
+    Command(
+        "label",
+        "set and clear labels of a blob",
+        _label,
+        arguments="<digest> [<label>=<value> ...]",
+        description="LABEL= clears one; containerd.io/gc.root=1 keeps the blob from being collected",
+    ),
 )

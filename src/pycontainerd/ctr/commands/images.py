@@ -24,6 +24,7 @@ COMMANDS = (
             text.SNAPSHOTTER_FLAG,
             text.FORMAT_FLAG,
         ),
+        description="filters as of images list; -q prints the names of those that could run at once",
     ),
     Command(
         "convert",
@@ -88,6 +89,7 @@ COMMANDS = (
         at("image_list"),
         arguments="[flags] [<filter>, ...]",
         flags=(Flag("quiet, q", BOOL, "print names only"), text.FORMAT_FLAG),
+        description="filters are name==REF, name~=REGEXP, labels.KEY==VALUE, target.digest~=...; those that match any are listed",
     ),
     Command(
         "mount",
@@ -128,6 +130,7 @@ COMMANDS = (
             Flag("print-chainid", BOOL, "print the image's chain id"),
             Flag("max-concurrent-downloads", INT, "blobs to fetch side by side"),
         ),
+        description="the reference is whole: docker.io/library/busybox:latest\ncredentials are --user's, else those of docker login (~/.docker/config.json and its helpers)",
     ),
     Command(
         "push",
@@ -156,6 +159,7 @@ COMMANDS = (
         at("image_names", "delete"),
         arguments="[flags] <ref> [<ref>, ...]",
         flags=(Flag("sync", BOOL, "wait until their content is collected"),),
+        description="a name goes; content that no other name leads to is collected",
     ),
     Command(
         "prune",
@@ -199,6 +203,7 @@ COMMANDS = (
                 default=True,
             ),
         ),
+        description="names are taken as they are; nothing is copied",
     ),
     Command(
         "label",
@@ -206,5 +211,6 @@ COMMANDS = (
         at("image_names", "label"),
         arguments="[flags] <name> [<key>=<value>, ...]",
         flags=(Flag("replace-all, r", BOOL, "replace all labels"),),
+        description="KEY= clears a label; what the image's labels are then is printed",
     ),
 )

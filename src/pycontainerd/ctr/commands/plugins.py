@@ -145,6 +145,7 @@ COMMANDS = (
             Flag("detailed, d", BOOL, "print everything about each plugin"),
             text.FORMAT_FLAG,
         ),
+        description="filters are type==..., id==...; a plugin that failed says why with --detailed",
     ),
     Command(
         "inspect-runtime",

@@ -134,7 +134,12 @@ _API_VERSION = Flag(
     default=2,
 )
 COMMANDS = (
-    Command("delete", "delete the stopped task", _delete),
+    Command(
+        "delete",
+        "delete the stopped task",
+        _delete,
+        description="ctr shim --id web delete",
+    ),
     Command(
         "exec",
         "run a further process in the container",
@@ -151,8 +156,14 @@ COMMANDS = (
             Flag("spec", STRING, "file of the whole process, as JSON of the runtime-spec"),
         ),
         anywhere=False,
+        description="ctr shim --id web exec -a sh1 /bin/sh -c 'echo hi'",
     ),
-    Command("start", "start the created task", _start),
+    Command(
+        "start",
+        "start the created task",
+        _start,
+        description="of a task that was created by somebody else and not started",
+    ),
     Command(
         "state",
         "print the state of the task",
@@ -162,6 +173,7 @@ COMMANDS = (
             Flag("task-id, t", STRING, "task to look at, where the shim has several; --id by default"),
             _API_VERSION,
         ),
+        description="as JSON: ctr shim --id web state",
     ),
     Command(
         "shutdown",

@@ -198,7 +198,13 @@ _MAKE_FLAGS = (
     Flag("mounts", BOOL, "print the mounts as JSON"),
 )
 COMMANDS = (
-    Command("commit", "make an active snapshot a committed one", _commit, arguments="<key> <active>"),
+    Command(
+        "commit",
+        "make an active snapshot a committed one",
+        _commit,
+        arguments="<key> <active>",
+        description="the first name is the new one, the second what snapshots prepare made",
+    ),
     Command(
         "diff",
         "write what a snapshot adds to its parent, or another one to it, as a layer to stdout",
@@ -215,9 +221,22 @@ COMMANDS = (
             Flag("keep", BOOL, "leave the layer in the content store, for you to delete"),
             Flag("label", STRINGS, "label of the layer (key=value)"),
         ),
+        description="ctr snapshots diff ID | tar -tz",
     ),
-    Command("info", "print the record of a snapshot", _info, arguments="<key>"),
-    Command("list, ls", "list snapshots", _list, flags=(text.FORMAT_FLAG,)),
+    Command(
+        "info",
+        "print the record of a snapshot",
+        _info,
+        arguments="<key>",
+        description="as JSON; snapshots list knows the keys",
+    ),
+    Command(
+        "list, ls",
+        "list snapshots",
+        _list,
+        flags=(text.FORMAT_FLAG,),
+        description="the parents of an image's snapshots are its lower layers",
+    ),
     Command(
         "mounts, m, mount",
         "print the mount commands of a snapshot",
@@ -234,9 +253,22 @@ COMMANDS = (
         _prepare,
         arguments="[flags] <key> [<parent>]",
         flags=_MAKE_FLAGS,
+        description="without a parent it is empty; with --target the output can be run:\nctr snapshots prepare -t /mnt work PARENT | sh",
     ),
-    Command("delete, del, remove, rm", "remove snapshots", _delete, arguments="<key> [<key>, ...]"),
-    Command("label", "set and clear labels", _label, arguments="<name> [<label>=<value> ...]"),
+    Command(
+        "delete, del, remove, rm",
+        "remove snapshots",
+        _delete,
+        arguments="<key> [<key>, ...]",
+        description="one that others lie on, or a container has, can't go",
+    ),
+    Command(
+        "label",
+        "set and clear labels",
+        _label,
+        arguments="<name> [<label>=<value> ...]",
+        description="LABEL= clears one; containerd.io/gc.root=1 keeps the snapshot from being collected",
+    ),
     Command("tree", "show which snapshot lies on which", _tree),
     Command(
         "unpack",
@@ -244,6 +276,7 @@ COMMANDS = (
         at("snapshot_layers", "unpack_manifest"),
         arguments="[flags] <digest>",
         flags=(text.SNAPSHOTTER_FLAG, text.SYNC_FS_FLAG),
+        description="the digest is the one that images list shows",
     ),
     Command(
         "usage",
@@ -251,6 +284,7 @@ COMMANDS = (
         _usage,
         arguments="[flags] [<key>, ...]",
         flags=(Flag("b", BOOL, "print bytes"), text.FORMAT_FLAG),
+        description="of all of them without a key; what lies below isn't counted again",
     ),
     Command(
         "view",
@@ -258,5 +292,6 @@ COMMANDS = (
         _view,
         arguments="[flags] <key> [<parent>]",
         flags=_MAKE_FLAGS,
+        description="ctr snapshots view -t /mnt look PARENT | sh",
     ),
 )

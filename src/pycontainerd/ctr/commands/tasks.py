@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.command import Command, at
 from pycontainerd.ctr.container_flags import DETACH, IO_FLAGS, PID_FILE
 from pycontainerd.ctr.flags import BOOL, STRING, Flag
 from pycontainerd.lib import errdefs
@@ -296,17 +296,11 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
     return code
 
 
-def _checkpoint(call: Call) -> int:
-    from pycontainerd.ctr import checkpoints
-
-    return checkpoints.task(call)
-
-
 COMMANDS = (
     Command(
         "checkpoint",
         "dump the processes of a container, as criu does",
-        _checkpoint,
+        at("checkpoints", "task"),
         arguments="[flags] CONTAINER",
         flags=(
             Flag("exit", BOOL, "end them then"),
@@ -314,6 +308,7 @@ COMMANDS = (
             Flag("work-path", STRING, "folder for criu's own files and logs"),
         ),
         takes_container=True,
+        description="needs criu on the daemon's side, and a shim that uses it",
     ),
     Command(
         "attach",
@@ -321,6 +316,7 @@ COMMANDS = (
         _attach,
         arguments="CONTAINER",
         takes_container=True,
+        description="signals are passed on; ctr ends with the container, with its status",
     ),
     Command(
         "delete, del, remove, rm",
@@ -331,6 +327,7 @@ COMMANDS = (
             Flag("force, f", BOOL, "kill the task first"),
             Flag("exec-id", STRING, "remove this exec of the task instead"),
         ),
+        description="the container's record stays: container rm removes that",
     ),
     Command(
         "exec",
@@ -349,6 +346,7 @@ COMMANDS = (
         ),
         required=("exec-id",),
         anywhere=False,
+        description="every process needs an id of its own, and ctr ends with its status\nctr task exec --exec-id sh1 -t web sh",
     ),
     Command(
         "list, ls",
@@ -356,6 +354,7 @@ COMMANDS = (
         _list,
         arguments="[flags]",
         flags=(Flag("quiet, q", BOOL, "print ids only"), text.FORMAT_FLAG),
+        description="containers without a task don't run and aren't here: container ls knows them",
     ),
     Command(
         "kill",
@@ -368,8 +367,16 @@ COMMANDS = (
             Flag("exec-id", STRING, "send it to this exec of the task"),
             Flag("all, a", BOOL, "send it to every process of the container"),
         ),
+        description="the default is what the image says, else SIGTERM\nctr task kill -s KILL web",
     ),
-    Command("pause", "freeze a container", _pause, arguments="CONTAINER", takes_container=True),
+    Command(
+        "pause",
+        "freeze a container",
+        _pause,
+        arguments="CONTAINER",
+        takes_container=True,
+        description="nothing of it is told; task resume lets it go on",
+    ),
     Command(
         "ps",
         "list the processes of a container",
@@ -377,6 +384,7 @@ COMMANDS = (
         arguments="[flags] CONTAINER",
         takes_container=True,
         flags=(text.FORMAT_FLAG,),
+        description="pids are those of the host; INFO tells which belong to an exec",
     ),
     Command("resume", "thaw a container", _resume, arguments="CONTAINER", takes_container=True),
     Command(
@@ -386,6 +394,7 @@ COMMANDS = (
         arguments="CONTAINER",
         takes_container=True,
         flags=(*IO_FLAGS, PID_FILE, DETACH, Flag("no-pivot", BOOL, "don't use pivot_root")),
+        description="in the foreground, ending with its status; with --detach it goes on by itself",
     ),
     Command(
         "metrics, metric",
@@ -394,5 +403,6 @@ COMMANDS = (
         arguments="CONTAINER",
         takes_container=True,
         flags=(Flag("format", STRING, '"table" or "json"', default="table"),),
+        description="from its cgroups, version 1 or 2",
     ),
 )
