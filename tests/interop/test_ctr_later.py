@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import sandbox_shim
-from support.stack import Stack
+from support.stack import Stack, has_what_came_with_1_7
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,22 @@ def stack(request: pytest.FixtureRequest, busybox: str) -> Iterator[Stack]:
     for name in found.ctr("container", "ls", "-q").stdout.split():
         found.ctr("task", "rm", "-f", name, check=False)
         found.ctr("container", "rm", name)
+
+
+@pytest.mark.parametrize(
+    "words", ["task ps l-0", "image check", "image ls", "container ls", "version", "leases ls"]
+)
+def test_json_is_json_and_other_formats_are_refused(stack: Stack, busybox: str, words: str) -> None:
+    stack.ctr("run", "-d", busybox, "l-0", "sleep", "1000")
+    argv = words.split()
+    place = 2 if len(argv) > 1 else 1
+    found = json.loads(stack.pyctr(*argv[:place], "--format", "json", *argv[place:]).stdout)
+    assert found or words == "leases ls"
+    if words == "task ps l-0":
+        assert [row["pid"] for row in found] == [int(stack.ctr("task", "ls").stdout.split()[4])]
+    done = stack.pyctr(*argv[:place], "--format", "xml", *argv[place:], check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("ctr: format must be ")
 
 
 def test_info_is_what_the_daemon_says_of_itself(stack: Stack) -> None:
@@ -153,7 +169,7 @@ def test_a_shim_says_its_state_and_ends_only_without_containers(stack: Stack, bu
     stack.pyctr("shim", "--id", "l-2", "shutdown", "--api-version", "2")
     assert stack.ctr("task", "ls").stdout.count("RUNNING") == 1
     v3 = stack.pyctr("shim", "--id", "l-2", "state", "--api-version", "3", check=False)
-    assert (v3.returncode == 0) == (stack.kind == "ours")  # Debian's shim speaks version 2 only
+    assert v3.returncode == 0 or stack.kind == "real"  # Debian's shim speaks version 2 only
     bad = stack.pyctr("shim", "--id", "l-2", "state", "--api-version", "4", check=False)
     assert (bad.returncode, bad.stderr) == (1, "ctr: api-version must be 2 or 3\n")
     name = hashlib.sha256(f"{stack.address}/default/l-2/debug".encode()).hexdigest()
@@ -252,9 +268,12 @@ def test_a_daemon_without_sandboxes_says_so(real_stack: Stack, words: str, tmp_p
     config = tmp_path / "pod.json"
     config.write_text("{}")
     done = real_stack.pyctr("sandboxes", *words.replace("/dev/null", str(config)).split(), check=False)
+    made = real_stack.pyctr("container", "create", "--sandbox", "x", "any", "c", check=False)
+    if has_what_came_with_1_7(real_stack):
+        assert "the daemon has no sandboxes" not in done.stderr + made.stderr
+        return
     assert "the daemon has no sandboxes: " in done.stderr
     assert done.returncode == (0 if words == "rm x" else 1)
-    made = real_stack.pyctr("container", "create", "--sandbox", "x", "any", "c", check=False)
     assert made.stderr.startswith("ctr: the daemon has no sandboxes: ")
 
 

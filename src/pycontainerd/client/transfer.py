@@ -45,19 +45,23 @@ class Transfer:
         self._threads: list[threading.Thread] = []
         self._progress: threading.Thread | None = None
         self._progress_name = ""
-        self._failure: BaseException | None = None
+        self._own_failure: BaseException | None = None
+        self._stream_failure: BaseException | None = None
 
     def sends(self, source: Source) -> str:
         """The name of a stream on which the daemon reads `source`, to its end."""
-        return self._open("import", lambda stream: _send(stream, source))
+        read = self._guarded(source.read)
+        return self._open("import", lambda stream: _send(stream, read))
 
     def receives(self, write: Callable[[bytes], object]) -> str:
         """The name of a stream whose bytes go to `write`."""
-        return self._open("export", lambda stream: _receive(stream, write), awaited=True)
+        guarded = self._guarded(write)
+        return self._open("export", lambda stream: _receive(stream, guarded), awaited=True)
 
     def answers(self, credentials: Credentials) -> str:
         """The name of a stream on which the daemon asks for a registry's credentials."""
-        return self._open("creds", lambda stream: _answer(stream, credentials))
+        guarded = self._guarded(credentials)
+        return self._open("creds", lambda stream: _answer(stream, guarded))
 
     def reports(self, report: Callable[[Any], object]) -> None:
         """Has `report` called, in a thread, with each Progress message of the transfer."""
@@ -75,8 +79,8 @@ class Transfer:
         except Unimplemented as error:
             raise _without_service(error) from error
         except ContainerdError:
-            if isinstance(self._failure, OSError):  # the daemon saw only that we went away
-                raise self._failure from None
+            if self._own_failure is not None:  # the daemon saw only that we went away
+                raise self._own_failure from None
             raise
         finally:
             if self._progress is not None:
@@ -84,8 +88,21 @@ class Transfer:
         for thread in self._threads:
             if not thread.daemon:
                 thread.join()
-        if self._failure is not None:
-            raise self._failure
+        failure = self._own_failure or self._stream_failure
+        if failure is not None:
+            raise failure
+
+    def _guarded(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same function; what it raises is why the transfer fails."""
+
+        def call(value: Any) -> Any:
+            try:
+                return function(value)
+            except (ContainerdError, OSError) as error:
+                self._own_failure = self._own_failure or error
+                raise
+
+        return call
 
     def _open(self, prefix: str, pump: Callable[[MessageStream], None], *, awaited: bool = False) -> str:
         """Opens a stream and starts its thread; only one that is awaited keeps this process from ending."""
@@ -107,7 +124,7 @@ class Transfer:
                 with client, stream:
                     pump(stream)
             except (ContainerdError, OSError) as error:
-                self._failure = self._failure or error
+                self._stream_failure = self._stream_failure or error
 
         thread = threading.Thread(target=run, name=name, daemon=not awaited)
         self._threads.append(thread)
@@ -122,7 +139,7 @@ def _without_service(error: Unimplemented) -> Unimplemented:
     )
 
 
-def _send(stream: MessageStream, source: Source) -> None:
+def _send(stream: MessageStream, read: Callable[[int], bytes]) -> None:
     window = 0
     while True:
         while window <= 0:
@@ -130,7 +147,7 @@ def _send(stream: MessageStream, source: Source) -> None:
             if message is None:
                 return  # the daemon needs no more
             window += _unpack(message, transfer_types.WindowUpdate).update
-        data = source.read(min(window, MAX_DATA_BYTES))
+        data = read(min(window, MAX_DATA_BYTES))
         if not data:
             break
         stream.send(anys.pack(transfer_types.Data(data=data)))

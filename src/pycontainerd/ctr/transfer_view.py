@@ -71,9 +71,9 @@ class TransferView:
     def _draw(self) -> None:
         lines = [*self._tree(), *self._targets()]
         total = sum(node.said.progress for node in self._nodes.values())
-        text = "".join(
-            f"{line}\n" for line in [*lines, f"{self._status}\t{total_line(total, self._started)}"]
-        )
+        whole = sum(node.said.total for node in self._nodes.values()) if self._live else 0
+        last = f"{self._status}\t{total_line(total, self._started, whole)}"
+        text = "".join(f"{line}\n" for line in [*lines, last])
         erase = f"\x1b[{self._drawn}A\x1b[J" if self._drawn else ""
         display.write(erase + text)
         self._drawn = text.count("\n") if self._live else 0
