@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-    from pycontainerd.client.archive import Source
     from pycontainerd.client.client import Client, MessageStream
+    from pycontainerd.client.tar_reader import Source
     from pycontainerd.lib.api.codec import Message
 
     # A registry's host -> name and secret; without a name the secret is a refresh token.

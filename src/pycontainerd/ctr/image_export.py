@@ -7,8 +7,7 @@ import os
 from pycontainerd.client import archive, cio, images
 from pycontainerd.ctr import session
 from pycontainerd.ctr.meter import Meter
-from pycontainerd.ctr.registry_flags import platforms_of
-from pycontainerd.lib import platforms
+from pycontainerd.ctr.registry_flags import matcher_of
 from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -51,10 +50,7 @@ def run(call: Call) -> int:
 
 
 def _export(call: Call, client: Client, names: Sequence[str], out_fd: int) -> None:
-    wanted = platforms_of(call.flags)
-    matcher = platforms.any_of(wanted) if wanted else platforms.default_matcher()
-    if call.flags.on("all-platforms"):
-        matcher = platforms.everything()
+    matcher = matcher_of(call.flags)
     with Meter("exporting") as meter:
 
         def announce(size: int) -> None:

@@ -40,7 +40,7 @@ def run(call: Call) -> int:
             else:
                 from pycontainerd.ctr import image_transfer
 
-                image_transfer.import_(call, client, file)
+                image_transfer.import_(call, client, file, _size_of(file))
     finally:
         if path != "-":
             file.close()

@@ -93,7 +93,7 @@ def _mount(call: Call, client: Client, ref: str, place: tuple[str, str], matcher
         wanted, made = snapshots.mounts(client, snapshotter, key), False
     try:
         if not target:
-            return _activated(client, key, wanted)
+            return activated(client, key, wanted)
         mounts.attach(wanted, target)
     except (ContainerdError, OSError) as error:
         if made:
@@ -104,7 +104,7 @@ def _mount(call: Call, client: Client, ref: str, place: tuple[str, str], matcher
     return target
 
 
-def _activated(client: Client, key: str, wanted: Sequence[types.Mount]) -> str:
+def activated(client: Client, key: str, wanted: Sequence[types.Mount]) -> str:
     """The folder that the daemon has mounted a snapshot on."""
     from pycontainerd.client import activation
 

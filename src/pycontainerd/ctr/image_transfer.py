@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import time
 
+from pycontainerd.client import archive
 from pycontainerd.client.transfer import Transfer
 from pycontainerd.ctr import display, session, text
-from pycontainerd.ctr.registry_flags import platforms_of, registry_options, wants_all_metadata
+from pycontainerd.ctr.meter import Meter
+from pycontainerd.ctr.registry_flags import (
+    matcher_of,
+    platforms_of,
+    registry_options,
+    wants_all_metadata,
+)
 from pycontainerd.ctr.transfer_view import TransferView
 from pycontainerd.lib import platforms, reference
 from pycontainerd.lib.api.light import transfer_types as wire
@@ -22,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Final
 
-    from pycontainerd.client.archive import Source
     from pycontainerd.client.client import Client
+    from pycontainerd.client.tar_reader import Source
     from pycontainerd.ctr.command import Call
     from pycontainerd.lib.api.codec import Message
 
@@ -52,7 +59,10 @@ def require_for_daemon(call: Call, names: Iterable[str]) -> None:
     """Refuses the flags that only a transfer from here can keep."""
     for name in names:
         if call.flags.is_set(name):
-            raise InvalidArgument(f'"--{name}" requires "--local" flag')
+            raise InvalidArgument(
+                f'"--{name}" requires "--local" flag',
+                hint="leave --local=false out: the daemon can't be told",
+            )
 
 
 def pull(call: Call) -> int:
@@ -88,8 +98,8 @@ def push(call: Call) -> int:
     return 0
 
 
-def import_(call: Call, client: Client, source: Source) -> None:
-    """`images import --local=false`, from an open archive."""
+def import_(call: Call, client: Client, source: Source, total: int) -> None:
+    """`images import --local=false`, from an open archive of `total` bytes (0: only its end tells)."""
     require_for_daemon(call, IMPORT_ONLY)
     flags = call.flags
     base = flags.text("base-name")
@@ -109,8 +119,10 @@ def import_(call: Call, client: Client, source: Source) -> None:
         unpacks=[] if flags.on("no-unpack") else _unpacks([one], flags.text("snapshotter")),
     )
     transfer = Transfer(client)
-    stream = transfer.sends(source)
-    _show(transfer, wire.ImageImportStream(stream=stream, force_compress=flags.on("compress-blobs")), store)
+    meter = Meter("importing", total)
+    stream = transfer.sends(meter.reading(source))
+    sent = wire.ImageImportStream(stream=stream, force_compress=flags.on("compress-blobs"))
+    _show(transfer, sent, store, meter)
 
 
 def export(
@@ -120,17 +132,28 @@ def export(
     flags = call.flags
     store = wire.ImageStore(extra_references=[wire.ImageReference(name=name) for name in names])
     transfer = Transfer(client)
-    archive = wire.ImageExportStream(
-        stream=transfer.receives(write),
+    meter = Meter("exporting")
+    if meter.live:
+        meter.total = archive.size_of(
+            client, names, matcher_of(flags), with_foreign=not flags.on("skip-non-distributable")
+        )
+
+    def metered(data: bytes) -> None:
+        write(data)
+        meter.move(len(data))
+
+    out = wire.ImageExportStream(
+        stream=transfer.receives(metered),
         platforms=_wire(platforms_of(flags)),
         all_platforms=flags.on("all-platforms"),
         skip_compatibility_manifest=flags.on("skip-manifest-json"),
         skip_non_distributable=flags.on("skip-non-distributable"),
     )
     if shown:
-        _show(transfer, store, archive)
+        _show(transfer, store, out, meter)
     else:
-        transfer.run(store, archive)
+        with meter:
+            transfer.run(store, out)
 
 
 def tag(client: Client, source: str, target: str) -> None:
@@ -139,10 +162,15 @@ def tag(client: Client, source: str, target: str) -> None:
     display.write(f"{target}\n")
 
 
-def _show(transfer: Transfer, source: Message, destination: Message) -> None:
-    view = TransferView()
+def _show(transfer: Transfer, source: Message, destination: Message, meter: Meter | None = None) -> None:
+    """Of archives the daemon reports steps only: a meter shows the bytes, and the tree comes at the end."""
+    view = TransferView(redraws=meter is None)
     transfer.reports(view.take)
-    transfer.run(source, destination)
+    if meter is None:
+        transfer.run(source, destination)
+    else:
+        with meter:
+            transfer.run(source, destination)
     view.finish()
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-    from pycontainerd.client.archive import Source
+    from pycontainerd.client.tar_reader import Source
 
 _INTERVAL_S: Final = 0.1
 
@@ -21,7 +21,7 @@ _INTERVAL_S: Final = 0.1
 class Meter:
     """Counts bytes and shows them on stderr, if that is a terminal.
 
-    A context manager; leaving it takes the line away.
+    A context manager; leaving it takes the line away. `live`: somebody can see it.
     """
 
     def __init__(self, what: str, total: int = 0) -> None:
@@ -29,7 +29,7 @@ class Meter:
         self.total = total
         self._what = what
         self._moved = 0
-        self._live = sys.stderr.isatty()
+        self.live = sys.stderr.isatty()
         self._started = time.monotonic()
         self._last = 0.0
 
@@ -37,14 +37,14 @@ class Meter:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._live:
+        if self.live:
             self._write("\r\x1b[K")
 
     def move(self, size: int) -> None:
         """So many bytes more."""
         self._moved += size
         now = time.monotonic()
-        if self._live and now - self._last >= _INTERVAL_S:
+        if self.live and now - self._last >= _INTERVAL_S:
             self._last = now
             self._write(f"\r\x1b[K{self.text()}")
 
@@ -56,7 +56,7 @@ class Meter:
         if not self.total:
             return f"{self._what}: {moved} ({rate}/s)"
         share = min(self._moved / self.total, 1.0)
-        bar = bar_of(live=self._live)(share)
+        bar = bar_of(live=self.live)(share)
         return f"{self._what}: {bar} {moved}/{display.binary_size(self.total)} ({rate}/s)"
 
     def reading(self, source: Source) -> Metered:

@@ -97,3 +97,13 @@ def platforms_of(flags: Any) -> list[platforms.Platform]:
         except InvalidArgument as error:
             raise InvalidArgument(f"invalid platform {one}: {error}", hint=error.hint) from error
     return found
+
+
+def matcher_of(flags: Values) -> platforms.Matcher:
+    """Any of the --platform flags, every platform with --all-platforms, this machine's otherwise."""
+    from pycontainerd.lib import platforms
+
+    if flags.on("all-platforms"):
+        return platforms.everything()
+    wanted = platforms_of(flags)
+    return platforms.any_of(wanted) if wanted else platforms.default_matcher()

@@ -35,11 +35,12 @@ class Node:
 class TransferView:
     """Takes Progress messages (from another thread) and shows them; `finish` draws the last state."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, redraws: bool = True) -> None:
+        """Without `redraws` the last state alone is drawn on a terminal, too: something else shows what goes on."""
         self._nodes: dict[str, Node] = {}
         self._status = ""
         self._started = time.monotonic()
-        self._live = sys.stdout.isatty()
+        self._live = redraws and sys.stdout.isatty()
         self._drawn = 0
         self._lock = threading.Lock()
 

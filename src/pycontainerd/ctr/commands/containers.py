@@ -187,7 +187,10 @@ COMMANDS = (
         arguments="[flags] Image|RootFS CONTAINER [COMMAND] [ARG...]",
         flags=CONTAINER_FLAGS,
         anywhere=False,
-        description="task start runs it; of an image the snapshot is made, too\nctr container create docker.io/library/busybox:latest web sleep 1000",
+        description=(
+            "task start runs it; of an image the snapshot is made, too\n"
+            "ctr container create docker.io/library/busybox:latest web sleep 1000"
+        ),
     ),
     Command(
         "delete, del, remove, rm",

@@ -230,7 +230,10 @@ COMMANDS = (
         at("content_remote", "push_object"),
         arguments="[flags] <remote> <object> <type>",
         flags=REGISTRY_FLAGS,
-        description="the object is a digest of the content store, the type its media type\na document (manifest or index) gets the reference's tag",
+        description=(
+            "the object is a digest of the content store, the type its media type\n"
+            "a document (manifest or index) gets the reference's tag"
+        ),
     ),
     Command(
         "prune",
@@ -264,7 +267,10 @@ COMMANDS = (
             Flag("expected-size", INT, "refuse any other size"),
             Flag("expected-digest", STRING, "refuse any other content"),
         ),
-        description="the key is any name for the transaction; content ls shows the digest afterwards\nctr content ingest --expected-digest sha256:... mine < file",
+        description=(
+            "the key is any name for the transaction; content ls shows the digest afterwards\n"
+            "ctr content ingest --expected-digest sha256:... mine < file"
+        ),
     ),
     Command(
         "list, ls",

@@ -130,7 +130,10 @@ COMMANDS = (
             Flag("print-chainid", BOOL, "print the image's chain id"),
             Flag("max-concurrent-downloads", INT, "blobs to fetch side by side"),
         ),
-        description="the reference is whole: docker.io/library/busybox:latest\ncredentials are --user's, else those of docker login (~/.docker/config.json and its helpers)",
+        description=(
+            "the reference is whole: docker.io/library/busybox:latest\n"
+            "credentials are --user's, else those of docker login (~/.docker/config.json and its helpers)"
+        ),
     ),
     Command(
         "push",

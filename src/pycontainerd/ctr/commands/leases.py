@@ -88,7 +88,10 @@ COMMANDS = (
             Flag("id", STRING, "id of the lease; made up by default"),
             Flag("expires, x", DURATION, "how long it lasts; 0 for ever", default=_DAY_NANOS),
         ),
-        description="its id is printed; it keeps what its labels name:\nctr leases create containerd.io/gc.ref.snapshot.overlayfs=KEY",
+        description=(
+            "its id is printed; it keeps what its labels name:\n"
+            "ctr leases create containerd.io/gc.ref.snapshot.overlayfs=KEY"
+        ),
     ),
     Command(
         "delete, del, remove, rm",

@@ -167,5 +167,10 @@ COMMAND = Command(
     arguments="[flags] Image|RootFS ID [COMMAND] [ARG...]",
     flags=RUN_FLAGS,
     anywhere=False,
-    description="the image is one that was pulled, ID a new name; without a command the image's own is run\nflags stand before the image; ctr ends with the container, with its status\nctr run --rm -t docker.io/library/busybox:latest demo sh\nctr run -d --log-uri file:///tmp/web.log docker.io/library/busybox:latest web sleep 1000",
+    description=(
+        "the image is one that was pulled, ID a new name; without a command the image's own is run\n"
+        "flags stand before the image; ctr ends with the container, with its status\n"
+        "ctr run --rm -t docker.io/library/busybox:latest demo sh\n"
+        "ctr run -d --log-uri file:///tmp/web.log docker.io/library/busybox:latest web sleep 1000"
+    ),
 )

@@ -53,7 +53,9 @@ def _config(path: str) -> bytes:
     try:
         document = json.loads(data)
     except ValueError as error:
-        raise InvalidArgument(f"failed to parse sandbox config: {error}") from error
+        raise InvalidArgument(
+            f"failed to parse sandbox config: {error}", hint=f"{path} has to hold an OCI runtime spec as JSON"
+        ) from error
     if not isinstance(document, dict):
         raise InvalidArgument("failed to parse sandbox config: not an object")
     return data

@@ -253,7 +253,10 @@ COMMANDS = (
         _prepare,
         arguments="[flags] <key> [<parent>]",
         flags=_MAKE_FLAGS,
-        description="without a parent it is empty; with --target the output can be run:\nctr snapshots prepare -t /mnt work PARENT | sh",
+        description=(
+            "without a parent it is empty; with --target the output can be run:\n"
+            "ctr snapshots prepare -t /mnt work PARENT | sh"
+        ),
     ),
     Command(
         "delete, del, remove, rm",

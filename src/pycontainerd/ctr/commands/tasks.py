@@ -346,7 +346,10 @@ COMMANDS = (
         ),
         required=("exec-id",),
         anywhere=False,
-        description="every process needs an id of its own, and ctr ends with its status\nctr task exec --exec-id sh1 -t web sh",
+        description=(
+            "every process needs an id of its own, and ctr ends with its status\n"
+            "ctr task exec --exec-id sh1 -t web sh"
+        ),
     ),
     Command(
         "list, ls",
@@ -367,7 +370,7 @@ COMMANDS = (
             Flag("exec-id", STRING, "send it to this exec of the task"),
             Flag("all, a", BOOL, "send it to every process of the container"),
         ),
-        description="the default is what the image says, else SIGTERM\nctr task kill -s KILL web",
+        description=("the default is what the image says, else SIGTERM\nctr task kill -s KILL web"),
     ),
     Command(
         "pause",
