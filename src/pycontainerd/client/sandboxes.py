@@ -42,6 +42,7 @@ def run(client: Client, sandbox_id: str, runtime: str, spec: bytes) -> types.San
         sandboxer=controller,
     )
     made: types.Sandbox = _store(client, "Create", sandbox_v1.StoreCreateRequest(sandbox=record)).sandbox
+    made.sandboxer = controller  # which containerd 1.7 doesn't know
     try:
         _create(client, made)
     except BaseException:

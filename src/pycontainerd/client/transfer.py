@@ -4,7 +4,7 @@
     Transfer(source, destination, names of the streams)
 
     bytes out    WindowUpdate ◀── …  Data ──▶ …  the end of our side is the end of the bytes
-    bytes in     WindowUpdate ──▶ …  Data ◀── …  the end of the daemon's side is the end of the bytes
+    bytes in     WindowUpdate ──▶ …  Data ◀── …  containerd never ends its side: the archive itself tells its end
     credentials  AuthRequest ◀──  AuthResponse ──▶
     progress     Progress ◀── …
 
@@ -14,11 +14,13 @@ Spec: containerd core/transfer/proxy, core/transfer/streaming
 from __future__ import annotations
 
 import threading
+from time import monotonic
 
 from pycontainerd.client import leases
+from pycontainerd.client.tar_reader import BLOCK, TarReader
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import streaming_v1, transfer_types, transfer_v1
-from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, Unimplemented
+from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, Unavailable, Unimplemented
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 MAX_DATA_BYTES: Final = 32 << 10
 WINDOW_BYTES: Final = 2 * MAX_DATA_BYTES
 _PROGRESS_WAIT_S: Final = 2.0  # for what the daemon still says of a transfer that has ended
+_STALL_S: Final = 60.0  # without a byte of an archive that hasn't come to its end
 
 
 class Transfer:
@@ -42,7 +45,8 @@ class Transfer:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._threads: list[threading.Thread] = []
+        self._last_thread: threading.Thread | None = None
+        self._archive: _Arriving | None = None
         self._progress: threading.Thread | None = None
         self._progress_name = ""
         self._own_failure: BaseException | None = None
@@ -54,9 +58,9 @@ class Transfer:
         return self._open("import", lambda stream: _send(stream, read))
 
     def receives(self, write: Callable[[bytes], object]) -> str:
-        """The name of a stream whose bytes go to `write`."""
-        guarded = self._guarded(write)
-        return self._open("export", lambda stream: _receive(stream, guarded), awaited=True)
+        """The name of a stream on which an archive comes, which goes to `write`."""
+        self._archive = _Arriving(self._guarded(write))
+        return self._open("export", self._archive.receive)
 
     def answers(self, credentials: Credentials) -> str:
         """The name of a stream on which the daemon asks for a registry's credentials."""
@@ -66,7 +70,7 @@ class Transfer:
     def reports(self, report: Callable[[Any], object]) -> None:
         """Has `report` called, in a thread, with each Progress message of the transfer."""
         self._progress_name = self._open("progress", lambda stream: _report(stream, report))
-        self._progress = self._threads[-1]
+        self._progress = self._last_thread
 
     def run(self, source: Message, destination: Message) -> None:
         """Waits for the transfer and for the bytes that it sends here; raises its error, or what writing them met."""
@@ -85,9 +89,8 @@ class Transfer:
         finally:
             if self._progress is not None:
                 self._progress.join(_PROGRESS_WAIT_S)
-        for thread in self._threads:
-            if not thread.daemon:
-                thread.join()
+        if self._archive is not None and self._own_failure is None:
+            self._archive.wait(lambda: self._stream_failure is not None)
         failure = self._own_failure or self._stream_failure
         if failure is not None:
             raise failure
@@ -104,8 +107,8 @@ class Transfer:
 
         return call
 
-    def _open(self, prefix: str, pump: Callable[[MessageStream], None], *, awaited: bool = False) -> str:
-        """Opens a stream and starts its thread; only one that is awaited keeps this process from ending."""
+    def _open(self, prefix: str, pump: Callable[[MessageStream], None]) -> str:
+        """Opens a stream and starts its thread, which doesn't keep this process from ending."""
         name = f"{prefix}-{leases.random_id()}"
         client = self._client.another()
         try:
@@ -126,9 +129,8 @@ class Transfer:
             except (ContainerdError, OSError) as error:
                 self._stream_failure = self._stream_failure or error
 
-        thread = threading.Thread(target=run, name=name, daemon=not awaited)
-        self._threads.append(thread)
-        thread.start()
+        self._last_thread = threading.Thread(target=run, name=name, daemon=True)
+        self._last_thread.start()
         return name
 
 
@@ -157,18 +159,54 @@ def _send(stream: MessageStream, read: Callable[[int], bytes]) -> None:
         pass
 
 
-def _receive(stream: MessageStream, write: Callable[[bytes], object]) -> None:
-    window = 0
-    while True:
-        if window <= WINDOW_BYTES // 2:
-            stream.send(anys.pack(transfer_types.WindowUpdate(update=WINDOW_BYTES)))
-            window += WINDOW_BYTES
-        message = stream.receive()
-        if message is None:
-            return
-        data = _unpack(message, transfer_types.Data).data
-        write(data)
-        window -= len(data)
+class _Arriving:
+    """An archive on its way here: written as it comes, and read along for where it ends."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._stream: MessageStream | None = None
+        self._window = 0
+        self._buffer = bytearray()
+        self._came = 0
+        self._at_end = False
+        self._has_ended = threading.Event()
+
+    def receive(self, stream: MessageStream) -> None:
+        """The whole archive; InvalidArgument when the stream ends before it does."""
+        self._stream = stream
+        for _ in TarReader(self):
+            pass
+        self.read(BLOCK)  # the second of the two empty blocks at the end
+        self._has_ended.set()
+
+    def wait(self, has_failed: Callable[[], bool]) -> None:
+        """Until the archive has come, or can't any more; Unavailable when the daemon sends nothing for a minute."""
+        came, since = -1, monotonic()
+        while not self._has_ended.wait(0.1) and not has_failed():
+            if came != self._came:
+                came, since = self._came, monotonic()
+            if monotonic() - since > _STALL_S:
+                raise Unavailable(f"the daemon sent {came} bytes of an archive and not its end")
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many bytes, fewer at the stream's end: for the tar reader."""
+        assert self._stream is not None
+        while len(self._buffer) < size and not self._at_end:
+            if self._window <= WINDOW_BYTES // 2:
+                self._stream.send(anys.pack(transfer_types.WindowUpdate(update=WINDOW_BYTES)))
+                self._window += WINDOW_BYTES
+            message = self._stream.receive()
+            if message is None:
+                self._at_end = True
+                break
+            data = _unpack(message, transfer_types.Data).data
+            self._write(data)
+            self._window -= len(data)
+            self._came += len(data)
+            self._buffer += data
+        found = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return found
 
 
 def _answer(stream: MessageStream, credentials: Credentials) -> None:

@@ -79,7 +79,7 @@ def pull(call: Call) -> int:
         labels=text.labels_from(flags.texts("label")),
         platforms=_wire(wanted),
         all_metadata=wants_all_metadata(flags),
-        unpacks=_unpacks(wanted, flags.text("snapshotter")),
+        unpacks=_unpacks(wanted, session.snapshotter(call)),
     )
     with session.connect(call) as client:
         transfer = Transfer(client)
@@ -116,7 +116,7 @@ def import_(call: Call, client: Client, source: Source, total: int) -> None:
         labels=text.labels_from(flags.texts("label")),
         platforms=[] if flags.on("all-platforms") else _wire([one]),
         extra_references=[names],
-        unpacks=[] if flags.on("no-unpack") else _unpacks([one], flags.text("snapshotter")),
+        unpacks=[] if flags.on("no-unpack") else _unpacks([one], session.snapshotter(call)),
     )
     transfer = Transfer(client)
     meter = Meter("importing", total)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def run(call: Call) -> int:
     """The command."""
     ref = call.argument(0)
-    if not ref:
-        raise InvalidArgument("please provide an image reference", hint="images ls lists them")
+    if not ref:  # in ctr's words
+        raise InvalidArgument("please provide an image reference to mount", hint="images ls lists them")
     snapshotter = session.snapshotter(call)
     with session.connect(call) as client:
         try:
