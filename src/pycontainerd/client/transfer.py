@@ -49,8 +49,7 @@ class Transfer:
         self._archive: _Arriving | None = None
         self._progress: threading.Thread | None = None
         self._progress_name = ""
-        self._own_failure: BaseException | None = None
-        self._stream_failure: BaseException | None = None
+        self._own_failure: Exception | None = None
 
     def sends(self, source: Source) -> str:
         """The name of a stream on which the daemon reads `source`, to its end."""
@@ -60,7 +59,7 @@ class Transfer:
     def receives(self, write: Callable[[bytes], object]) -> str:
         """The name of a stream on which an archive comes, which goes to `write`."""
         self._archive = _Arriving(self._guarded(write))
-        return self._open("export", self._archive.receive)
+        return self._open("export", self._archive.receive, on_error=self._archive.fail)
 
     def answers(self, credentials: Credentials) -> str:
         """The name of a stream on which the daemon asks for a registry's credentials."""
@@ -89,11 +88,12 @@ class Transfer:
         finally:
             if self._progress is not None:
                 self._progress.join(_PROGRESS_WAIT_S)
-        if self._archive is not None and self._own_failure is None:
-            self._archive.wait(lambda: self._stream_failure is not None)
-        failure = self._own_failure or self._stream_failure
-        if failure is not None:
-            raise failure
+        if self._own_failure is not None:
+            raise self._own_failure
+        if self._archive is not None:
+            self._archive.wait()
+            if self._own_failure is not None:
+                raise self._own_failure
 
     def _guarded(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The same function; what it raises is why the transfer fails."""
@@ -107,8 +107,16 @@ class Transfer:
 
         return call
 
-    def _open(self, prefix: str, pump: Callable[[MessageStream], None]) -> str:
-        """Opens a stream and starts its thread, which doesn't keep this process from ending."""
+    def _open(
+        self,
+        prefix: str,
+        pump: Callable[[MessageStream], None],
+        on_error: Callable[[Exception], None] | None = None,
+    ) -> str:
+        """Opens a stream and starts its thread, which doesn't keep this process from ending.
+
+        Without `on_error` a stream's own errors say nothing that the Transfer call doesn't say.
+        """
         name = f"{prefix}-{leases.random_id()}"
         client = self._client.another()
         try:
@@ -127,7 +135,8 @@ class Transfer:
                 with client, stream:
                     pump(stream)
             except (ContainerdError, OSError) as error:
-                self._stream_failure = self._stream_failure or error
+                if on_error is not None:
+                    on_error(error)
 
         self._last_thread = threading.Thread(target=run, name=name, daemon=True)
         self._last_thread.start()
@@ -169,6 +178,7 @@ class _Arriving:
         self._buffer = bytearray()
         self._came = 0
         self._at_end = False
+        self._failure: Exception | None = None
         self._has_ended = threading.Event()
 
     def receive(self, stream: MessageStream) -> None:
@@ -179,14 +189,21 @@ class _Arriving:
         self.read(BLOCK)  # the second of the two empty blocks at the end
         self._has_ended.set()
 
-    def wait(self, has_failed: Callable[[], bool]) -> None:
-        """Until the archive has come, or can't any more; Unavailable when the daemon sends nothing for a minute."""
+    def fail(self, error: Exception) -> None:
+        """The stream broke."""
+        self._failure = error
+        self._has_ended.set()
+
+    def wait(self) -> None:
+        """Until the archive has come; raises why it hasn't, Unavailable when the daemon sends nothing for a minute."""
         came, since = -1, monotonic()
-        while not self._has_ended.wait(0.1) and not has_failed():
+        while not self._has_ended.wait(0.1):
             if came != self._came:
                 came, since = self._came, monotonic()
             if monotonic() - since > _STALL_S:
                 raise Unavailable(f"the daemon sent {came} bytes of an archive and not its end")
+        if self._failure is not None:
+            raise self._failure
 
     def read(self, size: int) -> bytes:
         """Exactly so many bytes, fewer at the stream's end: for the tar reader."""
