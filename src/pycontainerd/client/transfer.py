@@ -77,19 +77,19 @@ class Transfer:
         request = transfer_v1.TransferRequest(
             source=anys.pack(source), destination=anys.pack(destination), options=options
         )
+        failure: ContainerdError | None = None
         try:
             self._client.call(transfer_v1.TRANSFER, "Transfer", request)
         except Unimplemented as error:
             raise _without_service(error) from error
-        except ContainerdError:
-            if self._own_failure is not None:  # the daemon saw only that we went away
-                raise self._own_failure from None
-            raise
-        finally:
-            if self._progress is not None:
-                self._progress.join(_PROGRESS_WAIT_S)
-        if self._own_failure is not None:
+        except ContainerdError as error:
+            failure = error
+        if self._progress is not None:
+            self._progress.join(_PROGRESS_WAIT_S)
+        if self._own_failure is not None:  # of which the daemon saw only that we went away
             raise self._own_failure
+        if failure is not None:
+            raise failure
         if self._archive is not None:
             self._archive.wait()
             if self._own_failure is not None:
