@@ -7,8 +7,11 @@ containerd 2's ctr.
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -170,6 +173,25 @@ def test_credentials_are_given_when_the_daemon_asks(stack: Stack, tmp_path: Path
         environment = {**stack.environment, "DOCKER_CONFIG": str(tmp_path)}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         stack.ctr("image", "rm", "--sync", name)
+
+
+@pytest.mark.parametrize("where", ["--local", "--local=false"])
+def test_an_interrupted_import_leaves_nothing(stack: Stack, where: str) -> None:
+    source_fd, never_fd = os.pipe()
+    try:
+        command = stack.command("pyctr", "image", "import", where, "-")
+        process = subprocess.Popen(command, env=stack.environment, stdin=source_fd)
+        deadline = time.monotonic() + 20
+        while not stack.ctr("leases", "ls", "-q").stdout:  # until it has begun
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        while stack.ctr("leases", "ls", "-q").stdout:
+            assert time.monotonic() < deadline
+    finally:
+        os.close(source_fd)
+        os.close(never_fd)
+    assert stack.ctr("content", "active").stdout.count("\n") == 1
 
 
 def test_a_credential_helper_that_fails_is_the_reason(stack: Stack, tmp_path: Path) -> None:
