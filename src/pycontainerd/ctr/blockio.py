@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from pycontainerd.ctr import blockio_config, text
+from pycontainerd.ctr import plain_yaml, text
 from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -54,7 +54,7 @@ def _classes(path: str) -> dict[str, dict[str, Any]]:
     try:
         if len(document) > _MAX_FILE:
             raise InvalidArgument(f"it is larger than {_MAX_FILE} bytes")
-        found = _field(blockio_config.parse(document), "classes", {})
+        found = _field(plain_yaml.parse(document), "classes", {})
         if not isinstance(found, dict):
             raise InvalidArgument("Classes is not a mapping of names to lists")
         return {name: _parameters(name, entries) for name, entries in found.items()}

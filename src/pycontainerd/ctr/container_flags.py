@@ -47,7 +47,11 @@ CONTAINER_FLAGS: Final = (
     Flag("gpus", INTS, "GPU to add, by index"),
     Flag("allow-new-privs", BOOL, "don't set no_new_privs"),
     Flag("memory-limit", UINT, "memory limit in bytes"),
-    Flag("device", STRINGS, "device node of the host, or a folder of them, to add"),
+    Flag(
+        "device",
+        STRINGS,
+        "device node of the host, a folder of them, or a CDI device (vendor/class=name), to add",
+    ),
     Flag("cap-add", STRINGS, "capability to add (CAP_...)"),
     Flag("cap-drop", STRINGS, "capability to drop (CAP_...)"),
     Flag("seccomp", BOOL, "filter system calls by the default profile"),

@@ -224,9 +224,7 @@ def _with_limits(spec: Spec, flags: Values) -> Spec:
         spec = spec_opts.with_linux(spec, cgroupsPath=flags.text("cgroup"))
     if flags.number("memory-limit"):
         spec = spec_opts.with_resources(spec, "memory", limit=flags.number("memory-limit"))
-    for path in flags.texts("device"):
-        for device in host.devices(path):
-            spec = spec_opts.with_device(spec, device)
+    spec = _with_devices(spec, flags.texts("device"))
     if flags.text("rootfs-propagation"):
         spec = spec_opts.with_linux(spec, rootfsPropagation=flags.text("rootfs-propagation"))
     spec = spec_opts.with_changed_capabilities(spec, flags.texts("cap-add"), flags.texts("cap-drop"))
@@ -243,6 +241,20 @@ def _with_limits(spec: Spec, flags: Values) -> Spec:
         spec = spec_opts.with_process(spec, rlimits=[_open_files(flags.text("rlimit-nofile"))])
     if _has(flags, "uidmap") and (flags.texts("uidmap") or flags.texts("gidmap")):
         spec = spec_opts.with_user_namespace(spec, *id_mappings(flags))
+    return spec
+
+
+def _with_devices(spec: Spec, wanted: Sequence[str]) -> Spec:
+    """Nodes and folders of the host, then what CDI files describe under a name."""
+    named = [one for one in wanted if "=" in one and not one.startswith("/")]
+    for path in wanted:
+        if path not in named:
+            for device in host.devices(path):
+                spec = spec_opts.with_device(spec, device)
+    if named:
+        from pycontainerd.ctr import cdi
+
+        spec = cdi.with_devices(spec, named)
     return spec
 
 

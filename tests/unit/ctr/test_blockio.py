@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycontainerd.ctr import blockio, blockio_config
+from pycontainerd.ctr import blockio, plain_yaml
 from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
@@ -48,19 +48,19 @@ Classes:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_usual_forms_are_read(form: str) -> None:
-    assert blockio_config.parse(form) == WANTED
+    assert plain_yaml.parse(form) == WANTED
 
 
 @pytest.mark.parametrize("form", ["a: &x 1", "a: |\n  b", "- a\nb: c", "a:\n\t- b", "a: 1\na: 2", "a", "a: [1", 'a: "b', "-", "  a: 1\n b: 2", "{"])  # fmt: skip
 def test_what_is_not_understood_is_refused(form: str) -> None:
     with pytest.raises(InvalidArgument):
-        blockio_config.parse(form)
+        plain_yaml.parse(form)
 
 
 @given(st.text(alphabet="ab:-[]{}\"' #\n\t,&", max_size=60))
 def test_no_text_does_more_than_be_refused(form: str) -> None:
     with contextlib.suppress(InvalidArgument):
-        blockio_config.parse(form)
+        plain_yaml.parse(form)
 
 
 @pytest.mark.parametrize(

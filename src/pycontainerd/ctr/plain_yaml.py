@@ -1,6 +1,6 @@
-"""The YAML of a block I/O configuration: mappings, lists and plain values, in blocks or (as JSON) in braces.
+"""The YAML of configuration files: mappings, lists and plain values, in blocks or (as JSON) in braces; every value is a text.
 
-Anchors, tags and texts over several lines are refused: the file has no use for them.
+Anchors, tags and texts over several lines are refused: no file that is read here has a use for them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def parse(document: str) -> Any:
 def _texts(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _texts(one) for key, one in value.items()}
-    return [_texts(one) for one in value] if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return [_texts(one) for one in value]
+    return "" if value is None else str(value)
 
 
 def _line(number: int, raw: str) -> _Line | None:
