@@ -323,6 +323,7 @@ def test_a_sandbox_from_run_to_rm(pods: Pods) -> None:
         "UpdatedAt",
         "Extensions",
     ]
+    assert (info["Labels"], info["Extensions"]) == (None, {})
     assert info["Runtime"] == {"Name": pods.runtime, "Options": {"type_url": "google.protobuf.Empty"}}
     assert info["Spec"]["type_url"] == "types.containerd.io/opencontainers/runtime-spec/1/Spec"
     again = pods.run("s1", check=False)

@@ -118,8 +118,7 @@ def document(record: types.Sandbox) -> dict[str, Any]:
         "Sandboxer": record.sandboxer,
         "CreatedAt": display.rfc3339(record.created_at.seconds, record.created_at.nanos),
         "UpdatedAt": display.rfc3339(record.updated_at.seconds, record.updated_at.nanos),
-        "Extensions": {key: display.any_json(record.extensions[key]) for key in sorted(record.extensions)}
-        or None,
+        "Extensions": {key: display.any_json(record.extensions[key]) for key in sorted(record.extensions)},
     }
 
 
