@@ -80,12 +80,37 @@ def test_errors_of_install(stack: Stack, step: str) -> None:
     parity.compare(stack, [step, "leases ls", "snapshot ls"], {"%T": stack.tools}, lambda: None)  # type: ignore[attr-defined]
 
 
-def test_a_daemon_without_a_folder_says_so(our_stack: Stack, busybox: str, tmp_path: Path) -> None:
-    our_stack.ctr("image", "pull", busybox)
-    done = our_stack.pyctr("install", busybox, check=False)
-    assert (done.returncode, done.stderr) == (1, "ctr: opt service not enabled\n")
-    our_stack.pyctr("install", "--path", str(tmp_path), busybox)
-    assert (tmp_path / "bin/busybox").stat().st_mode & 0o111
+def test_our_daemon_finds_what_is_installed(our_stack: Stack, registry: str, tmp_path: Path) -> None:
+    shim: list[images.Entry] = [
+        ("bin", "dir", None, 0o755),
+        ("bin/containerd-shim-installed-v9", "file", b"#!/bin/sh\necho no shim yet >&2; exit 3\n", 0o755),
+        ("lib", "dir", None, 0o755),
+        ("lib/libx.so", "file", b"lib", 0o644),
+    ]
+    name = f"{registry}/tools/shim:1"
+    images.push(images.build_layout(tmp_path, contents=[shim]), name)
+    our_stack.ctr("image", "pull", name)
+    run = ("run", "--rm", "--runtime", "io.containerd.installed.v9", name, "in-1", "true")
+    assert 'binary not installed "containerd-shim-installed-v9"' in our_stack.ctr(*run, check=False).stderr
+    for program in ("ctr", "pyctr"):
+        our_stack.run(program, "install", "--libs", "--replace", name)
+        assert (our_stack.root / "r/opt/bin/containerd-shim-installed-v9").stat().st_mode & 0o111
+        assert (our_stack.root / "r/opt/lib/libx.so").read_bytes() == b"lib"
+    assert "no shim yet" in our_stack.ctr(*run, check=False).stderr
+
+
+def test_a_daemon_without_a_folder_says_so(busybox: str, tmp_path: Path) -> None:
+    root = Path(tempfile.mkdtemp(prefix="ci", dir="/tmp"))
+    stack = Stack(root, kind="ours", extra='disabled_plugins = ["io.containerd.internal.v1.opt"]\n').start()
+    try:
+        stack.ctr("image", "pull", busybox)
+        done = stack.pyctr("install", busybox, check=False)
+        assert (done.returncode, done.stderr) == (1, "ctr: opt service not enabled\n")
+        stack.pyctr("install", "--path", str(tmp_path), busybox)
+        assert (tmp_path / "bin/busybox").stat().st_mode & 0o111
+    finally:
+        stack.clean()
+        shutil.rmtree(root)  # noqa: TID251 - the test's own folder
 
 
 @pytest.mark.parametrize(

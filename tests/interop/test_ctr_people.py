@@ -184,6 +184,9 @@ def test_bash_completes(running: Stack, busybox: str) -> None:
     assert _completed(running, "pyctr container info p-o") == ["p-one"]
     assert _completed(running, "pyctr -n default task kill p-t") == ["p-two"]
     assert busybox in _completed(running, "pyctr run ")
+    assert busybox in _completed(running, "pyctr image inspect ")
+    assert busybox in _completed(running, "pyctr image usage ")
+    assert set(_completed(running, "pyctr shim pprof g")) == {"goroutines"}
     assert _completed(running, "pyctr -n nosuch container info ") == []
     assert _completed(running, "pyctr -a /nosuch container info ") == []
 

@@ -80,6 +80,7 @@ def test_a_terminal_shows_progress_and_a_pipe_one_picture(stack: Stack, busybox:
         assert screen.wait() == 0, screen.text
         assert "\x1b[32m+" in screen.text
         assert "elapsed" in screen.text
+        assert re.search(r"total: [0-9.]+ \S*B/[0-9.]+ MiB", screen.text)  # of how much: for eyes only
     finally:
         screen.close()
 

@@ -14,18 +14,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(60)]
 
-HTPASSWD = (
-    "me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"  # bcrypt of the word secret, cost 5
-)
-
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory):
     """host:port/library/busybox:latest behind Basic authorization."""
     folder = tmp_path_factory.mktemp("guarded")
-    (folder / "htpasswd").write_text(HTPASSWD)
-    auth = f"auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}"
-    with images.registry(folder, auth=auth) as host:
+    with images.private_registry(folder) as host:
         images.push(
             images.build_layout(folder / "layout"), f"{host}/library/busybox:latest", credentials="me:secret"
         )

@@ -37,7 +37,6 @@ from support.programs import peer, peer_environment
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
 
 T = transfer_v1.TRANSFER
-HTPASSWD = "me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"  # bcrypt of secret, cost 5
 LINUX = types.Platform(os="linux", architecture="amd64")
 
 
@@ -412,9 +411,7 @@ def test_hosts_come_from_the_plugins_settings(busybox):
 
 def test_credentials_are_asked_for_over_the_stream(daemon, channel, busybox, tmp_path):
     layout = images.build_layout(tmp_path / "layout")
-    (tmp_path / "htpasswd").write_text(HTPASSWD)
-    auth = f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}"
-    with images.registry(tmp_path / "registry", auth=auth) as host:
+    with images.private_registry(tmp_path / "registry") as host:
         name = f"{host}/private:1"
         images.push(layout, name, credentials="me:secret")
         code, text = transfer(channel, registry_of(name), store("private:1"))
@@ -458,7 +455,6 @@ def test_credentials_are_asked_for_over_the_stream(daemon, channel, busybox, tmp
         ),
         (transfer_types.ImageImportStream(stream="no"), store("a"), "NOT_FOUND", "stream no: not found"),
         (registry_of("bad ref"), store("a"), "INVALID_ARGUMENT", 'invalid character " " in host name'),
-        (registry_of("localhost/a:1"), store("a", all_metadata=True), "UNIMPLEMENTED", "all_metadata"),
         (
             registry_of("localhost/a:1", http_debug=transfer_types.HTTPDebug.TRACE),
             store("a"),

@@ -71,17 +71,19 @@ APPLETS = [
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nweb:x:1000:1000::/home/web:/bin/sh\n"
 GROUP = "root:x:0:\nwww:x:33:\nextra:x:44:web\nweb:x:1000:\nnobody:x:65534:\n"
 
-Entry = tuple[str, str, Any, int]  # name, kind, content or link target, mode
+# name, kind, content or link target, mode, and where it isn't root the owner's uid and gid
+Entry = tuple[str, str, Any, int] | tuple[str, str, Any, int, int, int]
 
 
 def layer(entries: list[Entry]) -> tuple[bytes, str]:
     """A gzip layer and its diff id; the same entries always give the same bytes."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, kind, content, mode in entries:
+        for name, kind, content, mode, *owner in entries:
             member = tarfile.TarInfo(name)
             member.mode = mode
             member.mtime = 1_600_000_000
+            member.uid, member.gid = owner or (0, 0)
             member.type = {"dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "file": tarfile.REGTYPE}[kind]
             data = content if kind == "file" else b""
             member.linkname = content if kind == "link" else ""
@@ -214,6 +216,17 @@ def wait_for_port(port: int, timeout_s: float = 10) -> None:
             return
         time.sleep(0.02)
     raise TimeoutError(f"nothing listens on 127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def private_registry(folder: Path) -> Iterator[str]:
+    """A registry that only knows the user `me` with the password `secret`; yields host:port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # bcrypt of secret, cost 5
+    (folder / "htpasswd").write_text("me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n")
+    auth = f"auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}"
+    with registry(folder, auth=auth) as host:
+        yield host
 
 
 def push(layout: Path, target: str, *, credentials: str = "") -> None:

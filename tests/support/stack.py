@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -150,3 +151,9 @@ class Stack:
         for pid in self.shims():
             os.kill(pid, signal.SIGKILL)
         self.stop()
+
+
+def has_what_came_with_1_7(stack: Stack) -> bool:
+    """Whether a daemon has transfers and sandboxes: Debian 12's doesn't, Debian 13's does. Both tell by `info`."""
+    server = json.loads(stack.pyctr("info").stdout)["server"]
+    return "pid" in server

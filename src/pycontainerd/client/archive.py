@@ -12,6 +12,7 @@ import contextlib
 import os
 
 from pycontainerd.client import content, images, pull
+from pycontainerd.client.tar_reader import BLOCK, TarReader, clean
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib import errdefs, platforms, reference
 from pycontainerd.lib.oci import image as oci
@@ -19,132 +20,14 @@ from pycontainerd.lib.oci import image as oci
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import IO, Any, Final
+    from typing import Any, Final
 
     from pycontainerd.client.client import Client
+    from pycontainerd.client.tar_reader import Member, Source
+
 
 NAME_ANNOTATION: Final = "io.containerd.image.name"
 REF_ANNOTATION: Final = "org.opencontainers.image.ref.name"
-_BLOCK: Final = 512
-_CHUNK: Final = 1 << 20
-
-
-class Member:
-    """One entry of a tar stream: a regular file's bytes come from `read`, or a link's target."""
-
-    __slots__ = ("kind", "link", "name", "size")
-
-    def __init__(self, name: str, kind: str, size: int, link: str) -> None:
-        self.name = name
-        self.kind = kind
-        self.size = size
-        self.link = link
-
-
-class TarReader:
-    """Members of a ustar, GNU or PAX stream in order; InvalidArgument (`unexpected EOF`) for anything else."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._left = 0
-
-    def __iter__(self) -> Iterator[Member]:
-        overrides: dict[str, str] = {}
-        while True:
-            self._skip(self._left)
-            self._left = 0
-            header = self._exactly(_BLOCK)
-            if not header.strip(b"\0"):
-                return
-            size = _number(header[124:136])
-            kind = chr(header[156])
-            if kind in "xgLK":
-                data = self._exactly(_checked(size, _CHUNK))
-                self._skip(-size % _BLOCK)
-                overrides.update(_overrides(kind, data))
-                continue
-            size = int(overrides.get("size", size))
-            name = overrides.get("path") or _text(header[:100])
-            prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-            if prefix and "path" not in overrides:
-                name = f"{prefix}/{name}"
-            link = overrides.get("linkpath") or _text(header[157:257])
-            overrides = {}
-            member = Member(
-                _clean(name), {"0": "file", "\0": "file", "2": "link"}.get(kind, "other"), size, link
-            )
-            self._left = size + (-size % _BLOCK)
-            self._pad = -size % _BLOCK
-            yield member
-
-    def read(self) -> Iterator[bytes]:
-        """The bytes of the member at hand."""
-        while self._left > self._pad:
-            chunk = self._stream.read(min(_CHUNK, self._left - self._pad))
-            if not chunk:
-                raise errdefs.InvalidArgument("unexpected EOF", hint="the archive is cut off")
-            self._left -= len(chunk)
-            yield chunk
-
-    def document(self) -> bytes:
-        """The whole member, which must not be larger than a document may be."""
-        _checked(self._left - self._pad, oci.MAX_DOCUMENT_BYTES)
-        return b"".join(self.read())
-
-    def _exactly(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        if len(data) != size:
-            raise errdefs.InvalidArgument("unexpected EOF", hint="is it a tar archive, and whole?")
-        return data
-
-    def _skip(self, size: int) -> None:
-        while size > 0:
-            chunk = self._stream.read(min(_CHUNK, size))
-            if not chunk:
-                raise errdefs.InvalidArgument("unexpected EOF", hint="the archive is cut off")
-            size -= len(chunk)
-
-
-def _checked(size: int, limit: int) -> int:
-    if not 0 <= size <= limit:
-        raise errdefs.InvalidArgument(
-            f"an entry of the archive has {size} bytes, at most {limit} make sense there"
-        )
-    return size
-
-
-def _number(field: bytes) -> int:
-    if field[0] & 0x80:  # GNU: base 256
-        return _checked(int.from_bytes(field[1:], "big"), 1 << 60)
-    text = field.strip(b" \0")
-    if set(text) - set(b"01234567"):
-        raise errdefs.InvalidArgument("archive/tar: invalid tar header", hint="is it a tar archive?")
-    return int(text or b"0", 8)
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def _overrides(kind: str, data: bytes) -> dict[str, str]:
-    if kind in "LK":
-        return {"path" if kind == "L" else "linkpath": _text(data)}
-    out: dict[str, str] = {}
-    while data:
-        size_text, _, _ = data.partition(b" ")
-        if not size_text.isdigit() or not 0 < int(size_text) <= len(data):
-            raise errdefs.InvalidArgument("archive/tar: invalid tar header")
-        record = data[len(size_text) + 1 : int(size_text)].rstrip(b"\n")
-        key, _, value = record.partition(b"=")
-        out[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-        data = data[int(size_text) :]
-    if "size" in out and not (out["size"].isascii() and out["size"].isdigit()):
-        raise errdefs.InvalidArgument("archive/tar: invalid tar header")
-    return out if kind == "x" else {}
-
-
-def _clean(name: str) -> str:
-    return "/".join(part for part in name.split("/") if part not in {"", "."})
 
 
 class _Archive:
@@ -156,14 +39,14 @@ class _Archive:
         self.links: dict[str, str] = {}
 
 
-def load(client: Client, stream: IO[bytes], *, compress: bool = False) -> list[oci.Descriptor]:
+def load(client: Client, stream: Source, *, compress: bool = False) -> list[oci.Descriptor]:
     """Stores an archive's blobs and gives the descriptors of its index; the caller holds a lease."""
     archive = _Archive()
     reader = TarReader(stream)
     for member in reader:
         if member.kind == "link":
             base = os.path.dirname(member.name)
-            archive.links[member.name] = _clean(os.path.normpath(f"{base}/{member.link}"))
+            archive.links[member.name] = clean(os.path.normpath(f"{base}/{member.link}"))
         elif member.kind != "file":
             continue
         elif member.name in {"oci-layout", "index.json", "manifest.json"}:
@@ -277,7 +160,7 @@ def _gzip_aware(client: Client, layer: oci.Descriptor) -> oci.Descriptor:
 
 
 def _file(archive: _Archive, name: str) -> oci.Descriptor:
-    name = _clean(name)
+    name = clean(name)
     name = archive.links.get(name, name)
     if name in archive.files:
         return archive.files[name]
@@ -295,8 +178,18 @@ def _named(descriptor: oci.Descriptor, name: str) -> oci.Descriptor:
     )
 
 
-def label_tree(client: Client, target: oci.Descriptor, matcher: platforms.Matcher, depth: int = 0) -> None:
-    """Sets the collector's labels on an imported image's documents, for what is there and matches."""
+def label_tree(
+    client: Client,
+    target: oci.Descriptor,
+    matcher: platforms.Matcher,
+    depth: int = 0,
+    *,
+    with_layers: bool = True,
+) -> None:
+    """Sets the collector's labels on an imported image's documents, for what is there and matches.
+
+    Layers that aren't labelled are collected when the caller's lease ends.
+    """
     if depth > images.MAX_DEPTH:
         raise errdefs.InvalidArgument(f"index {target.digest} is nested too deeply: invalid argument")
     try:
@@ -306,11 +199,12 @@ def label_tree(client: Client, target: oci.Descriptor, matcher: platforms.Matche
             return  # of a platform that the archive leaves out
         raise
     if children:
-        content.set_labels(client, target.digest, pull.child_labels(children))
+        kept = [child for child in children if with_layers or not oci.is_layer(child.media_type)]
+        content.set_labels(client, target.digest, pull.child_labels(kept))
     for child in children:
         is_document = oci.is_index(child.media_type) or oci.is_manifest(child.media_type)
         if is_document and (child.platform is None or matcher.matches(child.platform)):
-            label_tree(client, child, matcher, depth + 1)
+            label_tree(client, child, matcher, depth + 1, with_layers=with_layers)
 
 
 def export(
@@ -321,8 +215,12 @@ def export(
     *,
     with_manifest_json: bool = True,
     with_foreign: bool = True,
+    announce: Callable[[int], object] | None = None,
 ) -> None:
-    """Writes images as one OCI layout, blobs in digest order, as containerd 1.6 lays it out."""
+    """Writes images as one OCI layout, blobs in digest order, as containerd 1.6 lays it out.
+
+    `announce` is told how many bytes of blobs there are before the first of them is written.
+    """
     import json
 
     entries: list[dict[str, Any]] = []
@@ -339,20 +237,12 @@ def export(
             _, manifest = images.manifest_for(client, target, matcher)
             row = docker.setdefault(manifest.config.digest, _docker_row(manifest))
             row["RepoTags"].append(name)
+    if announce is not None:
+        announce(sum(descriptor.size for descriptor in blobs.values()))
     _directory(write, "blobs/")
     _directory(write, "blobs/sha256/")
     for digest in sorted(blobs):
-        path = f"blobs/{blobs[digest].digest.algorithm}/{blobs[digest].digest.encoded}"
-        _header(write, path, blobs[digest].size, 0o444)
-        size = 0
-        for chunk in content.read(client, blobs[digest].digest):
-            write(chunk)
-            size += len(chunk)
-        if size != blobs[digest].size:
-            raise errdefs.DataLoss(
-                f"content {digest} has {size} bytes, its descriptor says {blobs[digest].size}"
-            )
-        write(b"\0" * (-size % _BLOCK))
+        _write_blob(client, write, blobs[digest])
     index = {"schemaVersion": 2, "manifests": entries}
     _small(write, "index.json", json.dumps(index, separators=(",", ":")).encode(), 0o644)
     if with_manifest_json:
@@ -360,7 +250,28 @@ def export(
             write, "manifest.json", json.dumps(list(docker.values()), separators=(",", ":")).encode(), 0o644
         )
     _small(write, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', 0o444)
-    write(b"\0" * 2 * _BLOCK)
+    write(b"\0" * 2 * BLOCK)
+
+
+def size_of(client: Client, names: Sequence[str], matcher: platforms.Matcher, *, with_foreign: bool) -> int:
+    """How many bytes of blobs `export` would write."""
+    blobs: dict[str, oci.Descriptor] = {}
+    for name in names:
+        target = images.from_wire(images.get(client, name).target)
+        _collect(client, target, matcher, blobs, with_foreign=with_foreign)
+    return sum(descriptor.size for descriptor in blobs.values())
+
+
+def _write_blob(client: Client, write: Callable[[bytes], object], descriptor: oci.Descriptor) -> None:
+    digest = descriptor.digest
+    _header(write, f"blobs/{digest.algorithm}/{digest.encoded}", descriptor.size, 0o444)
+    size = 0
+    for chunk in content.read(client, digest):
+        write(chunk)
+        size += len(chunk)
+    if size != descriptor.size:
+        raise errdefs.DataLoss(f"content {digest} has {size} bytes, its descriptor says {descriptor.size}")
+    write(b"\0" * (-size % BLOCK))
 
 
 def _collect(
@@ -399,7 +310,7 @@ def _directory(write: Callable[[bytes], object], name: str) -> None:
 
 def _small(write: Callable[[bytes], object], name: str, data: bytes, mode: int) -> None:
     _header(write, name, len(data), mode)
-    write(data + b"\0" * (-len(data) % _BLOCK))
+    write(data + b"\0" * (-len(data) % BLOCK))
 
 
 def _header(write: Callable[[bytes], object], name: str, size: int, mode: int, *, kind: bytes = b"0") -> None:
@@ -419,6 +330,6 @@ def _header(write: Callable[[bytes], object], name: str, size: int, mode: int, *
             b"\0" * 64,
             b"0000000\x000000000\0",
         )
-    ).ljust(_BLOCK, b"\0")
+    ).ljust(BLOCK, b"\0")
     checksum = b"%06o\0 " % sum(fields)
     write(fields[:148] + checksum + fields[156:])

@@ -48,7 +48,7 @@ def create(
 ) -> containers_v1.Container:
     """A new record; AlreadyExists when the id is taken. `spec` is the runtime-spec document.
 
-    Further fields: image, labels, snapshotter, snapshot_key, extensions (name -> message).
+    Further fields: image, labels, snapshotter, snapshot_key, sandbox, extensions (name -> message).
     """
     return create_packed(
         client,
@@ -71,6 +71,7 @@ def create_packed(
     labels: Mapping[str, str] | None = None,
     snapshotter: str = "",
     snapshot_key: str = "",
+    sandbox: str = "",
     extensions: Mapping[str, Message] | None = None,
 ) -> containers_v1.Container:
     """The same from a spec and options that are packed already."""
@@ -82,6 +83,7 @@ def create_packed(
         spec=spec,
         snapshotter=snapshotter,
         snapshot_key=snapshot_key,
+        sandbox=sandbox,
         extensions={name: anys.pack(extension) for name, extension in (extensions or {}).items()},
     )
     reply: containers_v1.CreateContainerResponse = client.call(

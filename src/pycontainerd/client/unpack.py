@@ -11,6 +11,7 @@ Spec: containerd rootfs package, image-spec config.md#layer-chainid
 
 from __future__ import annotations
 
+import os
 import time
 
 from pycontainerd.client import content, images, leases, snapshots
@@ -35,10 +36,18 @@ def is_unpacked(client: Client, target: oci.Descriptor, snapshotter: str, matche
     return not diff_ids or snapshots.exists(client, snapshotter, digests.chain_id(diff_ids))
 
 
-def unpack(client: Client, target: oci.Descriptor, snapshotter: str, matcher: platforms.Matcher) -> str:
+def unpack(
+    client: Client,
+    target: oci.Descriptor,
+    snapshotter: str,
+    matcher: platforms.Matcher,
+    *,
+    sync_fs: bool = False,
+) -> str:
     """Makes the snapshots of an image; the last chain id (empty for an image without layers).
 
-    The caller holds a lease. FailedPrecondition when a layer isn't what the config says.
+    The caller holds a lease. FailedPrecondition when a layer isn't what the config says. With `sync_fs` what was
+    unpacked is on the disk afterwards.
     """
     _, manifest = images.manifest_for(client, target, matcher)
     config = images.config_of(client, manifest)
@@ -51,8 +60,10 @@ def unpack(client: Client, target: oci.Descriptor, snapshotter: str, matcher: pl
     parent = ""
     for layer, diff_id, chain_id in zip(layers, config.diff_ids, chain, strict=True):
         with trace.span("unpack layer", digest=layer.digest):
-            unpack_layer(client, snapshotter, layer, diff_id, chain_id, parent)
+            unpack_layer(client, snapshotter, layer, diff_id, chain_id, parent, sync_fs=sync_fs)
         parent = chain_id
+    if sync_fs and not client.is_ours():
+        os.sync()  # a containerd before 1.7 doesn't know the request's field
     if chain:
         label = f"containerd.io/gc.ref.snapshot.{snapshotter}"
         content.set_labels(client, manifest.config.digest, {label: chain[-1]})
@@ -68,6 +79,7 @@ def unpack_layer(
     parent: str,
     *,
     follow: bool = False,
+    sync_fs: bool = False,
 ) -> None:
     """Makes the snapshot of one layer on its parent's, unless it is there.
 
@@ -86,7 +98,7 @@ def unpack_layer(
         if follow:
             descriptor.annotations[FOLLOW_ANNOTATION] = "true"
         reply: diff_v1.ApplyResponse = client.call(
-            diff_v1.DIFF, "Apply", diff_v1.ApplyRequest(diff=descriptor, mounts=mounts)
+            diff_v1.DIFF, "Apply", diff_v1.ApplyRequest(diff=descriptor, mounts=mounts, sync_fs=sync_fs)
         )
         if reply.applied.digest != diff_id:
             raise errdefs.FailedPrecondition(

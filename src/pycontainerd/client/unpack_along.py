@@ -35,12 +35,15 @@ class UnpackAlong:
         target: oci.Descriptor,
         snapshotter: str,
         matcher: platforms.Matcher,
+        *,
+        sync_fs: bool = False,
     ) -> None:
         self._client = client
         self._fetcher = fetcher
         self._target = target
         self._snapshotter = snapshotter
         self._matcher = matcher
+        self._sync_fs = sync_fs
         self._thread = threading.Thread(target=self._work, name="unpack")
 
     def __enter__(self) -> UnpackAlong:
@@ -88,5 +91,14 @@ class UnpackAlong:
         for layer, diff_id, chain_id in zip(layers, diff_ids, digests.chain_ids(diff_ids), strict=True):
             if not self._fetcher.wait_for(layer.digest, begun=True):
                 return
-            unpack.unpack_layer(client, self._snapshotter, layer, diff_id, chain_id, parent, follow=True)
+            unpack.unpack_layer(
+                client,
+                self._snapshotter,
+                layer,
+                diff_id,
+                chain_id,
+                parent,
+                follow=True,
+                sync_fs=self._sync_fs,
+            )
             parent = chain_id

@@ -72,6 +72,12 @@ def _leases(client: Client) -> Iterable[str]:
     return (lease.id for lease in leases.walk(client))
 
 
+def _sandboxes(client: Client) -> Iterable[str]:
+    from pycontainerd.client import sandboxes
+
+    return (one.sandbox_id for one in sandboxes.walk(client))
+
+
 def _namespaces(client: Client) -> Iterable[str]:
     from pycontainerd.lib.api.light import namespaces_v1
 
@@ -95,5 +101,7 @@ _BY_NOUN: dict[tuple[str, str], Callable[[Client], Iterable[str]]] = {
     ("images", "name"): _images,
     ("snapshots", "name"): _snapshots,
     ("leases", "lease"): _leases,
+    ("sandboxes", "id"): _sandboxes,
+    ("sandboxes", "sandbox"): _sandboxes,
     ("namespaces", "name"): _namespaces,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +60,18 @@ class Command:
         self.subcommands = subcommands
         # The first argument is a container: the beginning of its id will do. Not for what removes.
         self.takes_container = takes_container
+
+
+def at(module: str, function: str = "run") -> Handler:
+    """A command's code in `pycontainerd.ctr.<module>`, imported when it runs."""
+
+    def run(call: Call) -> int:
+        name = f"pycontainerd.ctr.{module}"
+        __import__(name)
+        handler: Handler = getattr(sys.modules[name], function)
+        return handler(call)
+
+    return run
 
 
 def only_subcommands(call: Call) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr.flags import BOOL, FLOAT, INT, INTS, STRING, STRINGS, UINT, Flag
-from pycontainerd.ctr.text import SNAPSHOTTER_FLAG
+from pycontainerd.ctr.text import SNAPSHOTTER_FLAG, SYNC_FS_FLAG
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ IO_FLAGS: Final = (
 PID_FILE: Final = Flag("pid-file", STRING, "file to write the task's pid to")
 DETACH: Final = Flag("detach, d", BOOL, "leave the container running")
 
+RUNTIME_FLAGS: Final = (
+    Flag("runtime", STRING, "runtime name, or absolute path of a shim", default=DEFAULT_RUNTIME),
+    Flag("runtime-config-path", STRING, "configuration file for a runtime other than runc"),
+    Flag("runc-binary", STRING, "run this runc-compatible program"),
+    Flag("runc-root", STRING, "state folder of the runc-compatible program"),
+    Flag("runc-systemd-cgroup", BOOL, "let systemd manage the cgroup"),
+)
 CONTAINER_FLAGS: Final = (
     SNAPSHOTTER_FLAG,
     Flag("snapshotter-label", STRINGS, "label of the container's snapshot (key=value)"),
@@ -32,21 +39,27 @@ CONTAINER_FLAGS: Final = (
     Flag("net-host", BOOL, "use the host's network"),
     Flag("privileged", BOOL, "every capability, every device, nothing masked"),
     Flag("read-only", BOOL, "make the root file system read-only"),
-    Flag("runtime", STRING, "runtime name, or absolute path of a shim", default=DEFAULT_RUNTIME),
-    Flag("runtime-config-path", STRING, "configuration file for a runtime other than runc"),
+    *RUNTIME_FLAGS[:2],
+    Flag("sandbox", STRING, "make the container in this sandbox"),
     Flag("tty, t", BOOL, "give the process a terminal"),
     Flag("with-ns", STRINGS, "join an existing namespace (type:path)"),
     PID_FILE,
     Flag("gpus", INTS, "GPU to add, by index"),
     Flag("allow-new-privs", BOOL, "don't set no_new_privs"),
     Flag("memory-limit", UINT, "memory limit in bytes"),
-    Flag("device", STRINGS, "device node of the host, or a folder of them, to add"),
+    Flag(
+        "device",
+        STRINGS,
+        "device node of the host, a folder of them, or a CDI device (vendor/class=name), to add",
+    ),
     Flag("cap-add", STRINGS, "capability to add (CAP_...)"),
     Flag("cap-drop", STRINGS, "capability to drop (CAP_...)"),
     Flag("seccomp", BOOL, "filter system calls by the default profile"),
     Flag("seccomp-profile", STRING, "filter by the profile in this file; needs --seccomp"),
     Flag("apparmor-default-profile", STRING, "load containerd's AppArmor profile under this name and use it"),
     Flag("apparmor-profile", STRING, "use this loaded AppArmor profile"),
+    Flag("blockio-config-file", STRING, "file of block I/O classes"),
+    Flag("blockio-class", STRING, "block I/O class of the file to put the container into"),
     Flag("rdt-class", STRING, "RDT class of service"),
     Flag("rootfs", BOOL, "the first argument is a folder to use as root"),
     Flag("no-pivot", BOOL, "don't use pivot_root"),
@@ -55,9 +68,7 @@ CONTAINER_FLAGS: Final = (
     Flag("rootfs-propagation", STRING, "mount propagation of the root"),
     Flag("hostname", STRING, "the container's host name"),
     Flag("user, u", STRING, "user of the process: name or uid, [:group or gid]"),
-    Flag("runc-binary", STRING, "run this runc-compatible program"),
-    Flag("runc-root", STRING, "state folder of the runc-compatible program"),
-    Flag("runc-systemd-cgroup", BOOL, "let systemd manage the cgroup"),
+    *RUNTIME_FLAGS[2:],
 )
 
 RUN_FLAGS: Final = (
@@ -75,6 +86,9 @@ RUN_FLAGS: Final = (
     Flag("cpuset-cpus", STRING, "CPUs to use, as a list"),
     Flag("cpuset-mems", STRING, "memory nodes to use, as a list"),
     Flag("rlimit-nofile", STRING, "open files: soft:hard"),
+    Flag("privileged-without-host-devices", BOOL, "with --privileged: don't give it the host's devices"),
+    Flag("dump-config", STRING, "write the container's config.json to this file"),
+    SYNC_FS_FLAG,
     Flag("trace", BOOL, "print the tree of steps with their times afterwards"),
     *CONTAINER_FLAGS,
 )

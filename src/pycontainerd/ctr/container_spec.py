@@ -7,7 +7,7 @@ import os
 from pycontainerd.client import image_spec, spec_opts
 from pycontainerd.ctr import host, text
 from pycontainerd.ctr.text import os_text
-from pycontainerd.lib.errdefs import InvalidArgument, NotFound, Unimplemented
+from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _NAMESPACES: Final = frozenset({"pid", "network", "mount", "ipc", "uts", "user", "cgroup"})
 _DEFAULT_PERIOD_US: Final = 100_000
+_NO_HOST_DEVICES: Final = "privileged-without-host-devices"
 
 
 def require_consistent(flags: Values) -> None:
@@ -32,6 +33,9 @@ def require_consistent(flags: Values) -> None:
         if not name.startswith("CAP_"):
             raise InvalidArgument("capabilities must be specified with 'CAP_' prefix")
     joined_namespaces(flags)
+    without_devices = _has(flags, _NO_HOST_DEVICES) and flags.on(_NO_HOST_DEVICES)
+    if without_devices and not flags.on("privileged"):
+        raise InvalidArgument("can't use 'privileged-without-host-devices' without 'privileged' specified")
     if (
         _has(flags, "cpus")
         and flags.real("cpus") > 0
@@ -125,8 +129,10 @@ def build(
     spec = _with_filters(spec, flags)
     for kind, path in joined_namespaces(flags):
         spec = spec_opts.with_namespace(spec, kind, path)
-    if flags.texts("gpus"):
-        _require_gpus()
+    if flags.is_set("gpus"):
+        from pycontainerd.ctr import gpus
+
+        spec = gpus.with_gpus(spec, flags.texts("gpus"), os.environ)
     # ctr hands a container's labels to the runtime, too.
     return spec_opts.with_annotations(_with_limits(spec, flags), text.labels_from(flags.texts("label")))
 
@@ -157,13 +163,15 @@ def _with_process_flags(
 
 
 def _with_privileges(spec: Spec, flags: Values) -> Spec:
-    if flags.on("privileged"):
-        spec = spec_opts.with_capabilities(spec, host.current_capabilities())
-        spec = spec_opts.with_linux(spec, maskedPaths=[], readonlyPaths=[])
-        spec = spec_opts.with_writable(spec_opts.with_writable(spec, "sysfs"), "cgroup")
-        spec = spec_opts.with_all_devices_allowed(spec)
-        spec = spec_opts.with_linux(spec, devices=[*spec["linux"].get("devices", ()), *host.host_devices()])
-    return spec
+    if not flags.on("privileged"):
+        return spec
+    spec = spec_opts.with_capabilities(spec, host.current_capabilities())
+    spec = spec_opts.with_linux(spec, maskedPaths=[], readonlyPaths=[])
+    spec = spec_opts.with_writable(spec_opts.with_writable(spec, "sysfs"), "cgroup")
+    if _has(flags, _NO_HOST_DEVICES) and flags.on(_NO_HOST_DEVICES):
+        return spec
+    spec = spec_opts.with_all_devices_allowed(spec)
+    return spec_opts.with_linux(spec, devices=[*spec["linux"].get("devices", ()), *host.host_devices()])
 
 
 def _with_network(spec: Spec, flags: Values) -> Spec:
@@ -205,27 +213,10 @@ def _seccomp(spec: Spec, path: str) -> Any:
 
 
 def _with_default_apparmor(spec: Spec, name: str) -> Spec:
-    """A loaded profile is used; loading one needs apparmor_parser and containerd's template."""
-    with open("/sys/kernel/security/apparmor/profiles", encoding="utf-8") as file:
-        loaded = {line.partition(" ")[0] for line in file}
-    if name not in loaded:
-        raise Unimplemented(
-            f"AppArmor profile {name} is not loaded, and loading one is not implemented",
-            hint="load it with apparmor_parser, then use --apparmor-profile",
-        )
+    from pycontainerd.ctr import apparmor
+
+    apparmor.require_loaded(name)
     return spec_opts.with_process(spec, apparmorProfile=name)
-
-
-def _require_gpus() -> None:
-    """Refused: a GPU needs NVIDIA's hook program inside the container's set-up."""
-    import shutil
-
-    if shutil.which("nvidia-container-cli") is None:
-        raise NotFound(
-            'exec: "nvidia-container-cli": executable file not found in $PATH',
-            hint="--gpus needs NVIDIA's container tools",
-        )
-    raise Unimplemented("adding GPUs is not implemented", hint="add the nodes of /dev/nvidia* with --device")
 
 
 def _with_limits(spec: Spec, flags: Values) -> Spec:
@@ -233,19 +224,37 @@ def _with_limits(spec: Spec, flags: Values) -> Spec:
         spec = spec_opts.with_linux(spec, cgroupsPath=flags.text("cgroup"))
     if flags.number("memory-limit"):
         spec = spec_opts.with_resources(spec, "memory", limit=flags.number("memory-limit"))
-    for path in flags.texts("device"):
-        for device in host.devices(path):
-            spec = spec_opts.with_device(spec, device)
+    spec = _with_devices(spec, flags.texts("device"))
     if flags.text("rootfs-propagation"):
         spec = spec_opts.with_linux(spec, rootfsPropagation=flags.text("rootfs-propagation"))
     spec = spec_opts.with_changed_capabilities(spec, flags.texts("cap-add"), flags.texts("cap-drop"))
     spec = _with_cpu(spec, flags)
+    if flags.text("blockio-config-file") or flags.text("blockio-class"):
+        from pycontainerd.ctr import blockio
+
+        found = blockio.of_class(flags.text("blockio-config-file"), flags.text("blockio-class"))
+        if found is not None:
+            spec = spec_opts.with_resources(spec, "blockIO", **found)
     if flags.text("rdt-class"):
         spec = spec_opts.with_linux(spec, intelRdt={"closID": flags.text("rdt-class")})
     if _has(flags, "rlimit-nofile") and flags.text("rlimit-nofile"):
         spec = spec_opts.with_process(spec, rlimits=[_open_files(flags.text("rlimit-nofile"))])
     if _has(flags, "uidmap") and (flags.texts("uidmap") or flags.texts("gidmap")):
         spec = spec_opts.with_user_namespace(spec, *id_mappings(flags))
+    return spec
+
+
+def _with_devices(spec: Spec, wanted: Sequence[str]) -> Spec:
+    """Nodes and folders of the host, then what CDI files describe under a name."""
+    named = [one for one in wanted if "=" in one and not one.startswith("/")]
+    for path in wanted:
+        if path not in named:
+            for device in host.devices(path):
+                spec = spec_opts.with_device(spec, device)
+    if named:
+        from pycontainerd.ctr import cdi
+
+        spec = cdi.with_devices(spec, named)
     return spec
 
 

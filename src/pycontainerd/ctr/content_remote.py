@@ -1,4 +1,4 @@
-"""`ctr content fetch-object` and `push-object`: one object of a registry, down and up."""
+"""`ctr content fetch-object`, `fetch-blob` and `push-object`: single objects of a registry, down and up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pycontainerd.ctr.commands.content import parse_digest
 from pycontainerd.ctr.registry_flags import registry_options
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib import reference
-from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DataLoss
+from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DataLoss, InvalidArgument
 from pycontainerd.lib.oci import image as oci
 from pycontainerd.lib.registry.resolver import Resolver
 from pycontainerd.lib.registry.uploader import EXISTED, Uploader
@@ -27,18 +27,40 @@ def fetch_object(call: Call) -> int:
         ref, registry_options(call), lambda *words, **fields: text.inform(*words, ref=ref, **fields)
     )
     try:
-        descriptor = resolver.resolve()
-        state = digests.new_hash(algorithm=descriptor.digest.algorithm)
-        for chunk in resolver.fetch(descriptor):
-            state.update(chunk)
-            cio.write_all(1, chunk)
+        _copy(resolver, resolver.resolve())
     finally:
         resolver.close()
+    return 0
+
+
+def fetch_blob(call: Call) -> int:
+    """Writes blobs to stdout one after the other, each counted and hashed."""
+    wanted = [parse_digest(argument) for argument in call.arguments[1:]]
+    if not wanted:
+        raise InvalidArgument("must specify digests", hint="content fetch-blob REPOSITORY sha256:...")
+    options = registry_options(call)
+    locator = reference.parse_spec(call.argument(0)).locator
+    for digest in wanted:
+        resolver = Resolver(f"{locator}@{digest}", options)
+        try:
+            found = resolver.resolve()
+            media_type = call.flags.text("media-type") or found.media_type
+            _copy(resolver, oci.Descriptor(media_type, digest, found.size))
+        finally:
+            resolver.close()
+    return 0
+
+
+def _copy(resolver: Resolver, descriptor: oci.Descriptor) -> None:
+    """What came last may be what wasn't asked for: the error says so when it is written already."""
+    state = digests.new_hash(algorithm=descriptor.digest.algorithm)
+    for chunk in resolver.fetch(descriptor):
+        state.update(chunk)
+        cio.write_all(1, chunk)
     if digests.from_hash(state) != descriptor.digest:
         raise DataLoss(
             f"got {digests.from_hash(state)}, expected {descriptor.digest}", hint="the registry lies"
         )
-    return 0
 
 
 def _with_object(ref: str, wanted: str) -> str:

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Final
 
+    from pycontainerd.lib.api.light import wkt
+
 SPACES: Final = (1, 8, 1, " ")
 WIDE: Final = (4, 8, 4, " ")
 TABS: Final = (1, 8, 1, "\t")
@@ -97,6 +99,16 @@ def go_json(value: Any, indent: int | None = None) -> str:
     return text
 
 
+def any_json(value: wkt.Any) -> dict[str, str]:
+    """A packed message as Go's encoder prints an Any: its type, and its bytes in base64."""
+    import base64
+
+    out = {"type_url": value.type_url}
+    if value.value:
+        out["value"] = base64.b64encode(value.value).decode()
+    return out
+
+
 def binary_size(size: int) -> str:
     """`1.0 MiB`: containerd's progress.Bytes."""
     value = float(size)
@@ -179,8 +191,12 @@ def _utc(pattern: str, seconds: int) -> str:
 def print_rows(
     rows: Sequence[dict[str, Any]], form: str, render: Callable[[Sequence[dict[str, Any]]], None]
 ) -> None:
-    """A list as a table (`render`) or, with --format json, as JSON for programs."""
+    """A list as a table (`render`) or, with --format json, as JSON for programs; InvalidArgument for other formats."""
     if form == "json":
         write_json(list(rows), 2)
-    else:
+    elif form == "table":
         render(rows)
+    else:
+        from pycontainerd.lib.errdefs import InvalidArgument
+
+        raise InvalidArgument("format must be table or json")

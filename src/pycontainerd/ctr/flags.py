@@ -69,11 +69,15 @@ _ZERO: Final[dict[str, Any]] = {
 
 
 class Values:
-    """What was given for one command's flags, with defaults and environment behind it."""
+    """What was given for one command's flags, with defaults and environment behind it.
 
-    __slots__ = ("_given", "_known")
+    `noun`: what was given for the noun above a noun (`shim --id ID pprof ...`), which is read here too.
+    """
 
-    def __init__(self, flags: Sequence[Flag], environ: Mapping[str, str]) -> None:
+    __slots__ = ("_given", "_known", "_noun")
+
+    def __init__(self, flags: Sequence[Flag], environ: Mapping[str, str], noun: Values | None = None) -> None:
+        self._noun = noun
         self._known = {name: flag for flag in flags for name in flag.names}
         self._given: dict[str, Any] = {}
         for flag in flags:
@@ -96,28 +100,31 @@ class Values:
         """Whether it was given, by flag or environment."""
         return name in self._given
 
-    def _get(self, name: str) -> Any:
+    def raw(self, name: str) -> Any:
+        """A flag of any kind, as it was parsed."""
+        if self._noun is not None and name not in self._known:
+            return self._noun.raw(name)
         return self._given.get(name, self._known[name].default)
 
     def on(self, name: str) -> bool:
         """A bool flag."""
-        return bool(self._get(name))
+        return bool(self.raw(name))
 
     def text(self, name: str) -> str:
         """A string flag."""
-        return str(self._get(name))
+        return str(self.raw(name))
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A repeated string flag."""
-        return tuple(self._get(name))
+        return tuple(self.raw(name))
 
     def number(self, name: str) -> int:
         """An integer flag, signed or not; durations in nanoseconds."""
-        return int(self._get(name))
+        return int(self.raw(name))
 
     def real(self, name: str) -> float:
         """A float flag."""
-        return float(self._get(name))
+        return float(self.raw(name))
 
 
 def convert(flag: Flag, name: str, text: str) -> Any:

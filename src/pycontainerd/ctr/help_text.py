@@ -48,7 +48,7 @@ def command(title: str, verb: Command) -> str:
     options = " [command options]" if verb.flags else ""
     sections = [("NAME", f"{title} - {verb.usage}"), ("USAGE", f"{title}{options} {verb.arguments}")]
     if verb.description:
-        sections.append(("DESCRIPTION", verb.description))
+        sections.append(("DESCRIPTION", verb.description.replace("\n", "\n   ")))
     if verb.flags:
         sections.append(("OPTIONS", _columns(help_rows(verb.flags))))
     return _sections(sections)

@@ -6,7 +6,7 @@ from pycontainerd.client import convert, images, leases
 from pycontainerd.ctr import display, session
 from pycontainerd.lib import errdefs, platforms
 from pycontainerd.lib.api.light import images_v1
-from pycontainerd.lib.errdefs import InvalidArgument
+from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ def run(call: Call) -> int:
     source, target = call.argument(0), call.argument(1)
     if not source or not target:
         raise InvalidArgument("src and target image need to be specified")
+    for name in ("erofs", "erofs-compressors", "erofs-mkfs-options"):
+        if call.flags.is_set(name):
+            raise _no_erofs(f"--{name}")
     matcher = _matcher(call)
     with session.connect(call) as client, leases.held(client):
         image = images.get(client, source)
@@ -30,6 +33,18 @@ def run(call: Call) -> int:
         _name(client, image, target, converted)
     display.write(f"{converted.digest}\n")
     return 0
+
+
+def build_erofs_cache(call: Call) -> int:
+    """`images build-erofs-cache`: refused."""
+    raise _no_erofs(f"{call.argument(0) or 'image'}: an EROFS cache")
+
+
+def _no_erofs(what: str) -> Unimplemented:
+    return Unimplemented(
+        f"{what}: layers as EROFS images are not supported: not implemented",
+        hint="--uncompress makes plain tar layers; mkfs.erofs --tar=f makes a file system of one by hand",
+    )
 
 
 def _matcher(call: Call) -> platforms.Matcher:

@@ -11,8 +11,11 @@ from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pycontainerd.client.client import Client
     from pycontainerd.ctr.command import Call
+    from pycontainerd.lib.api.light import types
 
 
 def mount(call: Call) -> int:
@@ -20,12 +23,13 @@ def mount(call: Call) -> int:
     ref, target = call.argument(0), call.argument(1)
     if not ref:
         raise InvalidArgument("please provide an image reference to mount")
-    if not target:
-        raise InvalidArgument("please provide a target path to mount to")
+    key = target or f"ctr-images-mount-{leases.random_id()}"
     wanted = call.flags.text("platform")
     snapshotter = session.snapshotter(call)
     with session.connect(call) as client:
-        made = _hold(client, target, snapshotter)
+        if not target:
+            _require_daemons_mounts(client)
+        made = _hold(client, key, snapshotter, call.flags.number("expiration") // 1_000_000_000)
         try:
             try:
                 platform = platforms.parse(wanted) if wanted else platforms.default()
@@ -33,54 +37,85 @@ def mount(call: Call) -> int:
                 raise InvalidArgument(
                     f"unable to parse platform {wanted}: {error}", hint=error.hint
                 ) from error
-            _mount(call, client, ref, target, platforms.only(platform))
+            target = _mount(call, client, ref, (key, target), platforms.only(platform))
         except BaseException:
             if made:
-                _release(client, target)
+                _release(client, key)
             raise
     display.write(f"{target}\n")
     return 0
 
 
-def _hold(client: Client, target: str, snapshotter: str) -> bool:
-    """The lease that keeps the snapshot for a day; whether it is new."""
-    labels = {**leases.expiring(), f"containerd.io/gc.ref.snapshot.{snapshotter}": target}
-    client.lease = target
+def _require_daemons_mounts(client: Client) -> None:
+    from pycontainerd.client import activation
+
+    if not activation.is_served(client):
+        raise InvalidArgument(
+            "please provide a target path to mount to",
+            hint="only containerd 2.2 and later choose a folder by themselves",
+        )
+
+
+def _hold(client: Client, key: str, snapshotter: str, seconds: int) -> bool:
+    """The lease that keeps the snapshot for a while; whether it is new."""
+    labels = {**leases.expiring(seconds), f"containerd.io/gc.ref.snapshot.{snapshotter}": key}
+    client.lease = key
     try:
-        leases.create(client, target, labels)
+        leases.create(client, key, labels)
     except errdefs.AlreadyExists:
         return False
     return True
 
 
-def _release(client: Client, target: str) -> None:
+def _release(client: Client, key: str) -> None:
     client.lease = ""
     try:
-        leases.delete(client, target)
+        leases.delete(client, key)
     except errdefs.NotFound:
         return  # its time was over
 
 
-def _mount(call: Call, client: Client, ref: str, target: str, matcher: platforms.Matcher) -> None:
+def _mount(call: Call, client: Client, ref: str, place: tuple[str, str], matcher: platforms.Matcher) -> str:
+    """`place` is the snapshot's key and the folder, which may be the daemon's to choose; where it is mounted."""
+    key, target = place
     snapshotter = session.snapshotter(call)
     image = images.from_wire(images.get(client, ref).target)
     try:
-        chain_id = unpack.unpack(client, image, snapshotter, matcher)
+        chain_id = unpack.unpack(client, image, snapshotter, matcher, sync_fs=call.flags.on("sync-fs"))
     except ContainerdError as error:
         raise type(error)(f"error unpacking image: {error}", hint=error.hint) from error
     display.write(f"{chain_id}\n")
     make = snapshots.prepare if call.flags.on("rw") else snapshots.view
     labels = text.labels_from(call.flags.texts("label"))
     try:
-        wanted, made = make(client, snapshotter, target, chain_id, labels), True
+        wanted, made = make(client, snapshotter, key, chain_id, labels), True
     except errdefs.AlreadyExists:
-        wanted, made = snapshots.mounts(client, snapshotter, target), False
+        wanted, made = snapshots.mounts(client, snapshotter, key), False
     try:
+        if not target:
+            return activated(client, key, wanted)
         mounts.attach(wanted, target)
-    except OSError as error:
+    except (ContainerdError, OSError) as error:
         if made:
-            snapshots.remove(client, snapshotter, target)
-        raise _failure(error, target) from error
+            snapshots.remove(client, snapshotter, key)
+        if isinstance(error, OSError):
+            raise _failure(error, target) from error
+        raise
+    return target
+
+
+def activated(client: Client, key: str, wanted: Sequence[types.Mount]) -> str:
+    """The folder that the daemon has mounted a snapshot on."""
+    from pycontainerd.client import activation
+
+    left = activation.activate(client, key, wanted)
+    if len(left) != 1 or left[0].type != "bind":
+        activation.deactivate(client, key)
+        raise errdefs.Unknown(
+            f"the daemon left {len(left)} mounts to be made here: cannot handle returned mounts",
+            hint="name a folder to mount on",
+        )
+    return left[0].source
 
 
 def unmount(call: Call) -> int:

@@ -9,7 +9,7 @@ from pycontainerd.client.unpack_along import UnpackAlong
 from pycontainerd.ctr import display, session, text
 from pycontainerd.ctr.flags import format_duration
 from pycontainerd.ctr.progress import Display
-from pycontainerd.ctr.registry_flags import platforms_of, registry_options
+from pycontainerd.ctr.registry_flags import platforms_of, registry_options, wants_all_metadata
 from pycontainerd.lib import platforms
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, NotFound
 from pycontainerd.lib.registry.resolver import Resolver
@@ -29,13 +29,17 @@ def run(call: Call) -> int:
     ref = call.argument(0)
     if not ref:
         raise InvalidArgument("please provide an image reference to pull")
+    if not call.flags.on("local"):
+        from pycontainerd.ctr import image_transfer
+
+        return image_transfer.pull(call)
     wanted = platforms_of(call.flags)
     options = registry_options(call)
     with session.connect(call) as client, leases.held(client):
         fetch_ = _Fetch(
             call, client, ref, options, wanted, threads=call.flags.number("max-concurrent-downloads")
         )
-        with fetch_.unpacking(session.snapshotter(call)) as along:
+        with fetch_.unpacking(session.snapshotter(call), sync_fs=call.flags.on("sync-fs")) as along:
             fetch_.run()
             started = time.monotonic_ns()
             _name_and_unpack(call, client, ref, fetch_.target, wanted, along)
@@ -84,13 +88,15 @@ class _Fetch:
             self._resolver,
             [] if only_metadata else self._matchers,
             threads=threads,
-            all_metadata=only_metadata or call.flags.on("all-metadata"),
+            all_metadata=only_metadata or wants_all_metadata(call.flags),
         )
         self._screen.resolved(self._fetcher)
 
-    def unpacking(self, snapshotter: str) -> UnpackAlong:
+    def unpacking(self, snapshotter: str, *, sync_fs: bool) -> UnpackAlong:
         """A context around `run` in which the first platform's layers are unpacked as they arrive."""
-        return UnpackAlong(self._client, self._fetcher, self.target, snapshotter, self._matchers[0])
+        return UnpackAlong(
+            self._client, self._fetcher, self.target, snapshotter, self._matchers[0], sync_fs=sync_fs
+        )
 
     def run(self) -> None:
         """Fetches everything and shows how it goes."""
@@ -140,6 +146,12 @@ def _unpack_all(
     for platform in wanted:
         display.write(f"unpacking {platform} {target.digest}...\n")
         along.wait()
-        chain_id = unpack.unpack(client, target, session.snapshotter(call), platforms.only(platform))
+        chain_id = unpack.unpack(
+            client,
+            target,
+            session.snapshotter(call),
+            platforms.only(platform),
+            sync_fs=call.flags.on("sync-fs"),
+        )
         if call.flags.on("print-chainid"):
             display.write(f"image chain ID: {chain_id}\n")

@@ -23,6 +23,10 @@ def run(call: Call) -> int:
     ref = call.argument(0)
     if not ref:
         raise InvalidArgument("please provide a remote image reference to push")
+    if not call.flags.on("local"):
+        from pycontainerd.ctr import image_transfer
+
+        return image_transfer.push(call)
     options = registry_options(call)
     with session.connect(call) as client:
         target = _target(call, client, call.argument(1) or ref)

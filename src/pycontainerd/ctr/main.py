@@ -99,10 +99,11 @@ def _run_noun(
     words: list[str],
     *,
     completing: bool,
+    above: Values | None = None,
 ) -> int:
-    """One of a noun's verbs; `parts` are its commands and its own flags."""
+    """One of a noun's verbs; `parts` are its commands and its own flags, `above` those of the noun it stands below."""
     commands, flags = parts
-    values = Values((*flags, *tree.GROUP_HELP), os.environ)
+    values = Values((*flags, *tree.GROUP_HELP), os.environ, above)
 
     def explain() -> None:
         _group_help(title, noun, *parts)
@@ -124,9 +125,8 @@ def _run_noun(
         return _unknown(rest[0], [name for known in commands for name in known.names])
     below = f"{title} {found.names[0]}"
     if found.subcommands:
-        return _run_noun(
-            below, found, (found.subcommands, found.flags), root, rest[1:], completing=completing
-        )
+        inner = (found.subcommands, found.flags)
+        return _run_noun(below, found, inner, root, rest[1:], completing=completing, above=values)
     return _run_command(below, found, root, values, rest[1:], completing=completing)
 
 

@@ -11,7 +11,7 @@ from pycontainerd.lib.errdefs import InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pycontainerd.client.client import Client
@@ -64,10 +64,25 @@ def make(call: Call, client: Client) -> Made:
     if not container_id:
         raise InvalidArgument("container id must be provided")
     container_spec.require_consistent(flags)
+    if flags.text("sandbox"):
+        _require_sandbox(client, flags.text("sandbox"))
     if flags.on("rootfs"):
         return _from_folder(call, client, ref, container_id, args)
     with leases.held(client, reading=True) as lease:
         return _from_image(call, client, ref, container_id, args, lease)
+
+
+def _require_sandbox(client: Client, sandbox_id: str) -> None:
+    """A daemon without sandboxes would drop the name unsaid."""
+    from pycontainerd.client import sandboxes
+
+    try:
+        sandboxes.get(client, sandbox_id)
+    except errdefs.NotFound as error:
+        raise errdefs.NotFound(
+            f'sandbox "{sandbox_id}" in namespace "{client.namespace}": not found',
+            hint="sandboxes ls lists them, sandboxes run makes one",
+        ) from error
 
 
 def _from_folder(call: Call, client: Client, folder: str, container_id: str, args: Sequence[str]) -> Made:
@@ -128,28 +143,39 @@ def _prepare(
     """The container's snapshot; an image that isn't unpacked yet is unpacked first."""
     snapshotter = session.snapshotter(call)
     parent = str(digests.chain_id(config.diff_ids)) if config.diff_ids else ""
-    labels = text.labels_from(call.flags.texts("snapshotter-label"))
-    if call.flags.flag("uidmap") and call.flags.texts("uidmap"):
-        labels.update(_remap_labels(call))
+    make = _how_to_prepare(call, client, snapshotter, key)
     try:
-        return snapshots.prepare(client, snapshotter, key, parent, labels)
+        return make(parent)
     except errdefs.NotFound:
         # Asked for only now: nearly always it is there.
         if not parent or snapshots.exists(client, snapshotter, parent):
             raise
     from pycontainerd.client import unpack
 
-    unpack.unpack(client, target, snapshotter, matcher)
-    return snapshots.prepare(client, snapshotter, key, parent, labels)
+    flags = call.flags
+    sync_fs = flags.flag("sync-fs") is not None and flags.on("sync-fs")
+    unpack.unpack(client, target, snapshotter, matcher, sync_fs=sync_fs)
+    return make(parent)
+
+
+def _how_to_prepare(
+    call: Call, client: Client, snapshotter: str, key: str
+) -> Callable[[str], list[types.Mount]]:
+    """Of a parent: a plain snapshot, one whose ids the snapshotter shifts (--remap-labels), or one of a copy."""
+    flags = call.flags
+    labels = text.labels_from(flags.texts("snapshotter-label"))
+    if flags.flag("uidmap") and flags.texts("uidmap"):
+        if not flags.on("remap-labels"):
+            from pycontainerd.client import remap
+
+            maps = remap.Maps(*container_spec.id_mappings(flags))
+            return lambda parent: remap.prepare(client, snapshotter, key, parent, maps)
+        labels.update(_remap_labels(call))
+    return lambda parent: snapshots.prepare(client, snapshotter, key, parent, labels)
 
 
 def _remap_labels(call: Call) -> dict[str, str]:
-    """--remap-labels: the snapshotter shifts the ids. Shifting them here would copy the whole image."""
-    if not call.flags.on("remap-labels"):
-        raise errdefs.Unimplemented(
-            "running an image with --uidmap needs --remap-labels: copying it with other owners is not implemented",
-            hint="add --remap-labels, on a daemon whose snapshotter takes id maps",
-        )
+    """--remap-labels: the snapshotter shifts the ids."""
     uids, gids = container_spec.id_mappings(call.flags)
     return {
         "containerd.io/snapshot/uidmapping": _mapping_text(uids[0]),
@@ -172,6 +198,7 @@ def _record(
         runtime=runtime,
         options=runtime_options(call, runtime),
         snapshot_key=container_id if fields.get("snapshotter") else "",
+        sandbox=call.flags.text("sandbox"),
         **fields,
     )
 

@@ -74,7 +74,10 @@ def as_json(message: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for _, name, label, kind, _ref in message.FIELDS:
         value = getattr(message, name)
-        if label == "REPEATED":
+        if label.startswith("MAP"):
+            if value:
+                out[name] = {key: value[key] for key in sorted(value)}
+        elif label == "REPEATED":
             entries = [as_json(entry) if kind == "MESSAGE" else entry for entry in value]
             if entries:
                 out[name] = entries

@@ -51,21 +51,36 @@ class Display:
         self._drawn = text.count("\n") if self._live else 0
 
     def _lines(self) -> list[str]:
-        bar: Callable[[float], str] = _colour_bar if self._live else _plain_bar
+        bar = bar_of(live=self._live)
         lines: list[str] = []
         if self._ref:
             status, share = ("resolved", 1.0) if self._fetcher else ("resolving", 0.0)
             lines.append(f"{self._ref}:\t{status}\t{bar(share)}\t")
-        total = 0
+        total = whole = 0
         if self._fetcher is not None:
             entries = sorted(self._fetcher.progress.values(), key=_rank)
             lines += [_line(entry, bar) for entry in entries]
             total = self._fetcher.moved
-        elapsed_s = time.monotonic() - self._started
-        shown = f"{display.binary_size(total)[:6]:>7}"
-        rate = display.binary_size(int(total / elapsed_s) if elapsed_s > 0 else 0)
-        lines.append(f"elapsed: {elapsed_s:<4.1f}s\ttotal: {shown}\t({rate}/s)\t")
-        return lines
+            whole = sum(entry.descriptor.size for entry in entries if entry.status != pull.EXISTS)
+        return [*lines, total_line(total, self._started, whole if self._live else 0)]
+
+
+def total_line(total: int, started: float, whole: int = 0) -> str:
+    """How long it has taken and how many bytes have moved, of `whole` where that is given (for eyes only: ctr doesn't).
+
+    `started` is of the monotonic clock.
+    """
+    elapsed_s = time.monotonic() - started
+    shown = f"{display.binary_size(total)[:6]:>7}"
+    if whole:
+        shown = f"{display.binary_size(total)}/{display.binary_size(whole)}"
+    rate = display.binary_size(int(total / elapsed_s) if elapsed_s > 0 else 0)
+    return f"elapsed: {elapsed_s:<4.1f}s\ttotal: {shown}\t({rate}/s)\t"
+
+
+def bar_of(*, live: bool) -> Callable[[float], str]:
+    """What draws a share of the whole: with colours on a terminal only."""
+    return _colour_bar if live else _plain_bar
 
 
 def _rank(entry: Progress) -> int:

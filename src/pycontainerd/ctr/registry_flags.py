@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.ctr.command import Call
+    from pycontainerd.ctr.flags import Values
     from pycontainerd.lib import platforms
     from pycontainerd.lib.registry.hosts import Options
 
@@ -33,6 +34,23 @@ PLATFORM_FLAGS = (
 ALL_METADATA_FLAG = Flag(
     "all-metadata", BOOL, "fetch the manifests and configs of every platform too", hidden=True
 )
+SKIP_METADATA_FLAG = Flag(
+    "skip-metadata",
+    BOOL,
+    "leave the manifests and configs of other platforms where they are (on by default; =false fetches them)",
+    default=True,
+)
+LOCAL_FLAG = Flag(
+    "local",
+    BOOL,
+    "let this program do it (on by default; =false lets the daemon, by containerd 2's transfer service)",
+    default=True,
+)
+
+
+def wants_all_metadata(flags: Values) -> bool:
+    """Whether the documents of platforms that aren't asked for are wanted, too."""
+    return flags.on("all-metadata") or not flags.on("skip-metadata")
 
 
 def registry_options(call: Call) -> Options:
@@ -79,3 +97,13 @@ def platforms_of(flags: Any) -> list[platforms.Platform]:
         except InvalidArgument as error:
             raise InvalidArgument(f"invalid platform {one}: {error}", hint=error.hint) from error
     return found
+
+
+def matcher_of(flags: Values) -> platforms.Matcher:
+    """Any of the --platform flags, every platform with --all-platforms, this machine's otherwise."""
+    from pycontainerd.lib import platforms
+
+    if flags.on("all-platforms"):
+        return platforms.everything()
+    wanted = platforms_of(flags)
+    return platforms.any_of(wanted) if wanted else platforms.default_matcher()

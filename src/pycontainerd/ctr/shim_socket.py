@@ -8,15 +8,30 @@ TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know
 if TYPE_CHECKING:
     from typing import Final
 
+    from pycontainerd.ctr.command import Call
+
 _SOCKETS: Final = "/run/containerd/s"
+
+
+def of_profiles(call: Call) -> str:
+    """The debug socket of the shim of `--id`, which a shim listens on when its daemon said -debug."""
+    from pycontainerd.lib.errdefs import InvalidArgument
+
+    container_id = call.group_flags.text("id")
+    if not container_id:
+        raise InvalidArgument("container id must be provided", hint="shim --id ID pprof ...")
+    return _path(f"{call.root_flags.text('address')}/{call.namespace}/{container_id}/debug")
+
+
+def _path(name: str) -> str:
+    import hashlib
+
+    return f"{_SOCKETS}/{hashlib.sha256(os.path.normpath(name).encode()).hexdigest()}"
 
 
 def candidates(address: str, namespace: str, container_id: str) -> list[str]:
     """sha256(daemon's address / namespace / id) below the sockets' folder, and what the bundle says."""
-    import hashlib
-
-    name = os.path.normpath(f"{address}/{namespace}/{container_id}")
-    found = [f"{_SOCKETS}/{hashlib.sha256(name.encode()).hexdigest()}"]
+    found = [_path(f"{address}/{namespace}/{container_id}")]
     # A shim that chose another socket wrote it into its bundle.
     file = f"{os.path.dirname(address)}/io.containerd.runtime.v2.task/{namespace}/{container_id}/address"
     if os.path.exists(file):

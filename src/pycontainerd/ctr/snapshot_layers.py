@@ -47,6 +47,12 @@ def unpack_manifest(call: Call) -> int:
             raise NotFound("manifest not found", hint="it takes the digest that `images ls` shows")
         display.write(f"unpacking {digest} ({found.target.media_type})...")
         target = images.from_wire(found.target)
-        unpack.unpack(client, target, session.snapshotter(call), platforms.default_matcher())
+        unpack.unpack(
+            client,
+            target,
+            session.snapshotter(call),
+            platforms.default_matcher(),
+            sync_fs=call.flags.on("sync-fs"),
+        )
     display.write("done\n")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pycontainerd.ctr.flags import STRING, Flag
+from pycontainerd.ctr.flags import BOOL, STRING, Flag
 from pycontainerd.lib import log
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FORMAT_FLAG = Flag("format", STRING, 'how to print the list: "table" or "json"', default="table")
+SYNC_FS_FLAG = Flag("sync-fs", BOOL, "wait until what is unpacked is on the disk")
 SNAPSHOTTER_FLAG = Flag(
     "snapshotter",
     STRING,

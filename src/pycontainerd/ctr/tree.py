@@ -26,6 +26,8 @@ GROUP_HELP: Final = (Flag("help, h", BOOL, "show help"),)
 
 GROUPS: Final = (
     Group("plugins, plugin", "show what the daemon is built from", "plugins"),
+    Group("info", "print who the daemon is, as JSON", "info"),
+    Group("deprecations", "what the daemon was asked for that will go away", "deprecations"),
     Group("version", "print the versions of client and daemon", "version"),
     Group("containers, c, container", "containers: records of what to run", "containers"),
     Group("content", "the content store: blobs by digest", "content"),
@@ -33,6 +35,7 @@ GROUPS: Final = (
     Group("images, image, i", "images: names of content to run", "images"),
     Group("leases", "leases: what the garbage collector must keep", "leases"),
     Group("namespaces, namespace, ns", "namespaces: each has its own containers and images", "namespaces"),
+    Group("sandboxes, sandbox, sb, s", "sandboxes: what containers share, and its shim", "sandboxes"),
     Group("run", "run a container", "run"),
     Group("snapshots, snapshot", "snapshots: root filesystems and the layers under them", "snapshots"),
     Group("tasks, t, task", "tasks: the processes of containers", "tasks"),

@@ -23,6 +23,7 @@ RUNTIME: Final = "io.containerd.runtime.v2.task"
 SHIM_MANAGER: Final = "io.containerd.shim.v1.manager"
 OVERLAYFS: Final = "io.containerd.snapshotter.v1.overlayfs"
 NATIVE: Final = "io.containerd.snapshotter.v1.native"
+OPT: Final = "io.containerd.internal.v1.opt"
 TRANSFER: Final = "io.containerd.transfer.v1.local"
 DIFF_SERVICE: Final = "io.containerd.service.v1.diff-service"
 _SHAPES: Final[dict[type, str]] = {str: "string", int: "number", bool: "boolean"}
@@ -37,6 +38,7 @@ PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "startup_delay": "100ms",
     },
     METADATA: {"content_sharing_policy": "shared"},
+    OPT: {"path": ""},
     RUNTIME: {"platforms": []},
     SHIM_MANAGER: {"env": [], "starter": "auto", "runtime_paths": {}},
     OVERLAYFS: {"root_path": "", "sync_remove": False},

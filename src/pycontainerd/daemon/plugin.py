@@ -33,6 +33,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshot
 from pycontainerd.daemon.plugins.mount_manager.manager import SqliteMountManager
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
+from pycontainerd.daemon.plugins.runtime_v2.info import RuntimeInformer
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
 from pycontainerd.daemon.plugins.runtime_v2.rootfs import RootfsMounts
 from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
@@ -135,6 +136,8 @@ class Registration(NamedTuple):
     platforms: tuple[Platform, ...] = ()
     capabilities: tuple[str, ...] = ()
     exports: Mapping[str, str] = {}
+    # Those that depend on the configuration.
+    exports_of: Callable[[Context], Mapping[str, str]] | None = None
 
     @property
     def type(self) -> str:
@@ -175,13 +178,14 @@ def start_all(context: Context, registrations: tuple[Registration, ...]) -> None
             context.instances[uri] = instance
             if isinstance(instance, tuple):
                 context.services.append(instance)
-        context.infos.append(_info(registration, error))
+        context.infos.append(_info(context, registration, error))
     missing = required - context.instances.keys()
     if missing:
         raise FailedPrecondition(f"required plugins {sorted(missing)} are not included")
 
 
-def _info(registration: Registration, error: tuple[int, str] | None) -> PluginInfo:
+def _info(context: Context, registration: Registration, error: tuple[int, str] | None) -> PluginInfo:
+    exports = registration.exports_of(context) if registration.exports_of else registration.exports
     platforms = registration.platforms or ((host_platform(),) if registration.has_platform else ())
     return PluginInfo(
         registration.type,
@@ -189,7 +193,7 @@ def _info(registration: Registration, error: tuple[int, str] | None) -> PluginIn
         registration.requires,
         platforms,
         registration.capabilities,
-        registration.exports,
+        exports,
         error,
     )
 
@@ -215,6 +219,7 @@ SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
 SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
 TRANSFER: Final = settings.TRANSFER
+OPT: Final = settings.OPT
 DIFFER: Final = "io.containerd.differ.v1.walking"
 
 
@@ -243,6 +248,22 @@ def _native(context: Context) -> SqliteSnapshots:
     root = context.settings(settings.NATIVE)["root_path"] or context.root(settings.NATIVE)
     database = context.get(METADATA)
     return SqliteSnapshots(database, NativeSnapshotter(root, database))
+
+
+def _opt_folder(context: Context) -> str:
+    return context.settings(OPT)["path"] or f"{context.config.root}/opt"
+
+
+def _opt(context: Context) -> str:
+    """The folder that `ctr install` fills: its programs, shims among them, are found before the machine's."""
+    path = _opt_folder(context)
+    for name, variable in (("bin", "PATH"), ("lib", "LD_LIBRARY_PATH")):
+        folder = f"{path}/{name}"
+        files.make_dir(folder, 0o711)
+        # Unlike containerd: an empty folder of libraries would cost every program that is started a search.
+        if name == "bin" or os.listdir(folder):
+            os.environ[variable] = ":".join(filter(None, (folder, os.environ.get(variable, ""))))
+    return path
 
 
 def _exchange(context: Context) -> Exchange:
@@ -389,10 +410,17 @@ def _transfer(context: Context) -> LazyTransferrer:
 
 
 def _introspection(context: Context) -> tuple[Service, object]:
-    return introspection_v1.INTROSPECTION, IntrospectionService(context.infos, _server_uuid(context))
+    informers = {}
+    if TASKS in context.instances:
+        tasks: ShimManager = context.get(TASKS)
+        name = (TASKS.rpartition(".")[0], TASKS.rpartition(".")[2])
+        informers[name] = RuntimeInformer(tasks.settings, context.pools)
+    service = IntrospectionService(context.infos, _server_uuid(context), informers)
+    return introspection_v1.INTROSPECTION, service
 
 
 PLUGINS: Final = (
+    Registration(OPT, _opt, exports_of=lambda c: {"path": _opt_folder(c)}),
     Registration(CONTENT, _content),
     Registration(METADATA, _metadata, ("io.containerd.content.v1", "io.containerd.snapshotter.v1")),
     Registration(settings.NATIVE, _native, has_platform=True),

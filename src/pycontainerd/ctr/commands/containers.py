@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.command import Command, at
 from pycontainerd.ctr.container_flags import CONTAINER_FLAGS, IO_FLAGS
 from pycontainerd.ctr.flags import BOOL, Flag
 from pycontainerd.lib import errdefs
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pycontainerd.client.client import Client
     from pycontainerd.ctr.command import Call
-    from pycontainerd.lib.api.light import containers_v1, wkt
+    from pycontainerd.lib.api.light import containers_v1
 
 
 def _create(call: Call) -> int:
@@ -73,24 +73,18 @@ def _document(record: containers_v1.Container, spec: dict[str, Any]) -> dict[str
         "Image": record.image,
         "Runtime": {
             "Name": record.runtime.name,
-            "Options": _any(record.runtime.options) if record.runtime.HasField("options") else None,
+            "Options": display.any_json(record.runtime.options)
+            if record.runtime.HasField("options")
+            else None,
         },
         "SnapshotKey": record.snapshot_key,
         "Snapshotter": record.snapshotter,
         "CreatedAt": display.rfc3339(record.created_at.seconds, record.created_at.nanos),
         "UpdatedAt": display.rfc3339(record.updated_at.seconds, record.updated_at.nanos),
-        "Extensions": {key: _any(record.extensions[key]) for key in sorted(record.extensions)} or None,
+        "Extensions": {key: display.any_json(record.extensions[key]) for key in sorted(record.extensions)}
+        or None,
         "Spec": spec,
     }
-
-
-def _any(value: wkt.Any) -> dict[str, str]:
-    import base64
-
-    out = {"type_url": value.type_url}
-    if value.value:
-        out["value"] = base64.b64encode(value.value).decode()
-    return out
 
 
 def _label(call: Call) -> int:
@@ -160,23 +154,11 @@ def status_name(status: int) -> str:
     return str(names.get(status, "UNKNOWN"))
 
 
-def _checkpoint(call: Call) -> int:
-    from pycontainerd.ctr import checkpoints
-
-    return checkpoints.container(call)
-
-
-def _restore(call: Call) -> int:
-    from pycontainerd.ctr import checkpoints
-
-    return checkpoints.restore(call)
-
-
 COMMANDS = (
     Command(
         "checkpoint",
         "make an image of a container",
-        _checkpoint,
+        at("checkpoints", "container"),
         arguments="CONTAINER REF",
         flags=(
             Flag("rw", BOOL, "with what it has written"),
@@ -184,17 +166,19 @@ COMMANDS = (
             Flag("task", BOOL, "with its processes, as criu dumps them"),
         ),
         takes_container=True,
+        description="REF names the image that is made; containers restore makes a container of it again",
     ),
     Command(
         "restore",
         "make and start a container of such an image",
-        _restore,
+        at("checkpoints", "restore"),
         arguments="CONTAINER REF",
         flags=(
             Flag("rw", BOOL, "with what it had written"),
             Flag("live", BOOL, "with its processes, where they were"),
             *IO_FLAGS,
         ),
+        description="CONTAINER is the id of the new container, REF an image that containers checkpoint made",
     ),
     Command(
         "create",
@@ -203,6 +187,10 @@ COMMANDS = (
         arguments="[flags] Image|RootFS CONTAINER [COMMAND] [ARG...]",
         flags=CONTAINER_FLAGS,
         anywhere=False,
+        description=(
+            "task start runs it; of an image the snapshot is made, too\n"
+            "ctr container create docker.io/library/busybox:latest web sleep 1000"
+        ),
     ),
     Command(
         "delete, del, remove, rm",
@@ -210,6 +198,7 @@ COMMANDS = (
         _delete,
         arguments="[flags] CONTAINER [CONTAINER, ...]",
         flags=(Flag("keep-snapshot", BOOL, "leave the container's snapshot"),),
+        description="one that runs has to be stopped first: task kill -s KILL ID, task rm ID",
     ),
     Command(
         "info",
@@ -218,6 +207,7 @@ COMMANDS = (
         arguments="CONTAINER",
         takes_container=True,
         flags=(Flag("spec", BOOL, "print the OCI spec only"),),
+        description="as JSON, with the spec decoded; the beginning of an id is enough",
     ),
     Command(
         "list, ls",
@@ -225,6 +215,7 @@ COMMANDS = (
         _list,
         arguments="[flags] [<filter>, ...]",
         flags=(Flag("quiet, q", BOOL, "print ids only"), text.FORMAT_FLAG),
+        description="filters are id==web, image~=busybox, labels.app==x, runtime.name==...; those that match any are listed",
     ),
     Command(
         "label",
@@ -232,5 +223,6 @@ COMMANDS = (
         _label,
         arguments="[flags] CONTAINER [<key>=<value>, ...]",
         takes_container=True,
+        description="KEY= clears a label; what the container's labels are then is printed",
     ),
 )

@@ -1,13 +1,18 @@
-"""`ctr content`: list, get, ingest, active, label, delete, fetch, fetch-object, push-object, edit, prune."""
+"""`ctr content`: list, get, ingest, active, label, delete; and the table of what is in ctr/content_*.py."""
 
 from __future__ import annotations
 
 import os
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command, only_subcommands
+from pycontainerd.ctr.command import Command, at, only_subcommands
 from pycontainerd.ctr.flags import BOOL, DURATION, INT, STRING, STRINGS, Flag
-from pycontainerd.ctr.registry_flags import ALL_METADATA_FLAG, PLATFORM_FLAGS, REGISTRY_FLAGS
+from pycontainerd.ctr.registry_flags import (
+    ALL_METADATA_FLAG,
+    PLATFORM_FLAGS,
+    REGISTRY_FLAGS,
+    SKIP_METADATA_FLAG,
+)
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -104,42 +109,20 @@ def _active(call: Call) -> int:
     from pycontainerd.ctr import content_active
 
     now = time.time()
-    lines = [
-        f"{ref}\t{display.decimal_size(offset)}\t{display.human_age(now - started_at)}\t"
+    rows = [
+        {"ref": ref, "size": offset, "age_seconds": now - started_at}
         for ref, offset, started_at in content_active.find(call)
     ]
-    display.table("REF\tSIZE\tAGE\t", lines, display.TABS)
+    display.print_rows(rows, call.flags.text("format"), _active_table)
     return 0
 
 
-def _fetch(call: Call) -> int:
-    from pycontainerd.ctr import image_pull
-
-    return image_pull.fetch(call)
-
-
-def _fetch_object(call: Call) -> int:
-    from pycontainerd.ctr import content_remote
-
-    return content_remote.fetch_object(call)
-
-
-def _push_object(call: Call) -> int:
-    from pycontainerd.ctr import content_remote
-
-    return content_remote.push_object(call)
-
-
-def _edit(call: Call) -> int:
-    from pycontainerd.ctr import content_edit
-
-    return content_edit.run(call)
-
-
-def _prune_references(call: Call) -> int:
-    from pycontainerd.ctr import content_prune
-
-    return content_prune.references(call)
+def _active_table(rows: Sequence[dict[str, Any]]) -> None:
+    lines = [
+        f"{row['ref']}\t{display.decimal_size(row['size'])}\t{display.human_age(row['age_seconds'])}\t"
+        for row in rows
+    ]
+    display.table("REF\tSIZE\tAGE\t", lines, display.TABS)
 
 
 def _label(call: Call) -> int:
@@ -185,46 +168,72 @@ COMMANDS = (
         flags=(
             Flag("timeout, t", DURATION, "give up after this time", env="CONTAINERD_FETCH_TIMEOUT"),
             Flag("root", STRING, "look into this folder of a content store instead of asking the daemon"),
+            text.FORMAT_FLAG,
         ),
+        description="a regular expression chooses among their references",
     ),
-    Command("delete, del, remove, rm", "remove blobs", _delete, arguments="[<digest>, ...]"),
+    Command(
+        "delete, del, remove, rm",
+        "remove blobs",
+        _delete,
+        arguments="[<digest>, ...]",
+        description="an image that needs one of them can't be run or pushed then",
+    ),
     Command(
         "edit",
         "change a blob with an editor; prints the digest of what came out",
-        _edit,
+        at("content_edit"),
         arguments="[flags] <digest>",
         flags=(
             Flag("validate", STRING, "format to check the result against"),
             Flag("editor", STRING, "command of the editor; a shell runs it", env="EDITOR"),
         ),
+        description="the blob itself stays as it is; images name digests, not files",
     ),
     Command(
         "fetch",
         "fetch an image from a registry without unpacking it",
-        _fetch,
+        at("image_pull", "fetch"),
         arguments="[flags] <remote>",
         flags=(
             *REGISTRY_FLAGS,
             Flag("label", STRINGS, "label of the image (key=value)"),
             *PLATFORM_FLAGS,
             ALL_METADATA_FLAG,
+            SKIP_METADATA_FLAG,
             Flag("metadata-only", BOOL, "fetch manifests and configs, of every platform, and no layers"),
         ),
+        description="the reference is whole: docker.io/library/busybox:latest",
     ),
     Command(
         "fetch-object",
         "write what a registry has under a reference to stdout",
-        _fetch_object,
+        at("content_remote", "fetch_object"),
         arguments="[flags] <remote> [<object>]",
         flags=REGISTRY_FLAGS,
         description="an object (a tag or a digest) takes the place of the reference's own",
     ),
     Command(
+        "fetch-blob",
+        "write blobs of a registry to stdout, by their digests",
+        at("content_remote", "fetch_blob"),
+        arguments="[flags] <remote> [<digest>, ...]",
+        flags=(
+            *REGISTRY_FLAGS,
+            Flag("media-type", STRING, "ask for this media type, where the registry has it to say"),
+        ),
+        description="of the reference only the repository counts; no daemon is needed",
+    ),
+    Command(
         "push-object",
         "upload one blob to a registry",
-        _push_object,
+        at("content_remote", "push_object"),
         arguments="[flags] <remote> <object> <type>",
         flags=REGISTRY_FLAGS,
+        description=(
+            "the object is a digest of the content store, the type its media type\n"
+            "a document (manifest or index) gets the reference's tag"
+        ),
     ),
     Command(
         "prune",
@@ -234,7 +243,7 @@ COMMANDS = (
             Command(
                 "references",
                 "let layers go that are unpacked: drop their manifests' references to them",
-                _prune_references,
+                at("content_prune", "references"),
                 flags=(
                     Flag("async", BOOL, "don't wait until the content is collected"),
                     Flag("dry", BOOL, "print what would be dropped"),
@@ -242,7 +251,13 @@ COMMANDS = (
             ),
         ),
     ),
-    Command("get", "write a blob to stdout", _get, arguments="[<digest>, ...]"),
+    Command(
+        "get",
+        "write a blob to stdout",
+        _get,
+        arguments="[<digest>, ...]",
+        description="ctr content get sha256:... | tar -tz",
+    ),
     Command(
         "ingest",
         "store what comes from stdin",
@@ -252,6 +267,10 @@ COMMANDS = (
             Flag("expected-size", INT, "refuse any other size"),
             Flag("expected-digest", STRING, "refuse any other content"),
         ),
+        description=(
+            "the key is any name for the transaction; content ls shows the digest afterwards\n"
+            "ctr content ingest --expected-digest sha256:... mine < file"
+        ),
     ),
     Command(
         "list, ls",
@@ -259,6 +278,13 @@ COMMANDS = (
         _list,
         arguments="[flags]",
         flags=(Flag("quiet, q", BOOL, "print digests only"), text.FORMAT_FLAG),
+        description="nothing but labels and leases keeps a blob: one that no image leads to is collected",
     ),
-    Command("label", "set and clear labels of a blob", _label, arguments="<digest> [<label>=<value> ...]"),
+    Command(
+        "label",
+        "set and clear labels of a blob",
+        _label,
+        arguments="<digest> [<label>=<value> ...]",
+        description="LABEL= clears one; containerd.io/gc.root=1 keeps the blob from being collected",
+    ),
 )

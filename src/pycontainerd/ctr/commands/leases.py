@@ -77,6 +77,7 @@ COMMANDS = (
         _list,
         arguments="[flags] <filter>",
         flags=(Flag("quiet, q", BOOL, "print ids only"), text.FORMAT_FLAG),
+        description="filters are id==ID, labels.KEY==VALUE",
     ),
     Command(
         "create",
@@ -87,6 +88,10 @@ COMMANDS = (
             Flag("id", STRING, "id of the lease; made up by default"),
             Flag("expires, x", DURATION, "how long it lasts; 0 for ever", default=_DAY_NANOS),
         ),
+        description=(
+            "its id is printed; it keeps what its labels name:\n"
+            "ctr leases create containerd.io/gc.ref.snapshot.overlayfs=KEY"
+        ),
     ),
     Command(
         "delete, del, remove, rm",
@@ -94,5 +99,6 @@ COMMANDS = (
         _delete,
         arguments="[flags] <lease id> ...",
         flags=(Flag("sync", BOOL, "wait until what they kept is collected"),),
+        description="what only they kept is collected",
     ),
 )

@@ -8,6 +8,7 @@ from pycontainerd.lib.errdefs import Unavailable
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
 
     from pycontainerd.ctr.command import Call
@@ -18,11 +19,10 @@ _CHUNK: Final = 256 << 10
 _NANOS: Final = 1_000_000_000
 
 
-def _copy(call: Call, path: str) -> int:
+def _copy(socket_path: str, path: str) -> int:
     """Writes the answer to stdout, as it comes."""
     from pycontainerd.client import cio
 
-    socket_path = call.group_flags.text("debug-socket")
     url = f"http://./debug/pprof/{path}"
     try:
         connection = _connect(socket_path)
@@ -30,7 +30,7 @@ def _copy(call: Call, path: str) -> int:
         reason = (error.strerror or str(error)).lower()
         raise Unavailable(
             f'Get "{url}": dial unix {socket_path}: connect: {reason}',
-            hint="has the daemon a debug socket ([debug] address = ...)? name it with --debug-socket",
+            hint="a daemon has one by [debug] address, named with --debug-socket; Go shims have one by -debug",
         ) from error
     try:
         connection.request("GET", f"/debug/pprof/{path}", headers={"Host": "."})
@@ -70,51 +70,30 @@ def _seconds(call: Call) -> str:
     return f"?seconds={call.flags.number('seconds') // _NANOS}{more}"
 
 
-def _block(call: Call) -> int:
-    return _copy(call, f"block{_level(call)}")
+def _debug_socket(call: Call) -> str:
+    return call.group_flags.text("debug-socket")
 
 
-def _goroutines(call: Call) -> int:
-    return _copy(call, f"goroutine{_level(call)}")
+def profiles(socket_of: Callable[[Call], str]) -> tuple[Command, ...]:
+    """The commands for one kind of debug socket; `socket_of` finds its path."""
+
+    def of(path: str, query: Callable[[Call], str]) -> Callable[[Call], int]:
+        return lambda call: _copy(socket_of(call), f"{path}{query(call)}")
+
+    level = Flag("debug", UINT, "how much text; 0 for Go's own format")
+    stacks = Flag("debug", UINT, "how much text; 0 for Go's own format", default=2)
+
+    def seconds(default: int) -> Flag:
+        return Flag("seconds, s", DURATION, "how long to look", default=default * _NANOS)
+
+    return (
+        Command("block", "where goroutines block", of("block", _level), flags=(level,)),
+        Command("goroutines", "the stacks of everything that runs", of("goroutine", _level), flags=(stacks,)),
+        Command("heap", "what memory is used for", of("heap", _level), flags=(level,)),
+        Command("profile", "where the time goes", of("profile", _seconds), flags=(seconds(30), level)),
+        Command("threadcreate", "what made threads", of("threadcreate", _level), flags=(level,)),
+        Command("trace", "an execution trace", of("trace", _seconds), flags=(seconds(5), level)),
+    )
 
 
-def _heap(call: Call) -> int:
-    return _copy(call, f"heap{_level(call)}")
-
-
-def _profile(call: Call) -> int:
-    return _copy(call, f"profile{_seconds(call)}")
-
-
-def _threadcreate(call: Call) -> int:
-    return _copy(call, f"threadcreate{_level(call)}")
-
-
-def _trace(call: Call) -> int:
-    return _copy(call, f"trace{_seconds(call)}")
-
-
-_DEBUG = Flag("debug", UINT, "how much text; 0 for Go's own format")
-COMMANDS = (
-    Command("block", "where goroutines block", _block, flags=(_DEBUG,)),
-    Command(
-        "goroutines",
-        "the stacks of everything that runs",
-        _goroutines,
-        flags=(Flag("debug", UINT, "how much text; 0 for Go's own format", default=2),),
-    ),
-    Command("heap", "what memory is used for", _heap, flags=(_DEBUG,)),
-    Command(
-        "profile",
-        "where the time goes",
-        _profile,
-        flags=(Flag("seconds, s", DURATION, "how long to look", default=30 * _NANOS), _DEBUG),
-    ),
-    Command("threadcreate", "what made threads", _threadcreate, flags=(_DEBUG,)),
-    Command(
-        "trace",
-        "an execution trace",
-        _trace,
-        flags=(Flag("seconds, s", DURATION, "how long to look", default=5 * _NANOS), _DEBUG),
-    ),
-)
+COMMANDS = profiles(_debug_socket)

@@ -38,6 +38,8 @@ def _run(call: Call) -> int:
     flags = call.flags
     if flags.on("rm") and flags.on("detach"):
         raise InvalidArgument("flags --detach and --rm cannot be specified together")
+    if flags.is_set("dump-config") and not flags.text("dump-config"):
+        raise InvalidArgument("file name is required with --dump-config")
     if flags.on("trace"):
         from pycontainerd.ctr import trace_view
 
@@ -55,10 +57,22 @@ def _run_container(call: Call) -> int:
         with trace.span("create container"):
             made = make_container.make(call, client)
         try:
+            if call.flags.text("dump-config"):
+                _dump(made, call.flags.text("dump-config"))
             return _run_task(call, client, made)
         finally:
             if call.flags.on("rm"):
                 _remove(client, made.record)
+
+
+def _dump(made: Made, path: str) -> None:
+    """The spec as the daemon was given it, into a file."""
+    from pycontainerd.client import containers
+    from pycontainerd.ctr import display
+
+    text_of_spec = display.go_json(containers.spec_of(made.record), 2)
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text_of_spec)
 
 
 def _remove(client: Client, record: containers_v1.Container) -> None:
@@ -153,4 +167,10 @@ COMMAND = Command(
     arguments="[flags] Image|RootFS ID [COMMAND] [ARG...]",
     flags=RUN_FLAGS,
     anywhere=False,
+    description=(
+        "the image is one that was pulled, ID a new name; without a command the image's own is run\n"
+        "flags stand before the image; ctr ends with the container, with its status\n"
+        "ctr run --rm -t docker.io/library/busybox:latest demo sh\n"
+        "ctr run -d --log-uri file:///tmp/web.log docker.io/library/busybox:latest web sleep 1000"
+    ),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pycontainerd.ctr import display
-from pycontainerd.ctr.command import Command
-from pycontainerd.ctr.flags import BOOL, STRING, STRINGS, Flag
+from pycontainerd.ctr import display, shim_socket
+from pycontainerd.ctr.command import Command, only_subcommands
+from pycontainerd.ctr.commands.pprof import profiles
+from pycontainerd.ctr.flags import BOOL, INT, STRING, STRINGS, Flag
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -22,8 +23,6 @@ FLAGS = (
 
 
 def _addresses(call: Call, container_id: str) -> list[str]:
-    from pycontainerd.ctr import shim_socket
-
     if call.group_flags.text("shim-address"):
         return [call.group_flags.text("shim-address").removeprefix("unix://")]
     return shim_socket.candidates(call.root_flags.text("address"), call.namespace, container_id)
@@ -36,8 +35,10 @@ def _connected(call: Call) -> ShimClient:
     from pycontainerd.lib.ttrpc.client import Client
 
     container_id = call.group_flags.text("id")
-    if not container_id:
-        raise InvalidArgument("container id must be specified")
+    if not container_id and not call.group_flags.text("shim-address"):
+        raise InvalidArgument(
+            "container id must be specified", hint="shim --id ID ..., or shim --shim-address SOCKET ..."
+        )
     for path in _addresses(call, container_id):
         if os.path.exists(path):
             return Client.connect(path)
@@ -47,17 +48,36 @@ def _connected(call: Call) -> ShimClient:
     )
 
 
-def _call(call: Call, method: str, request: Message) -> Any:
-    from pycontainerd.lib.api.light import task_v2
+def _call(call: Call, method: str, request: Message, version: int = 2) -> Any:
+    """A call of the task API; its messages are the same in both versions."""
+    from pycontainerd.lib.api.light import task_v2, task_v3
 
+    service = task_v2.TASK if version == 2 else task_v3.TASK
     with _connected(call) as client:
         payload = client.call(
-            task_v2.TASK.name,
+            service.name,
             method,
             request.SerializeToString(),
             {"containerd-namespace-ttrpc": call.namespace},
         )
-    return task_v2.TASK.method(method).response.FromString(payload)
+    return service.method(method).response.FromString(payload)
+
+
+def _version(call: Call) -> int:
+    version = call.flags.number("api-version")
+    if version not in {2, 3}:
+        raise InvalidArgument("api-version must be 2 or 3")
+    return version
+
+
+def _shutdown(call: Call) -> int:
+    """A shim that has containers stays."""
+    from pycontainerd.lib.api.light import task_v2
+
+    version = _version(call)
+    request = task_v2.ShutdownRequest(id=call.group_flags.text("id"))
+    _call(call, "Shutdown", request, version)
+    return 0
 
 
 def _exec(call: Call) -> int:
@@ -75,7 +95,9 @@ def _state(call: Call) -> int:
     from pycontainerd.ctr.metrics_view import as_json
     from pycontainerd.lib.api.light import task_v2
 
-    reply = _call(call, "State", task_v2.StateRequest(id=call.group_flags.text("id")))
+    version = _version(call)
+    task_id = call.flags.text("task-id") or call.group_flags.text("id")
+    reply = _call(call, "State", task_v2.StateRequest(id=task_id), version)
     document = as_json(reply)
     exited = reply.exited_at
     document["exited_at"] = (
@@ -105,8 +127,19 @@ def _start(call: Call) -> int:
     return 0
 
 
+_API_VERSION = Flag(
+    "api-version",
+    INT,
+    "task API to speak, 2 or 3; every shim speaks 2, those of containerd 2 both",
+    default=2,
+)
 COMMANDS = (
-    Command("delete", "delete the stopped task", _delete),
+    Command(
+        "delete",
+        "delete the stopped task",
+        _delete,
+        description="ctr shim --id web delete",
+    ),
     Command(
         "exec",
         "run a further process in the container",
@@ -123,7 +156,36 @@ COMMANDS = (
             Flag("spec", STRING, "file of the whole process, as JSON of the runtime-spec"),
         ),
         anywhere=False,
+        description="ctr shim --id web exec -a sh1 /bin/sh -c 'echo hi'",
     ),
-    Command("start", "start the created task", _start),
-    Command("state", "print the state of the task", _state),
+    Command(
+        "start",
+        "start the created task",
+        _start,
+        description="of a task that was created by somebody else and not started",
+    ),
+    Command(
+        "state",
+        "print the state of the task",
+        _state,
+        arguments="[flags]",
+        flags=(
+            Flag("task-id, t", STRING, "task to look at, where the shim has several; --id by default"),
+            _API_VERSION,
+        ),
+        description="as JSON: ctr shim --id web state",
+    ),
+    Command(
+        "shutdown",
+        "have the shim end, if it has no container left",
+        _shutdown,
+        arguments="[flags]",
+        flags=(_API_VERSION,),
+    ),
+    Command(
+        "pprof",
+        "what the shim's debug socket tells",
+        only_subcommands,
+        subcommands=profiles(shim_socket.of_profiles),
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command, HelpWanted
+from pycontainerd.ctr.command import Command, HelpWanted, at
 from pycontainerd.ctr.flags import BOOL, STRING, STRINGS, Flag
 from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument
 
@@ -80,14 +80,19 @@ def _usage(call: Call) -> int:
     from pycontainerd.ctr import session
 
     snapshotter = session.snapshotter(call)
-    lines: list[str] = []
+    rows: list[dict[str, Any]] = []
     with session.connect(call) as client:
         keys = call.arguments or [info.name for info in snapshots.walk(client, snapshotter)]
         for key in keys:
             usage = snapshots.usage(client, snapshotter, key)
-            size = str(usage.size) if call.flags.on("b") else display.binary_size(usage.size)
-            lines.append(f"{key}\t{size}\t{usage.inodes}\t")
-    display.table("KEY\tSIZE\tINODES\t", lines, display.SPACES)
+            rows.append({"key": key, "size": usage.size, "inodes": usage.inodes})
+
+    def table(found: Sequence[dict[str, Any]]) -> None:
+        size_text = str if call.flags.on("b") else display.binary_size
+        lines = [f"{row['key']}\t{size_text(row['size'])}\t{row['inodes']}\t" for row in found]
+        display.table("KEY\tSIZE\tINODES\t", lines, display.SPACES)
+
+    display.print_rows(rows, call.flags.text("format"), table)
     return 0
 
 
@@ -138,6 +143,10 @@ def _mounts(call: Call) -> int:
         raise HelpWanted
     with session.connect(call) as client:
         mounts = snapshots.mounts(client, session.snapshotter(call), call.argument(1))
+        if call.flags.on("temp"):
+            from pycontainerd.client import activation
+
+            mounts = activation.activate(client, f"ctr{call.argument(1)}", mounts)
     _show_mounts(call, mounts, call.argument(0))
     return 0
 
@@ -184,28 +193,22 @@ def _delete(call: Call) -> int:
     return 0
 
 
-def _diff(call: Call) -> int:
-    from pycontainerd.ctr import snapshot_layers
-
-    return snapshot_layers.make_diff(call)
-
-
-def _unpack(call: Call) -> int:
-    from pycontainerd.ctr import snapshot_layers
-
-    return snapshot_layers.unpack_manifest(call)
-
-
 _MAKE_FLAGS = (
     Flag("target, t", STRING, "print the mount command for this folder"),
     Flag("mounts", BOOL, "print the mounts as JSON"),
 )
 COMMANDS = (
-    Command("commit", "make an active snapshot a committed one", _commit, arguments="<key> <active>"),
+    Command(
+        "commit",
+        "make an active snapshot a committed one",
+        _commit,
+        arguments="<key> <active>",
+        description="the first name is the new one, the second what snapshots prepare made",
+    ),
     Command(
         "diff",
         "write what a snapshot adds to its parent, or another one to it, as a layer to stdout",
-        _diff,
+        at("snapshot_layers", "make_diff"),
         arguments="[flags] <idA> [<idB>]",
         flags=(
             Flag(
@@ -218,11 +221,31 @@ COMMANDS = (
             Flag("keep", BOOL, "leave the layer in the content store, for you to delete"),
             Flag("label", STRINGS, "label of the layer (key=value)"),
         ),
+        description="ctr snapshots diff ID | tar -tz",
     ),
-    Command("info", "print the record of a snapshot", _info, arguments="<key>"),
-    Command("list, ls", "list snapshots", _list, flags=(text.FORMAT_FLAG,)),
     Command(
-        "mounts, m, mount", "print the mount commands of a snapshot", _mounts, arguments="<target> <key>"
+        "info",
+        "print the record of a snapshot",
+        _info,
+        arguments="<key>",
+        description="as JSON; snapshots list knows the keys",
+    ),
+    Command(
+        "list, ls",
+        "list snapshots",
+        _list,
+        flags=(text.FORMAT_FLAG,),
+        description="the parents of an image's snapshots are its lower layers",
+    ),
+    Command(
+        "mounts, m, mount",
+        "print the mount commands of a snapshot",
+        _mounts,
+        arguments="[flags] <target> <key>",
+        flags=(
+            Flag("temp", BOOL, "have the daemon mount it, and print the command that binds what it mounted"),
+        ),
+        description="nothing is mounted; as root: eval the output",
     ),
     Command(
         "prepare",
@@ -230,23 +253,41 @@ COMMANDS = (
         _prepare,
         arguments="[flags] <key> [<parent>]",
         flags=_MAKE_FLAGS,
+        description=(
+            "without a parent it is empty; with --target the output can be run:\n"
+            "ctr snapshots prepare -t /mnt work PARENT | sh"
+        ),
     ),
-    Command("delete, del, remove, rm", "remove snapshots", _delete, arguments="<key> [<key>, ...]"),
-    Command("label", "set and clear labels", _label, arguments="<name> [<label>=<value> ...]"),
+    Command(
+        "delete, del, remove, rm",
+        "remove snapshots",
+        _delete,
+        arguments="<key> [<key>, ...]",
+        description="one that others lie on, or a container has, can't go",
+    ),
+    Command(
+        "label",
+        "set and clear labels",
+        _label,
+        arguments="<name> [<label>=<value> ...]",
+        description="LABEL= clears one; containerd.io/gc.root=1 keeps the snapshot from being collected",
+    ),
     Command("tree", "show which snapshot lies on which", _tree),
     Command(
         "unpack",
         "make the snapshots of an image",
-        _unpack,
+        at("snapshot_layers", "unpack_manifest"),
         arguments="[flags] <digest>",
-        flags=(text.SNAPSHOTTER_FLAG,),
+        flags=(text.SNAPSHOTTER_FLAG, text.SYNC_FS_FLAG),
+        description="the digest is the one that images list shows",
     ),
     Command(
         "usage",
         "show what snapshots take",
         _usage,
         arguments="[flags] [<key>, ...]",
-        flags=(Flag("b", BOOL, "print bytes"),),
+        flags=(Flag("b", BOOL, "print bytes"), text.FORMAT_FLAG),
+        description="of all of them without a key; what lies below isn't counted again",
     ),
     Command(
         "view",
@@ -254,5 +295,6 @@ COMMANDS = (
         _view,
         arguments="[flags] <key> [<parent>]",
         flags=_MAKE_FLAGS,
+        description="ctr snapshots view -t /mnt look PARENT | sh",
     ),
 )

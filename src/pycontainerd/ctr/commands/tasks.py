@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainerd.ctr import display, text
-from pycontainerd.ctr.command import Command
+from pycontainerd.ctr.command import Command, at
 from pycontainerd.ctr.container_flags import DETACH, IO_FLAGS, PID_FILE
 from pycontainerd.ctr.flags import BOOL, STRING, Flag
 from pycontainerd.lib import errdefs
@@ -178,21 +178,32 @@ def _ps(call: Call) -> int:
     with session.connect(call) as client:
         containers.task_of(client, container_id)
         found = tasks.pids(client, container_id)
-    lines = [f"{process.pid}\t{_details(process)}" for process in found]
-    display.table("PID\tINFO", lines, display.VALUES)
+    rows = [{"pid": process.pid, "exec_id": _exec_id(process)} for process in found]
+    display.print_rows(rows, call.flags.text("format"), _ps_table)
     return 0
 
 
-def _details(process: Any) -> str:
-    """Go's %+v of ProcessDetails: `exec_id:"x"`."""
-    from pycontainerd.lib.api import anys
-    from pycontainerd.lib.api.light import runc_v1
+def _ps_table(rows: Sequence[dict[str, Any]]) -> None:
+    """INFO is Go's %+v of ProcessDetails: `exec_id:"x"`."""
     from pycontainerd.lib.identifiers import quoted
 
+    lines = []
+    for row in rows:
+        exec_id = row["exec_id"]
+        info = "-" if exec_id is None else f"exec_id:{quoted(exec_id)} " if exec_id else ""
+        lines.append(f"{row['pid']}\t{info}")
+    display.table("PID\tINFO", lines, display.VALUES)
+
+
+def _exec_id(process: Any) -> str | None:
+    """Of an exec, its id; None where the shim says nothing of the process."""
+    from pycontainerd.lib.api import anys
+    from pycontainerd.lib.api.light import runc_v1
+
     if not process.HasField("info") or not anys.is_type(process.info, runc_v1.ProcessDetails):
-        return "-"
-    exec_id = runc_v1.ProcessDetails.FromString(process.info.value).exec_id
-    return f"exec_id:{quoted(exec_id)} " if exec_id else ""
+        return None
+    exec_id: str = runc_v1.ProcessDetails.FromString(process.info.value).exec_id
+    return exec_id
 
 
 def _metrics(call: Call) -> int:
@@ -285,17 +296,11 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
     return code
 
 
-def _checkpoint(call: Call) -> int:
-    from pycontainerd.ctr import checkpoints
-
-    return checkpoints.task(call)
-
-
 COMMANDS = (
     Command(
         "checkpoint",
         "dump the processes of a container, as criu does",
-        _checkpoint,
+        at("checkpoints", "task"),
         arguments="[flags] CONTAINER",
         flags=(
             Flag("exit", BOOL, "end them then"),
@@ -303,6 +308,7 @@ COMMANDS = (
             Flag("work-path", STRING, "folder for criu's own files and logs"),
         ),
         takes_container=True,
+        description="needs criu on the daemon's side, and a shim that uses it",
     ),
     Command(
         "attach",
@@ -310,6 +316,7 @@ COMMANDS = (
         _attach,
         arguments="CONTAINER",
         takes_container=True,
+        description="signals are passed on; ctr ends with the container, with its status",
     ),
     Command(
         "delete, del, remove, rm",
@@ -320,6 +327,7 @@ COMMANDS = (
             Flag("force, f", BOOL, "kill the task first"),
             Flag("exec-id", STRING, "remove this exec of the task instead"),
         ),
+        description="the container's record stays: container rm removes that",
     ),
     Command(
         "exec",
@@ -338,6 +346,10 @@ COMMANDS = (
         ),
         required=("exec-id",),
         anywhere=False,
+        description=(
+            "every process needs an id of its own, and ctr ends with its status\n"
+            "ctr task exec --exec-id sh1 -t web sh"
+        ),
     ),
     Command(
         "list, ls",
@@ -345,6 +357,7 @@ COMMANDS = (
         _list,
         arguments="[flags]",
         flags=(Flag("quiet, q", BOOL, "print ids only"), text.FORMAT_FLAG),
+        description="containers without a task don't run and aren't here: container ls knows them",
     ),
     Command(
         "kill",
@@ -357,9 +370,25 @@ COMMANDS = (
             Flag("exec-id", STRING, "send it to this exec of the task"),
             Flag("all, a", BOOL, "send it to every process of the container"),
         ),
+        description=("the default is what the image says, else SIGTERM\nctr task kill -s KILL web"),
     ),
-    Command("pause", "freeze a container", _pause, arguments="CONTAINER", takes_container=True),
-    Command("ps", "list the processes of a container", _ps, arguments="CONTAINER", takes_container=True),
+    Command(
+        "pause",
+        "freeze a container",
+        _pause,
+        arguments="CONTAINER",
+        takes_container=True,
+        description="nothing of it is told; task resume lets it go on",
+    ),
+    Command(
+        "ps",
+        "list the processes of a container",
+        _ps,
+        arguments="[flags] CONTAINER",
+        takes_container=True,
+        flags=(text.FORMAT_FLAG,),
+        description="pids are those of the host; INFO tells which belong to an exec",
+    ),
     Command("resume", "thaw a container", _resume, arguments="CONTAINER", takes_container=True),
     Command(
         "start",
@@ -368,6 +397,7 @@ COMMANDS = (
         arguments="CONTAINER",
         takes_container=True,
         flags=(*IO_FLAGS, PID_FILE, DETACH, Flag("no-pivot", BOOL, "don't use pivot_root")),
+        description="in the foreground, ending with its status; with --detach it goes on by itself",
     ),
     Command(
         "metrics, metric",
@@ -376,5 +406,6 @@ COMMANDS = (
         arguments="CONTAINER",
         takes_container=True,
         flags=(Flag("format", STRING, '"table" or "json"', default="table"),),
+        description="from its cgroups, version 1 or 2",
     ),
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pycontainerd.daemon.core import filters
+    from pycontainerd.daemon.core.typed import TypedValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,14 @@ class PluginInfo:
     capabilities: Sequence[str] = ()
     exports: Mapping[str, str] = field(default_factory=dict)
     error: tuple[int, str] | None = None
+
+
+class RuntimeInformer(Protocol):
+    """Asks runtimes what they are."""
+
+    async def runtime_info(self, runtime: str, options: TypedValue | None) -> bytes:
+        """The bytes of a containerd.types.RuntimeInfo; raises errdefs."""
+        ...
 
 
 def adaptor(plugin: PluginInfo) -> filters.Adaptor:

@@ -6,22 +6,28 @@ import os
 from typing import TYPE_CHECKING
 
 from pycontainerd.daemon.core import filters, plugins
+from pycontainerd.daemon.core.typed import TypedValue
+from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.full import introspection_v1, rpc, types, wkt
 from pycontainerd.lib.errdefs import FailedPrecondition, NotFound, Unimplemented
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pycontainerd.daemon.core.call import Call
-    from pycontainerd.daemon.core.plugins import PluginInfo
+    from pycontainerd.daemon.core.plugins import PluginInfo, RuntimeInformer
 
 
 class IntrospectionService:
     """containerd.services.introspection.v1.Introspection."""
 
-    def __init__(self, infos: Sequence[PluginInfo], uuid: str) -> None:
+    def __init__(
+        self, infos: Sequence[PluginInfo], uuid: str, informers: Mapping[tuple[str, str], RuntimeInformer]
+    ) -> None:
+        """`informers`: what adds to a plugin's record, by its type and id."""
         self._plugins = infos
         self._uuid = uuid
+        self._informers = informers
 
     async def plugins(
         self, call: Call, request: introspection_v1.PluginsRequest
@@ -34,23 +40,35 @@ class IntrospectionService:
     async def plugin_info(
         self, call: Call, request: introspection_v1.PluginInfoRequest
     ) -> introspection_v1.PluginInfoResponse:
-        """One plugin's record; what a plugin itself could add to it (`options`) is refused."""
+        """One plugin's record; `options` ask the plugin itself for more: of tasks, what a runtime is."""
         del call
         for plugin in self._plugins:
             if (plugin.type, plugin.id) == (request.type, request.id):
                 break
         else:
             raise NotFound(f"plugin {request.type}.{request.id} not found: not found")
-        if request.HasField("options"):
-            if plugin.error is not None:
-                raise FailedPrecondition(
-                    f"plugin {plugin.type}.{plugin.id} did not load and has nothing to add: failed precondition"
-                )
+        extra = await self._extra(plugin, request.options) if request.HasField("options") else None
+        return introspection_v1.PluginInfoResponse(plugin=_to_wire(plugin), extra=extra)
+
+    async def _extra(self, plugin: PluginInfo, options: wkt.Any) -> wkt.Any:
+        if plugin.error is not None:
+            raise FailedPrecondition(
+                f"plugin {plugin.type}.{plugin.id} did not load and has nothing to add: failed precondition"
+            )
+        informer = self._informers.get((plugin.type, plugin.id))
+        if informer is None:
             raise Unimplemented(
                 f"plugin {plugin.type}.{plugin.id} has nothing to add: not implemented",
-                hint="leave the options out; for a runtime's features run: containerd-shim-pyrunc-v2 -info",
+                hint="leave the options out",
             )
-        return introspection_v1.PluginInfoResponse(plugin=_to_wire(plugin))
+        if not anys.is_type(options, types.RuntimeRequest):
+            raise Unimplemented(f"unknown request type {options.type_url}: not implemented")
+        wanted = types.RuntimeRequest.FromString(options.value)
+        given = (
+            TypedValue(wanted.options.type_url, wanted.options.value) if wanted.HasField("options") else None
+        )
+        info = await informer.runtime_info(wanted.runtime_path, given)
+        return wkt.Any(type_url=anys.full_name(types.RuntimeInfo), value=info)
 
     async def server(self, call: Call, request: wkt.Empty) -> introspection_v1.ServerResponse:
         del call, request

@@ -39,13 +39,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageStore:
-    """Images here: what they are called, which of their platforms are meant, and what becomes a snapshot."""
+    """Images here: what they are called, which of their platforms are meant, and what becomes a snapshot.
+
+    `all_metadata`: a pull brings the manifests and configs of the other platforms, too.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     platforms: Sequence[Platform] = ()
     references: Sequence[Reference] = ()
     unpacks: Sequence[tuple[Platform, str]] = ()
+    all_metadata: bool = False
 
     @property
     def matcher(self) -> Matcher:
@@ -149,7 +153,9 @@ class Pull(TransferJob):
     def _fetch(self, client: Client, target: oci.Descriptor) -> None:
         store = self._wanted
         matchers = [platforms.only(platform) for platform in store.platforms] or [platforms.everything()]
-        fetcher = pull.Fetcher(client, self._resolver, matchers, threads=self._threads)
+        fetcher = pull.Fetcher(
+            client, self._resolver, matchers, threads=self._threads, all_metadata=store.all_metadata
+        )
         tracker = Tracker(client, self._reference, fetcher.progress, self._base.report)
 
         def tick() -> None:
@@ -221,7 +227,7 @@ class Import(TransferJob):
         self._say("Importing")
         store = self._wanted
         try:
-            descriptors = archive.load(client, reader, compress=self._compress)  # type: ignore[arg-type]
+            descriptors = archive.load(client, reader, compress=self._compress)
             while reader.read(1 << 20):
                 self._require_wanted()  # what comes after the archive's end belongs to nobody
         finally:

@@ -80,8 +80,6 @@ class LocalTransferrer:
 
     def _store(self, message: Any) -> jobs.ImageStore:
         wanted = [_platform(platform) for platform in message.platforms]
-        if message.all_metadata:
-            raise Unimplemented("transfer: all_metadata is not supported: not implemented")
         if message.manifest_limit and not 0 < len(wanted) <= message.manifest_limit:
             # One manifest per platform is what is fetched; a limit among all of them has no meaning here.
             raise Unimplemented(
@@ -102,6 +100,7 @@ class LocalTransferrer:
                 )
                 for unpack in message.unpacks
             ],
+            message.all_metadata,
         )
 
 

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.lib.errdefs import InvalidArgument, Unavailable
+from pycontainerd.lib.registry.hosts import DOCKER_HUB_REGISTRY
 
 if TYPE_CHECKING:
     from pycontainerd.lib.registry.hosts import Options
@@ -30,6 +31,16 @@ class Credential:
 
     def __bool__(self) -> bool:
         return bool(self.username or self.secret)
+
+
+def for_host(address: str, registry: str, options: Options) -> Credential:
+    """The credential for one of the hosts that serve a registry's content.
+
+    What the command line says was said to the registry, not to its mirrors.
+    """
+    if (options.username or options.refresh) and address not in {registry, DOCKER_HUB_REGISTRY}:
+        return Credential("", "")
+    return find(address, options)
 
 
 def find(address: str, options: Options) -> Credential:

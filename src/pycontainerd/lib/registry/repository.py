@@ -33,13 +33,7 @@ class Endpoint:
     def __init__(self, host: hosts.Host, options: hosts.Options, registry: str) -> None:
         self.host = host
         self.connection = http.Connection(host)
-        # --user was said to the registry, not to its mirrors.
-        own = (
-            host.address in {registry, hosts.DOCKER_HUB_REGISTRY}
-            if options.username or options.refresh
-            else True
-        )
-        credential = credentials.find(host.address, options) if own else credentials.Credential("", "")
+        credential = credentials.for_host(host.address, registry, options)
         self.authorizer = Authorizer(host, self.connection, credential)
 
 
