@@ -12,7 +12,6 @@ from pycontainerd.daemon.core.typed import TypedValue
 from pycontainerd.daemon.services import wire
 from pycontainerd.lib.api.full import runc_v1, task_types, tasks_v1, types, wkt
 from pycontainerd.lib.errdefs import (
-    AlreadyExists,
     ContainerdError,
     DeadlineExceeded,
     InvalidArgument,
@@ -58,12 +57,6 @@ class TasksService:
             )
         assert container.spec is not None
         options = wire.typed(request, "options") or container.runtime_options
-        try:
-            self._tasks.get(call.scope.namespace, request.container_id)
-        except NotFound:
-            pass
-        else:
-            raise AlreadyExists(f"task {request.container_id}: already exists")
         create = CreateOptions(
             spec=container.spec.value,
             runtime=request.runtime_path or container.runtime_name,
