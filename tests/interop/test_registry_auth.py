@@ -34,7 +34,10 @@ def test_without_a_password_the_error_says_what_is_missing(our_stack, guarded: s
     done = pull(our_stack, guarded)
     assert done.returncode == 1
     assert f'failed to resolve reference "{guarded}"' in done.stderr
-    assert "authorization failed: no basic auth credentials" in done.stderr
+    assert (
+        "pull access denied, repository does not exist or may require authorization: "
+        "authorization failed: no basic auth credentials"
+    ) in done.stderr
 
 
 def test_a_wrong_password_is_refused(our_stack, guarded: str) -> None:

@@ -88,7 +88,8 @@ def _info(program: str) -> bytes:
     info = types.RuntimeInfo(
         name=_runtime_name(os.path.basename(program)),
         version=types.RuntimeVersion(version=__version__),
-        options=wkt.Any.FromString(options) if options else wkt.Any(),
+        # Nothing rather than an empty message: Go clients look for a type by its name.
+        options=wkt.Any.FromString(options) if options else None,
     )
     return info.SerializeToString()
 

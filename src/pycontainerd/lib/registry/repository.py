@@ -63,6 +63,11 @@ class Repository:
         for endpoint in self._endpoints:
             endpoint.connection.close()
 
+    @property
+    def _denied(self) -> str:
+        verb = "push" if "push" in self.actions else "pull"
+        return f"{verb} access denied, repository does not exist or may require authorization"
+
     def _url(self, endpoint: Endpoint, path: str) -> str:
         host = endpoint.host
         url = f"{host.base}/{self.spec.path}/{path}"
@@ -112,7 +117,10 @@ class Repository:
             http.discard(response)
             if not challenge:
                 break
-            endpoint.authorizer.answer(challenge, scope)
+            try:
+                endpoint.authorizer.answer(challenge, scope)
+            except Unauthenticated as error:
+                raise Unauthenticated(f"{self._denied}: {error}", hint=error.hint) from error
         assert response is not None
         return response
 
@@ -121,10 +129,8 @@ class Repository:
         status = response.status
         if status in {401, 403}:
             kind = Unauthenticated if status == 401 else PermissionDenied
-            verb = "push" if "push" in self.actions else "pull"
             return kind(
-                f"{verb} access denied, repository does not exist or may require authorization: "
-                f"{'authorization failed' if status == 401 else 'server message: denied'}",
+                f"{self._denied}: {'authorization failed' if status == 401 else 'server message: denied'}",
                 hint="is the name right? log in with --user NAME:PASSWORD or docker's config.json",
             )
         if status == 429:
