@@ -44,7 +44,10 @@ class Pipe:
         self.sent.put(None)
 
     def receive(self) -> Any:
-        message = self.to_come.get(timeout=10)
+        try:
+            message = self.to_come.get(timeout=10)
+        except queue.Empty:
+            raise Unavailable("the daemon's end has said nothing") from None
         if isinstance(message, Exception):
             raise message
         return message
