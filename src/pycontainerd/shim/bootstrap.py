@@ -169,13 +169,16 @@ def serving_argv(program: str, flags: Flags) -> list[str]:
     return [*argv, "-debug"] if flags.debug else argv
 
 
-def prepare(flags: Flags, stdin: bytes) -> tuple[_socket.socket | None, bytes]:
+def prepare(flags: Flags, stdin: bytes, *, grouped: bool = True) -> tuple[_socket.socket | None, bytes]:
     """Makes the socket of ./config.json's container or group, and the bundle's address file.
+
+    grouped: whether a shim may serve several containers; containerd-shim-runc-v1 never did.
 
     Gives the listener, or None when a shim answers there already, and what to print for the daemon.
     """
     bootstrap = read_bootstrap(stdin, flags)
-    address = socket_address(bootstrap.socket_dir, flags.address, flags.namespace, grouping_id(flags.id))
+    id = grouping_id(flags.id) if grouped else flags.id
+    address = socket_address(bootstrap.socket_dir, flags.address, flags.namespace, id)
     listener = listen(address)
     _write_address(address)
     if listener is not None and bootstrap.options.shim_cgroup:
@@ -184,10 +187,10 @@ def prepare(flags: Flags, stdin: bytes) -> tuple[_socket.socket | None, bytes]:
     return listener, format_answer(bootstrap.answer_form, address)
 
 
-def start(flags: Flags, stdin_fd: int, serve: Callable[[], int]) -> bytes:
+def start(flags: Flags, stdin_fd: int, serve: Callable[[], int], *, grouped: bool = True) -> bytes:
     """Makes sure that a shim serves this container; gives what to print. `serve` runs in the new process."""
     with trace.span("shim start", id=flags.id, namespace=flags.namespace):
-        listener, answer = prepare(flags, _read_all(stdin_fd))
+        listener, answer = prepare(flags, _read_all(stdin_fd), grouped=grouped)
         if listener is not None:
             if os.environ.get("SCHED_CORE"):
                 prctl.create_core_scheduling_group()

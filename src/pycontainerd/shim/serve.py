@@ -41,29 +41,34 @@ def serve(program: str, flags: Flags, *, idle_timeout_s: float = 0) -> int:
 
     With `idle_timeout_s` it leaves when nobody has given it a container by then.
     """
-    name = os.path.basename(program)
-    title.set_name(name)
-    try:
-        title.set_command_line(bootstrap.serving_argv(program, flags))
-    except OSError:
-        pass  # a kernel without CONFIG_CHECKPOINT_RESTORE shows the interpreter in front; nothing else is lost
-    prctl.set_child_subreaper(True)
-    log = FifoLog(open_log(), "debug" if flags.debug else "info")
+    become(bootstrap.serving_argv(program, flags))
+    log = FifoLog(open_log("log"), "debug" if flags.debug else "info")
     log.debug("setupDumpStacks")
-    shim = _Shim(program, flags, log, _listener(flags))
+    shim = Shim(program, flags, log, listener_of(flags))
     shim.run(idle_timeout_s)
     return 0
 
 
-def open_log() -> int:
-    """The bundle's log FIFO; both ends, so that neither opening nor writing ever waits for the daemon."""
+def become(argv: list[str]) -> None:
+    """Makes this process what `ps` shows as `argv`, and the one that a container's orphans come to."""
+    title.set_name(os.path.basename(argv[0]))
     try:
-        return os.open("log", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        title.set_command_line(argv)
+    except OSError:
+        pass  # a kernel without CONFIG_CHECKPOINT_RESTORE shows the interpreter in front; nothing else is lost
+    prctl.set_child_subreaper(True)
+
+
+def open_log(path: str) -> int:
+    """The log FIFO; both ends, so that neither opening nor writing ever waits for the daemon."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # run by hand, without a daemon's bundle
 
 
-def _listener(flags: Flags) -> _socket.socket:
+def listener_of(flags: Flags) -> _socket.socket:
+    """The socket of -socket, or the inherited one."""
     if flags.socket:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         sock.bind(flags.socket)
@@ -74,40 +79,61 @@ def _listener(flags: Flags) -> _socket.socket:
     return _socket.socket(fileno=bootstrap.LISTENER_FD)
 
 
-class _Shim:
+class Shim:
+    """All parts of a serving shim of the task API; what a shim of another API has of its own, it overrides."""
+
+    serving = "serving api on socket"
+
     def __init__(self, program: str, flags: Flags, log: Logger, listener: _socket.socket) -> None:
-        self._flags = flags
-        self._log = log
+        self.flags = flags
+        self.log = log
         self.loop = Loop()
         self._reaper = Reaper(self._on_exit)
-        self._world = World(self.loop, self._reaper, log, flags.namespace, flags.address)
-        self._publisher = Publisher(self._world, os.environ.get("TTRPC_ADDRESS", ""), flags.publish_binary)
-        oom = OomWatcher(self._world)
-        self._service = Service(self._world, self._publisher, make_runtime, oom, self._shut_down)
-        oom.on_oom = self._service.on_oom
+        self.world = World(self.loop, self._reaper, log, flags.namespace, flags.address)
+        self._publisher = self.make_publisher()
+        self._oom = OomWatcher(self.world)
+        self._service = Service(self.world, self._publisher, self.make_runtime, self._oom, self._shut_down)
+        self._oom.on_oom = self._service.on_oom
         log.debug("newServer")
         log.debug("registering ttrpc server")
         self._path = listener.getsockname()
-        self._server = Server(self.loop, log, listener, self._service)
+        self._server = self.make_server(listener, self._service)
         log.debug("serve")
-        log.debug("serving api on socket", socket=flags.socket or "[inherited from parent]")
-        self._runtime_name = runtime_name(program)
+        log.debug(self.serving, socket=flags.socket or "[inherited from parent]")
+        self._program = program
+
+    def make_publisher(self) -> Publisher:
+        """Where events go."""
+        return Publisher(self.world, os.environ.get("TTRPC_ADDRESS", ""), self.flags.publish_binary)
+
+    def make_server(self, listener: _socket.socket, tasks: Service) -> Server:
+        """Which methods are answered."""
+        return Server(self.loop, self.log, listener, tasks)
+
+    def make_runtime(self, world: World, bundle: str, options: Options) -> Runtime:
+        """libcontainer for the standard runtime, a program for any other."""
+        return choose_runtime(world, bundle, options, options.runtime_root(world.address, world.namespace))
+
+    def runtime_name(self, program: str) -> str:
+        """io.containerd.pyrunc.v2 for a file named containerd-shim-pyrunc-v2."""
+        words = os.path.basename(program).removeprefix("containerd-shim-").split("-")
+        return "io.containerd." + ".".join(words)
 
     def run(self, idle_timeout_s: float) -> None:
         """Returns when the shim has been shut down."""
         if idle_timeout_s:
             self.loop.later(idle_timeout_s, self._leave_if_unused)
-        self._log.debug("handleSignals")
+        self.log.debug("handleSignals")
         self.loop.on_signal(_signal.SIGCHLD, self._reaper.reap)
         self.loop.on_signal(_signal.SIGUSR1, self._dump_stack)
         for number in (_signal.SIGTERM, _signal.SIGINT):
             self.loop.on_signal(number, self._on_exit_signal)
-        self._log.info(
+        self.log.info(
             "starting signal loop",
-            namespace=self._flags.namespace,
+            namespace=self.flags.namespace,
             path=os.getcwd(),
             pid=os.getpid(),
-            runtime=self._runtime_name,
+            runtime=self.runtime_name(self._program),
         )
         self._reaper.reap()  # a SIGCHLD from before the handler was there
         self.loop.run()
@@ -117,12 +143,12 @@ class _Shim:
         self._service.on_exit(exited)
 
     def _on_exit_signal(self) -> None:
-        self._log.debug("Caught exit signal")
+        self.log.debug("Caught exit signal")
         self._shut_down()
 
     def _leave_if_unused(self) -> None:
         if not self._service.was_used:
-            self._log.warning("no container was created, leaving")
+            self.log.warning("no container was created, leaving")
             self._shut_down()
 
     def _shut_down(self) -> None:
@@ -138,27 +164,20 @@ class _Shim:
         self.loop.stop()
 
     def _dump_stack(self) -> None:
-        lines: list[str] = []
+        lines = ["=== BEGIN stack dump ==="]
         frame = sys._getframe()  # noqa: SLF001 - the traceback module costs what the whole shim may cost
         while frame is not None:
             code = frame.f_code
             lines.append(f"{code.co_filename}:{frame.f_lineno} {code.co_name}")
             frame = frame.f_back  # type: ignore[assignment]  # ends with None
-        self._log.info("=== BEGIN stack dump ===\n" + "\n".join(lines) + "\n=== END stack dump ===")
+        self.log.info("\n".join([*lines, "=== END stack dump ==="]))
 
 
-def make_runtime(world: World, bundle: str, options: Options) -> Runtime:
-    """libcontainer for the standard runtime, a program for any other."""
-    root = options.runtime_root(world.address, world.namespace)
+def choose_runtime(world: World, bundle: str, options: Options, root: str) -> Runtime:
+    """libcontainer for the standard runtime, a program for any other; `root` is where it keeps state."""
     if options.is_in_process:
         return libcontainer.Libcontainer(world.loop, world.reaper, bundle, root, options)
     return Runc(world.loop, world.reaper, bundle, root, options)
-
-
-def runtime_name(program: str) -> str:
-    """io.containerd.pyrunc.v2 for a file named containerd-shim-pyrunc-v2."""
-    words = os.path.basename(program).removeprefix("containerd-shim-").split("-")
-    return "io.containerd." + ".".join(words)
 
 
 def _unlink(path: str) -> None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
+    from pycontainerd.lib.api.codec import Service
     from pycontainerd.lib.log import Logger
     from pycontainerd.lib.ttrpc.wire import Request
     from pycontainerd.shim.future import Future
     from pycontainerd.shim.loop import Loop
-    from pycontainerd.shim.service import Service
 
 _READ_SIZE: Final = 64 << 10
 _MAX_OUTPUT: Final = 16 << 20  # bytes a client may leave unread before it is hung up on
@@ -36,7 +36,16 @@ _MAX_OUTPUT: Final = 16 << 20  # bytes a client may leave unread before it is hu
 class Server:
     """Accepts on a listener it owns."""
 
-    def __init__(self, loop: Loop, log: Logger, listener: _socket.socket, service: Service) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        listener: _socket.socket,
+        service: object,
+        methods: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """methods: service name -> method name -> request class; each is a method of `service`. The task API by default."""
+        self._methods = METHODS if methods is None else methods
         self._loop = loop
         self._log = log
         self._listener = listener
@@ -62,7 +71,7 @@ class Server:
 
     async def _call(self, request: Request) -> bytes:
         trace.adopt_metadata(request.metadata)
-        methods = METHODS.get(request.service)
+        methods = self._methods.get(request.service)
         if methods is None:
             raise errdefs.Unimplemented(f"service {request.service}")
         request_class = methods.get(request.method)
@@ -157,11 +166,9 @@ class _Connection:
             self._output = self._output[sent:]
 
 
-def _table() -> dict[str, dict[str, Any]]:
-    return {
-        service.name: {method.name: method.request for method in service.methods}
-        for service in (task_v2.TASK, task_v3.TASK)
-    }
+def table(*services: Service) -> dict[str, dict[str, Any]]:
+    """Which methods of which services are answered, with their requests' classes."""
+    return {service.name: {method.name: method.request for method in service.methods} for service in services}
 
 
 def _where(error: BaseException) -> str:
@@ -175,7 +182,7 @@ def _where(error: BaseException) -> str:
     return " < ".join(reversed(places))
 
 
-METHODS: Final = _table()
+METHODS: Final = table(task_v2.TASK, task_v3.TASK)
 
 if TYPE_CHECKING:
     _Handler = Callable[[Any], Any]

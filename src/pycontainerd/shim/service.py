@@ -62,6 +62,12 @@ class Service:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def Create(self, request: task_v2.CreateTaskRequest) -> task_v2.CreateTaskResponse:  # noqa: N802 - wire name
+        return await self.create(request, runtime_options.from_any(request.options), stored=True)
+
+    async def create(
+        self, request: task_v2.CreateTaskRequest, options: Options, *, stored: bool
+    ) -> task_v2.CreateTaskResponse:
+        """Makes the container; stored: whether the bundle keeps the options, for the delete action."""
         log = self._world.log
         self.was_used = True
         log.debug("Create")
@@ -70,9 +76,9 @@ class Service:
             raise errdefs.Unimplemented("restoring from a checkpoint is not supported by this shim")
         if request.id in self._containers:
             raise errdefs.AlreadyExists(f"container {request.id}: already exists")
-        with trace.span("store options"):
-            options = runtime_options.from_any(request.options)
-            runtime_options.store(request.bundle, options)
+        if stored:
+            with trace.span("store options"):
+                runtime_options.store(request.bundle, options)
         log.debug("rootfs", mounts=len(request.rootfs))
         root = self._mount_rootfs(request)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
@@ -318,6 +324,10 @@ class Service:
     def on_oom(self, container_id: str) -> None:
         """The kernel killed something of the container for memory."""
         self._publish("/tasks/oom", events.TaskOOM(container_id=container_id))
+
+    def find(self, id: str) -> Container | None:
+        """A container of this shim."""
+        return self._containers.get(id)
 
     def _container(self, id: str) -> Container:
         container = self._containers.get(id)
