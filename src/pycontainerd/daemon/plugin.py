@@ -29,6 +29,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManage
 from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespaceStore
 from pycontainerd.daemon.plugins.metadata_sqlite.sandboxes import SqliteSandboxStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
+from pycontainerd.daemon.plugins.runtime_v1.linux import LinuxRuntime
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
@@ -205,6 +206,7 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+LINUX: Final = settings.LINUX_RUNTIME
 SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
 SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
@@ -326,7 +328,7 @@ def _tasks(context: Context) -> ShimManager:
     options = context.settings(settings.SHIM_MANAGER)
 
     state = f"{config.state}/{TASKS}"
-    exits = ExitReports(state, exchange.publish)
+    exits = ExitReports([state, f"{config.state}/{LINUX}"], exchange.publish)
     exchange.add_gate(exits.admit)
     return ShimManager(
         Settings(
@@ -348,6 +350,19 @@ def _tasks(context: Context) -> ShimManager:
         context.log,
         exits,
     )
+
+
+def _linux(context: Context) -> LinuxRuntime:
+    """Tasks of runtime v1 are the task manager's too."""
+    tasks: ShimManager = context.get(TASKS)
+    exchange: Exchange = context.get(EVENTS)
+    folders = replace(tasks.settings, state=f"{context.config.state}/{LINUX}", root=context.root(LINUX))
+    for path in (folders.root, folders.state):
+        files.make_dir(path, 0o711)
+    tasks.linux = LinuxRuntime(
+        folders, context.settings(LINUX), context.get(CONTAINER_STORE), context.pools, exchange.publish
+    )
+    return tasks.linux
 
 
 def _sandboxes(context: Context) -> ShimSandboxController:
@@ -446,6 +461,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.sandboxes",
         lambda c: (sandbox_v1.STORE, SandboxStoreService(c.get(SANDBOX_STORE), c.pools)),
     ),
+    Registration(LINUX, _linux, ("io.containerd.runtime.v2",), has_platform=True),
     Registration(SANDBOXES, _sandboxes, ("io.containerd.runtime.v2",)),
     Registration(
         "io.containerd.grpc.v1.sandbox-controllers",

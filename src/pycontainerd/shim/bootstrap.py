@@ -12,18 +12,13 @@ Spec: containerd docs/runtime-v2.md#start
 from __future__ import annotations
 
 import _socket
-
-try:  # without hashlib, which loads OpenSSL
-    from _sha2 import sha256 as _sha256
-except ImportError:  # Python 3.11
-    from _sha256 import sha256 as _sha256
 import os
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import bootstrap_v1, wkt
 from pycontainerd.lib.linux import prctl, process
 from pycontainerd.lib.oci import document
-from pycontainerd.lib.ttrpc.address import socket_path
+from pycontainerd.lib.ttrpc.address import shim_address, socket_path
 from pycontainerd.shim import options as runtime_options
 
 TYPE_CHECKING = False
@@ -101,12 +96,6 @@ def format_answer(form: str, address: str) -> bytes:
     return address.encode()
 
 
-def socket_address(directory: str, daemon_address: str, namespace: str, id: str) -> str:
-    """Where the shim of a container listens: found again by anyone who knows the three."""
-    joined = os.path.normpath("/".join(part for part in (daemon_address, namespace, id) if part))
-    return f"unix://{directory}/{_sha256(joined.encode()).hexdigest()}"
-
-
 def grouping_id(id: str) -> str:
     """The container whose shim takes this one in, by the annotations of ./config.json."""
     with open("config.json", "rb") as file:
@@ -177,8 +166,8 @@ def prepare(flags: Flags, stdin: bytes, *, grouped: bool = True) -> tuple[_socke
     Gives the listener, or None when a shim answers there already, and what to print for the daemon.
     """
     bootstrap = read_bootstrap(stdin, flags)
-    id = grouping_id(flags.id) if grouped else flags.id
-    address = socket_address(bootstrap.socket_dir, flags.address, flags.namespace, id)
+    serving = grouping_id(flags.id) if grouped else flags.id
+    address = shim_address(bootstrap.socket_dir, flags.address, flags.namespace, serving)
     listener = listen(address)
     _write_address(address)
     if listener is not None and bootstrap.options.shim_cgroup:

@@ -130,8 +130,10 @@ class LinuxService:
         return await self._tasks.Resume(task_v2.ResumeRequest(id=self._container().id))
 
     async def Update(self, request: shim_v1.UpdateTaskRequest) -> wkt.Empty:  # noqa: N802
-        id = self._container().id
-        return await self._tasks.Update(task_v2.UpdateTaskRequest(id=id, resources=request.resources))
+        container = self._container()
+        return await self._tasks.Update(
+            task_v2.UpdateTaskRequest(id=container.id, resources=request.resources)
+        )
 
     async def ResizePty(self, request: shim_v1.ResizePtyRequest) -> wkt.Empty:  # noqa: N802
         try:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 
-from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib import cgroup_folders, errdefs, trace
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import events, runc_v1, task_types, task_v2, wkt
-from pycontainerd.shim import cgroup, rootfs
 from pycontainerd.shim import options as runtime_options
+from pycontainerd.shim import rootfs
 from pycontainerd.shim.container import Container
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.io import Stdio
@@ -187,10 +187,10 @@ class Service:
         )
 
     async def Stats(self, request: task_v2.StatsRequest) -> task_v2.StatsResponse:  # noqa: N802
-        from pycontainerd.shim import stats
+        from pycontainerd.lib import cgroup_metrics
 
         container = self._container(request.id)
-        return task_v2.StatsResponse(stats=anys.pack(stats.collect(container.cgroups)))
+        return task_v2.StatsResponse(stats=anys.pack(cgroup_metrics.collect(container.cgroups)))
 
     def _watch(self, container: Container) -> None:
         """Finds the cgroups of a new container, for stats and OOM events."""
@@ -340,7 +340,7 @@ class Service:
 
     def _locate_cgroups(self, pid: int) -> dict[str, str]:
         try:
-            return cgroup.locate(pid)
+            return cgroup_folders.locate(pid)
         except OSError as e:
             self._world.log.warning("could not find the container's cgroups", error=e)
             return {}
