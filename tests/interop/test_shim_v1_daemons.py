@@ -168,7 +168,7 @@ def test_s095_the_bundle_and_the_process(stack, runtime, busybox):
         ]
         assert os.path.realpath(argv[7]) == os.path.realpath(stack.program)
         assert argv[-1] == "-debug"
-        assert {name for name in os.listdir(work)} == {"shim.stdout.log", "shim.stderr.log"}
+        assert set(os.listdir(work)) == {"shim.stdout.log", "shim.stderr.log"}
         assert {"address", "config.json", "init.pid", "rootfs", "shim.pid"} <= set(os.listdir(bundle))
         assert "work" not in os.listdir(bundle)
     else:
