@@ -31,7 +31,9 @@ def docker(request):
 
 def test_s095_docker_runs_execs_and_stops(docker):
     done = docker("run", "--rm", V1, "busybox", "sh", "-c", "echo out; echo err >&2; exit 42")
-    errors = [line for line in done.stderr.splitlines() if "is deprecated" not in line]  # dockerd's own warning
+    errors = [
+        line for line in done.stderr.splitlines() if "is deprecated" not in line
+    ]  # dockerd's own warning
     assert (done.stdout, errors, done.returncode) == ("out\n", ["err"], 42)
     id_ = docker.ok("run", "-d", "--name", "v1", "--memory", "64m", V1, "busybox", "sleep", "1000").strip()
     shims = docker.machine("ps", "-eo", "args").stdout
