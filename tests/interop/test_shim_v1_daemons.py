@@ -88,7 +88,16 @@ def folder(runtime: str) -> str:
 def test_s005_s006_run_prints_and_exits(stack, runtime, busybox):
     # A moment, because ctr opens its ends of the streams beside everything else.
     done = stack.ctr(
-        "run", "--rm", "--runtime", runtime, busybox, "r1", "sh", "-c", "echo hi; sleep 0.3; exit 42", check=False
+        "run",
+        "--rm",
+        "--runtime",
+        runtime,
+        busybox,
+        "r1",
+        "sh",
+        "-c",
+        "echo hi; sleep 0.3; exit 42",
+        check=False,
     )
     assert (done.stdout, done.returncode, done.stderr) == ("hi\n", 42, "")
     assert not os.listdir(f"{stack.root}/s/{folder(runtime)}/default")

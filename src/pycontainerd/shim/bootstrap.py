@@ -155,6 +155,8 @@ def _answers(path: str) -> bool:
 def serving_argv(program: str, flags: Flags) -> list[str]:
     """The command line of the long-lived process, as it is executed by hand and shown by ps."""
     argv = [program, "-namespace", flags.namespace, "-id", flags.id, "-address", flags.address]
+    if flags.debug_socket:
+        argv += ["-debug-socket", flags.debug_socket]
     return [*argv, "-debug"] if flags.debug else argv
 
 

@@ -49,8 +49,6 @@ def _run(argv: list[str], flags: Flags) -> int:
         return _write(_info(program))
     if not flags.namespace:
         raise errdefs.InvalidArgument("shim namespace cannot be empty")
-    if flags.debug_socket:
-        raise errdefs.Unimplemented("-debug-socket is not supported: this shim has no pprof; use SIGUSR1")
     from pycontainerd.shim.serve import serve
 
     if flags.action == "start":

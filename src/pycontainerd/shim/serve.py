@@ -20,7 +20,7 @@ from pycontainerd.shim.oom import OomWatcher
 from pycontainerd.shim.publisher import Publisher
 from pycontainerd.shim.reaper import Exit, Reaper
 from pycontainerd.shim.runc import Runc
-from pycontainerd.shim.server import Server
+from pycontainerd.shim.server import Server, listen
 from pycontainerd.shim.service import Service
 from pycontainerd.shim.world import World
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from pycontainerd.lib.log import Logger
+    from pycontainerd.shim.debug import DebugServer
     from pycontainerd.shim.flags import Flags
     from pycontainerd.shim.options import Options
     from pycontainerd.shim.process.init import Runtime
@@ -70,11 +71,7 @@ def open_log(path: str) -> int:
 def listener_of(flags: Flags) -> _socket.socket:
     """The socket of -socket, or the inherited one."""
     if flags.socket:
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-        sock.bind(flags.socket)
-        os.chmod(flags.socket, 0o600)
-        sock.listen(128)
-        return sock
+        return listen(flags.socket)
     os.set_inheritable(bootstrap.LISTENER_FD, False)
     return _socket.socket(fileno=bootstrap.LISTENER_FD)
 
@@ -136,8 +133,20 @@ class Shim:
             runtime=self.runtime_name(self._program),
         )
         self._reaper.reap()  # a SIGCHLD from before the handler was there
+        debug_server = self._serve_debug() if self.flags.debug_socket else None
         self.loop.run()
+        if debug_server is not None:
+            debug_server.close()
         self._server.close()
+
+    def _serve_debug(self) -> DebugServer:
+        from pycontainerd.shim.debug import DebugServer
+
+        argv = bootstrap.serving_argv(self._program, self.flags)
+        return DebugServer(self.loop, self.log, self.flags.debug_socket, argv, self._look)
+
+    def _look(self) -> list[str]:
+        return ["thread of the loop:", *stack(), "", "containers:", *self._service.summary()]
 
     def _on_exit(self, exited: Exit) -> None:
         self._service.on_exit(exited)
@@ -164,13 +173,8 @@ class Shim:
         self.loop.stop()
 
     def _dump_stack(self) -> None:
-        lines = ["=== BEGIN stack dump ==="]
-        frame = sys._getframe()  # noqa: SLF001 - the traceback module costs what the whole shim may cost
-        while frame is not None:
-            code = frame.f_code
-            lines.append(f"{code.co_filename}:{frame.f_lineno} {code.co_name}")
-            frame = frame.f_back  # type: ignore[assignment]  # ends with None
-        self.log.info("\n".join([*lines, "=== END stack dump ==="]))
+        lines = ["=== BEGIN stack dump ===", *stack(), "=== END stack dump ==="]
+        self.log.info("\n".join(lines))
 
 
 def choose_runtime(world: World, bundle: str, options: Options, root: str) -> Runtime:
@@ -178,6 +182,16 @@ def choose_runtime(world: World, bundle: str, options: Options, root: str) -> Ru
     if options.is_in_process:
         return libcontainer.Libcontainer(world.loop, world.reaper, bundle, root, options)
     return Runc(world.loop, world.reaper, bundle, root, options)
+
+
+def stack() -> list[str]:
+    """The frames of this thread, the innermost first."""
+    lines: list[str] = []
+    frame = sys._getframe(1)  # noqa: SLF001 - the traceback module costs what the whole shim may cost
+    while frame is not None:
+        lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+        frame = frame.f_back  # type: ignore[assignment]  # ends with None
+    return lines
 
 
 def _unlink(path: str) -> None:

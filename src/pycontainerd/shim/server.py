@@ -89,18 +89,9 @@ class Server:
         return answer.SerializeToString()  # type: ignore[no-any-return]
 
     def _accept(self, events: int) -> None:
-        try:
-            fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - socket.accept without the enum-heavy socket module
-        except OSError:
-            return  # the client has given up meanwhile, or fds are short: the loop goes on
-        peer = _socket.socket(fileno=fd)
-        raw = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, gid = struct.unpack("3i", raw)
-        if (uid, gid) != (os.geteuid(), os.getegid()):
-            self._log.error("ttrpc: refusing connection: peer is not the same user", uid=uid, gid=gid)
-            peer.close()
-            return
-        self._connections.add(_Connection(self, self._loop, peer))
+        peer = accept(self._listener, self._log)
+        if peer is not None:
+            self._connections.add(_Connection(self, self._loop, peer))
 
 
 class _Connection:
@@ -164,6 +155,36 @@ class _Connection:
                 self.close()
                 return
             self._output = self._output[sent:]
+
+
+def listen(path: str) -> _socket.socket:
+    """A listener on a socket file that only its owner may use."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(128)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def accept(listener: _socket.socket, log: Logger) -> _socket.socket | None:
+    """The next client, if it is there and the same user."""
+    try:
+        fd, _ = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - socket.accept without the enum-heavy socket module
+    except OSError:
+        return None  # the client has given up meanwhile, or fds are short: the loop goes on
+    peer = _socket.socket(fileno=fd)
+    raw = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, gid = struct.unpack("3i", raw)
+    if (uid, gid) != (os.geteuid(), os.getegid()):
+        log.error("ttrpc: refusing connection: peer is not the same user", uid=uid, gid=gid)
+        peer.close()
+        return None
+    return peer
 
 
 def table(*services: Service) -> dict[str, dict[str, Any]]:

@@ -325,6 +325,14 @@ class Service:
         """The kernel killed something of the container for memory."""
         self._publish("/tasks/oom", events.TaskOOM(container_id=container_id))
 
+    def summary(self) -> list[str]:
+        """A line for each process of each container, for people."""
+        lines = []
+        for container in self._containers.values():
+            lines.append(f"{container.id} {container.init.status} pid={container.init.pid}")
+            lines += [f"  {each.id} {each.status} pid={each.pid}" for each in container.execs.values()]
+        return lines
+
     def find(self, id: str) -> Container | None:
         """A container of this shim."""
         return self._containers.get(id)
