@@ -20,20 +20,22 @@ from pycontainerd.shim.oom import OomWatcher
 from pycontainerd.shim.publisher import Publisher
 from pycontainerd.shim.reaper import Exit, Reaper
 from pycontainerd.shim.runc import Runc
-from pycontainerd.shim.server import Server, listen
+from pycontainerd.shim.server import Server, listen, table
 from pycontainerd.shim.service import Service
 from pycontainerd.shim.world import World
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
     from pycontainerd.lib.log import Logger
     from pycontainerd.shim.debug import DebugServer
     from pycontainerd.shim.flags import Flags
     from pycontainerd.shim.options import Options
     from pycontainerd.shim.process.init import Runtime
+    from pycontainerd.shim.sandbox_service import SandboxService
 
+SANDBOX_SERVICE: Final = "containerd.runtime.sandbox.v1.Sandbox"
 _EVENTS_TIMEOUT_S: Final = 5
 
 
@@ -87,9 +89,12 @@ class Shim:
         self.loop = Loop()
         self._reaper = Reaper(self._on_exit)
         self.world = World(self.loop, self._reaper, log, flags.namespace, flags.address)
+        self._sandbox: SandboxService | None = None
         self._publisher = self.make_publisher()
         self._oom = OomWatcher(self.world)
-        self._service = Service(self.world, self._publisher, self.make_runtime, self._oom, self._shut_down)
+        self._service = Service(
+            self.world, self._publisher, self.make_runtime, self._oom, self._shut_down_with_task
+        )
         self._oom.on_oom = self._service.on_oom
         log.debug("newServer")
         log.debug("registering ttrpc server")
@@ -105,7 +110,23 @@ class Shim:
 
     def make_server(self, listener: _socket.socket, tasks: Service) -> Server:
         """Which methods are answered."""
-        return Server(self.loop, self.log, listener, tasks)
+        return Server(self.loop, self.log, listener, tasks, more=self._more_services)
+
+    def _more_services(self, name: str) -> tuple[object, dict[str, Any]] | None:
+        """The sandbox service, which most shims are never asked for."""
+        if name != SANDBOX_SERVICE:
+            return None
+        from pycontainerd.lib.api.light import runtime_sandbox_v1
+        from pycontainerd.shim.sandbox_service import SandboxService
+
+        if self._sandbox is None:
+            self._sandbox = SandboxService(self._service, self._shut_down)
+        return self._sandbox, table(runtime_sandbox_v1.SANDBOX)[name]
+
+    def _shut_down_with_task(self) -> None:
+        """The end of the last container ends the shim, unless that has a sandbox."""
+        if self._sandbox is None or not self._sandbox.is_there:
+            self._shut_down()
 
     def make_runtime(self, world: World, bundle: str, options: Options) -> Runtime:
         """libcontainer for the standard runtime, a program for any other."""

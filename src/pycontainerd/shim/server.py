@@ -43,8 +43,13 @@ class Server:
         listener: _socket.socket,
         service: object,
         methods: dict[str, dict[str, Any]] | None = None,
+        more: Callable[[str], tuple[object, dict[str, Any]] | None] | None = None,
     ) -> None:
-        """methods: service name -> method name -> request class; each is a method of `service`. The task API by default."""
+        """methods: service name -> method name -> request class; each is a method of `service`. The task API by default.
+
+        more: asked for a service that isn't among them: the object and its methods, or None.
+        """
+        self._more = more
         self._methods = METHODS if methods is None else methods
         self._loop = loop
         self._log = log
@@ -71,7 +76,9 @@ class Server:
 
     async def _call(self, request: Request) -> bytes:
         trace.adopt_metadata(request.metadata)
-        methods = self._methods.get(request.service)
+        service, methods = self._service, self._methods.get(request.service)
+        if methods is None and self._more is not None and (found := self._more(request.service)):
+            service, methods = found
         if methods is None:
             raise errdefs.Unimplemented(f"service {request.service}")
         request_class = methods.get(request.method)
@@ -80,7 +87,7 @@ class Server:
         message = request_class.FromString(request.payload)
         try:
             with trace.span("task." + request.method):
-                answer = await getattr(self._service, request.method)(message)
+                answer = await getattr(service, request.method)(message)
         except errdefs.ContainerdError:
             raise
         except Exception as e:
