@@ -67,16 +67,16 @@ def test_pyctr_alone(stack, tmp_path, words) -> None:
     hold(f"pyctr {' '.join(words)}", lambda: counts.of_command(argv, stack.environment, tmp_path))
 
 
+def is_forkserver(pid: str) -> bool:
+    return b"pycontainerd-forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def processes(stack: Stack) -> list[int]:
-    """The daemon and what it has made ready."""
+    """The daemon and what it has made ready: its forkserver, and the shim that has in reserve. Not another daemon's."""
     pids = [stack.pid()]
-    for name in os.listdir("/proc"):
-        try:
-            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0") if name.isdigit() else []
-        except OSError:
-            continue
-        if any(word.startswith(b"pycontainerd-forkserver") for word in words):
-            pids.append(int(name))
+    for pid in pids:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pids += [int(child) for child in children if is_forkserver(child)]
     return pids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -85,6 +86,20 @@ def folder(runtime: str) -> str:
     return LINUX if runtime == LINUX else "io.containerd.runtime.v2.task"
 
 
+@contextlib.contextmanager
+def listening(stack):
+    """`ctr events`, heard by what is yielded; it listens already."""
+    path = stack.root / "events"
+    with path.open("wb") as file:
+        listener = subprocess.Popen(stack.command("ctr", "events"), stdout=file, env=peer_environment())
+    try:
+        wait_until(lambda: stack.ctr("namespaces", "label", "default", "a=b") and path.stat().st_size)
+        yield path.read_text
+    finally:
+        listener.terminate()
+        listener.wait()
+
+
 def test_s005_s006_run_prints_and_exits(stack, runtime, busybox):
     # A moment, because ctr opens its ends of the streams beside everything else.
     done = stack.ctr(
@@ -115,11 +130,7 @@ def test_a_missing_program_is_told_in_the_runtimes_words(stack, runtime, busybox
 
 
 def test_the_life_of_a_container_and_its_events(stack, runtime, busybox):
-    listener = subprocess.Popen(
-        stack.command("ctr", "events"), stdout=subprocess.PIPE, text=True, env=peer_environment()
-    )
-    try:
-        wait_until(lambda: "io.containerd" in Path(f"/proc/{listener.pid}/maps").read_text() or True)
+    with listening(stack) as heard:
         stack.ctr("run", "-d", "--runtime", runtime, busybox, "life", "sleep", "100")
         assert stack.status_of("life") == "RUNNING"
         done = stack.ctr(
@@ -136,15 +147,24 @@ def test_the_life_of_a_container_and_its_events(stack, runtime, busybox):
         wait_until(lambda: stack.status_of("life") == "STOPPED")
         assert "exit with non-zero exit code 137" in stack.ctr("task", "rm", "life").stderr
         stack.ctr("container", "rm", "life")
-    finally:
-        listener.terminate()
-        heard = listener.communicate()[0]
-    topics = TOPIC.findall(heard)
+        wait_until(lambda: "/tasks/delete" in heard() and heard().count("/tasks/exit") == 2)
+        text = heard()
+    topics = TOPIC.findall(text)
     for once in ("create", "start", "exec-started", "paused", "resumed", "delete"):
-        assert topics.count(f"/tasks/{once}") == 1, (once, heard)
+        assert topics.count(f"/tasks/{once}") == 1, (once, text)
     assert sorted(
-        re.findall(r'/tasks/exit \{"container_id":"life","id":"(\w+)".*"exit_status":(\d+)', heard)
+        re.findall(r'/tasks/exit \{"container_id":"life","id":"(\w+)".*"exit_status":(\d+)', text)
     ) == [("e1", "7"), ("life", "137")]
+
+
+def test_a_kill_for_memory_is_told(stack, runtime, busybox):
+    with listening(stack) as heard:
+        limit = ("--memory-limit", str(20 << 20))
+        script = "sleep 0.5; tail /dev/zero"
+        stack.ctr("run", "-d", "--runtime", runtime, *limit, busybox, "oom", "sh", "-c", script)
+        wait_until(lambda: stack.status_of("oom") == "STOPPED", 20)
+        stack.remove("oom")
+        wait_until(lambda: '/tasks/oom {"container_id":"oom"}' in heard())
 
 
 def test_a_terminal(stack, runtime, busybox):

@@ -12,6 +12,7 @@ Man:  posix_spawn(3), unix(7)
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from contextlib import suppress
@@ -98,14 +99,28 @@ class LinuxCommand:
                     raise Unknown(f"exec: {self.binary!r}: no such executable file")
                 pid = posix_spawn.start(argv, self.environment(), fds, own_group=True)
             except BaseException:
-                os.unlink(socket_path(address))
+                self._remove_socket()
                 raise
             finally:
                 os.close(error_fd)
-        _raise_oom_score(pid)
-        self.bundle.write("address", address.encode(), 0o644)
-        self.bundle.write("shim.pid", str(pid).encode(), 0o644)
+        try:
+            _raise_oom_score(pid)
+            self.bundle.write("address", address.encode(), 0o644)
+            self.bundle.write("shim.pid", str(pid).encode(), 0o644)
+        except BaseException:
+            self.take_back(pid)
+            os.waitpid(pid, 0)
+            raise
         return pid
+
+    def take_back(self, pid: int) -> None:
+        """Ends a shim that nobody speaks to yet."""
+        os.kill(pid, signal.SIGKILL)
+        self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(socket_path(self.socket_address()))
 
     def clean_up(self, timeout_s: float) -> Exit:
         """What a shim that died has left: the container, through its runtime, and the socket. Blocking."""
@@ -119,8 +134,7 @@ class LinuxCommand:
                 raise DeadlineExceeded(
                     f"{runtime} delete took longer than {timeout_s:g} seconds: context deadline exceeded"
                 ) from e
-        with suppress(FileNotFoundError):
-            os.unlink(socket_path(self.socket_address()))
+        self._remove_socket()
         if done.returncode:
             raise Unknown(f"{done.stderr.strip()}: exit status {done.returncode}")
         pid = self.bundle.read("init.pid")

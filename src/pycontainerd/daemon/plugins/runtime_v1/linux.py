@@ -84,7 +84,11 @@ class LinuxRuntime:
             os.mkfifo(path, 0o700)
         pid = await self._pools.run("shims", command.start)
         _reap_at_end(pid)
-        client = await Client.connect(command.socket_address())
+        try:
+            client = await Client.connect(command.socket_address())
+        except BaseException:
+            await self._pools.run("shims", command.take_back, pid)
+            raise
         return LinuxShim(command, client, self._publish)
 
     async def reconnect(self, bundle: LinuxBundle, command: LinuxCommand) -> LinuxShim:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +50,7 @@ class LinuxShim(Shim):
         self._tell = publish
         self._errors = ShimLog(bundle.log_paths[1])
         self._oom: OomWatch | None = None
+        self._oom_poll: select.epoll | None = None
 
     async def create(self, options: CreateOptions) -> int:
         given = options.options
@@ -206,8 +208,10 @@ class LinuxShim(Shim):
             self._oom = OomWatch(cgroup_folders.locate(self._pid))
         except (OSError, KeyError):
             return
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._oom.fileno(), self._on_memory)
+        # The event loop asks for POLLIN only, which a version 2 file always has: in between is who asks for the right one.
+        self._oom_poll = select.epoll()
+        self._oom_poll.register(self._oom.fileno(), self._oom.events)
+        asyncio.get_running_loop().add_reader(self._oom_poll.fileno(), self._on_memory)
 
     def _on_memory(self) -> None:
         if self._oom is not None and self._oom.count():
@@ -216,9 +220,11 @@ class LinuxShim(Shim):
             self._stop_watching()
 
     def _stop_watching(self) -> None:
-        watch, self._oom = self._oom, None
-        if watch is not None:
-            asyncio.get_running_loop().remove_reader(watch.fileno())
+        watch, poll = self._oom, self._oom_poll
+        self._oom = self._oom_poll = None
+        if watch is not None and poll is not None:
+            asyncio.get_running_loop().remove_reader(poll.fileno())
+            poll.close()
             watch.close()
 
     def _publish(self, topic: str, message: Any) -> None:
