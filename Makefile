@@ -1,9 +1,18 @@
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := programs
 PYTHON := .venv/bin/python3
 SOURCES := src tests scripts
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+programs: ## (the default) each program as one runnable file, in dist/bin
+	scripts/setup run
+	$(PYTHON) scripts/programs.py dist/bin
+
+# make bin/containerd-shim: one of them, under this name or the one it stands for; bin/ itself holds the launchers of the sources.
+bin/%: FORCE
+	scripts/setup run
+	$(PYTHON) scripts/programs.py dist/bin $*
 
 install: ## .venv with every program in .venv/bin
 	scripts/setup run
@@ -61,4 +70,4 @@ aliases: ## links of the classic and upstream names to our programs: make aliase
 	@test -n "$(DIR)" || { echo "usage: make aliases DIR=/some/bin" >&2; exit 2; }
 	scripts/aliases "$(DIR)"
 
-.PHONY: help install demo test test-unit test-runtimes test-vm sweep check bench protos aliases
+.PHONY: FORCE help programs install demo test test-unit test-runtimes test-vm sweep check bench protos aliases

@@ -67,6 +67,10 @@ def test_pyctr_alone(stack, tmp_path, words) -> None:
     hold(f"pyctr {' '.join(words)}", lambda: counts.of_command(argv, stack.environment, tmp_path))
 
 
+def is_forkserver(pid: str) -> bool:
+    return b"pycontainerd-forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def processes(stack: Stack) -> list[int]:
     """The daemon and what it has made ready."""
     return [stack.pid(), *leaks.our_processes(("pycontainerd-forkserver", ": attends to "))]

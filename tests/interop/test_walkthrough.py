@@ -171,8 +171,17 @@ def test_s012_aliases_link_the_classic_names(short_tmp: Path) -> None:
     assert names == {
         "ctr": "pyctr", "docker-containerd-ctr": "pyctr", "containerd": "pycontainerd", "docker-containerd": "pycontainerd",
         "runc": "pyrunc", "docker-runc": "pyrunc", "containerd-shim-runc-v2": "containerd-shim-pyrunc-v2",
+        "containerd-shim-runc-v1": "containerd-shim-pyrunc-v1",
+        "containerd-shim": "containerd-shim-py", "docker-containerd-shim": "containerd-shim-py",
     }  # fmt: skip
-    version = {name: ["--version"] for name in names} | {"containerd-shim-runc-v2": ["-v"]}
+    for name in ("containerd-shim", "docker-containerd-shim"):  # tell no version, as those they stand for
+        done = subprocess.run(
+            [short_tmp / "a" / name, "-h"], capture_output=True, text=True, env={}, check=False
+        )
+        assert (done.returncode, "-containerd-binary" in done.stderr) == (0, True)
+    version = {
+        name: ["-v" if "shim-runc" in name else "--version"] for name in names if not name.endswith("shim")
+    }
     for name, args in version.items():
         done = subprocess.run(
             [short_tmp / "a" / name, *args], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False

@@ -22,6 +22,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 path = "{state}/opt"
 """
 _OUR_CONFIG = 'version = 2\n[plugins."io.containerd.shim.v1.manager".runtime_paths]\n"io.containerd.runc.v2" = "{shim}"\n'
+_OUR_SHIMS = {
+    "containerd-shim": "containerd-shim-py",
+    "containerd-shim-runc-v1": "containerd-shim-pyrunc-v1",
+    "containerd-shim-runc-v2": "containerd-shim-pyrunc-v2",
+}
 _STOCK_SHIM = "/usr/bin/containerd-shim-runc-v2"
 
 
@@ -36,7 +41,8 @@ class Docker:
         self._names = folder / "names"
         self._names.mkdir()
         if shim == "ours":
-            (self._names / "containerd-shim-runc-v2").symlink_to(ours("containerd-shim-pyrunc-v2"))
+            for name, program in _OUR_SHIMS.items():
+                (self._names / name).symlink_to(ours(program))
         self._flags: list[str] = []
         self._containerd_argv: list[str] = []
         try:

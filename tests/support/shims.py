@@ -416,7 +416,10 @@ class ShimUnderTest:
         self.events.close()
         # Runtimes leave the parent of a container's cgroup.
         for parent in Path("/sys/fs/cgroup").glob(f"*/{NAMESPACE}"):
-            parent.rmdir()
+            if not any(
+                child.is_dir() for child in parent.iterdir()
+            ):  # another shim's container is still there
+                parent.rmdir()
 
     def _end_container(self) -> None:
         calls: tuple[Callable[[], Any], ...] = (
@@ -442,6 +445,20 @@ class StockShim(ShimUnderTest):
     @property
     def program(self) -> str:  # type: ignore[override]
         return programs.peer("containerd-shim-runc-v2")
+
+
+class V1Shim(ShimUnderTest):
+    """Ours for io.containerd.runc.v1: one for each container."""
+
+    program = programs.ours("containerd-shim-pyrunc-v1")
+
+
+class StockV1Shim(ShimUnderTest):
+    """containerd 1.6's for io.containerd.runc.v1."""
+
+    @property
+    def program(self) -> str:  # type: ignore[override]
+        return programs.peer("containerd-shim-runc-v1")
 
 
 class InProcessShim(ShimUnderTest):

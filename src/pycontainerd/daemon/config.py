@@ -20,6 +20,7 @@ DEFAULT_CONFIG: Final = "/etc/pycontainerd/config.toml"
 GC: Final = "io.containerd.gc.v1.scheduler"
 METADATA: Final = "io.containerd.metadata.v1.bolt"
 RUNTIME: Final = "io.containerd.runtime.v2.task"
+LINUX_RUNTIME: Final = "io.containerd.runtime.v1.linux"
 SHIM_MANAGER: Final = "io.containerd.shim.v1.manager"
 OVERLAYFS: Final = "io.containerd.snapshotter.v1.overlayfs"
 NATIVE: Final = "io.containerd.snapshotter.v1.native"
@@ -40,6 +41,7 @@ PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     METADATA: {"content_sharing_policy": "shared"},
     OPT: {"path": ""},
     RUNTIME: {"platforms": []},
+    LINUX_RUNTIME: {"shim": "", "runtime": "runc", "runtime_root": "", "shim_debug": False},
     SHIM_MANAGER: {"env": [], "starter": "auto", "runtime_paths": {}},
     OVERLAYFS: {"root_path": "", "sync_remove": False},
     NATIVE: {"root_path": ""},

@@ -31,6 +31,7 @@ from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespa
 from pycontainerd.daemon.plugins.metadata_sqlite.sandboxes import SqliteSandboxStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.mount_manager.manager import SqliteMountManager
+from pycontainerd.daemon.plugins.runtime_v1.linux import LinuxRuntime
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.info import RuntimeInformer
@@ -215,6 +216,7 @@ IMAGE_STORE: Final = "io.containerd.service.v1.images-service"
 LEASE_STORE: Final = "io.containerd.service.v1.leases-service"
 NAMESPACE_STORE: Final = "io.containerd.service.v1.namespaces-service"
 TASKS: Final = settings.RUNTIME
+LINUX: Final = settings.LINUX_RUNTIME
 SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
 SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
@@ -363,7 +365,7 @@ def _tasks(context: Context) -> ShimManager:
     options = context.settings(settings.SHIM_MANAGER)
 
     state = f"{config.state}/{TASKS}"
-    exits = ExitReports(state, exchange.publish)
+    exits = ExitReports([state, f"{config.state}/{LINUX}"], exchange.publish)
     exchange.add_gate(exits.admit)
     manager = ShimManager(
         Settings(
@@ -389,6 +391,19 @@ def _tasks(context: Context) -> ShimManager:
     if mounts is not None:
         manager.rootfs_mounts = RootfsMounts(mounts, context.pools, context.log)
     return manager
+
+
+def _linux(context: Context) -> LinuxRuntime:
+    """Tasks of runtime v1 are the task manager's too."""
+    tasks: ShimManager = context.get(TASKS)
+    exchange: Exchange = context.get(EVENTS)
+    folders = replace(tasks.settings, state=f"{context.config.state}/{LINUX}", root=context.root(LINUX))
+    for path in (folders.root, folders.state):
+        files.make_dir(path, 0o711)
+    tasks.linux = LinuxRuntime(
+        folders, context.settings(LINUX), context.get(CONTAINER_STORE), context.pools, exchange.publish
+    )
+    return tasks.linux
 
 
 def _sandboxes(context: Context) -> ShimSandboxController:
@@ -498,6 +513,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.sandboxes",
         lambda c: (sandbox_v1.STORE, SandboxStoreService(c.get(SANDBOX_STORE), c.pools)),
     ),
+    Registration(LINUX, _linux, ("io.containerd.runtime.v2",), has_platform=True),
     Registration(SANDBOXES, _sandboxes, ("io.containerd.runtime.v2",)),
     Registration(
         "io.containerd.grpc.v1.sandbox-controllers",

@@ -48,7 +48,8 @@ def _preload() -> None:
     import resource  # noqa: F401 - see above
 
     from pycontainerd.forkserver import server  # noqa: F401
-    from pycontainerd.shim import delete, libcontainer, stats  # noqa: F401
+    from pycontainerd.lib import cgroup_metrics  # noqa: F401
+    from pycontainerd.shim import delete, libcontainer  # noqa: F401
     from pycontainerd.shim.serve import serve  # noqa: F401
 
     libcontainer.preload()

@@ -19,6 +19,8 @@ PROGRAMS: Final = {
     "pycontainerd": "pycontainerd.daemon.main",
     "pyrunc": "pycontainerd.runtime.cli.main",
     "containerd-shim-pyrunc-v2": "pycontainerd.shim.main",
+    "containerd-shim-pyrunc-v1": "pycontainerd.shim.main",
+    "containerd-shim-py": "pycontainerd.shim.linux",
 }
 # Processes that our programs start for themselves: no file in bin/, but argv[0] of another program's launcher.
 INTERNAL: Final = {

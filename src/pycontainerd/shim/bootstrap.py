@@ -12,18 +12,13 @@ Spec: containerd docs/runtime-v2.md#start
 from __future__ import annotations
 
 import _socket
-
-try:  # without hashlib, which loads OpenSSL
-    from _sha2 import sha256 as _sha256
-except ImportError:  # Python 3.11
-    from _sha256 import sha256 as _sha256
 import os
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import bootstrap_v1, wkt
 from pycontainerd.lib.linux import prctl, process
 from pycontainerd.lib.oci import document
-from pycontainerd.lib.ttrpc.address import socket_path
+from pycontainerd.lib.ttrpc.address import shim_address, socket_path
 from pycontainerd.shim import options as runtime_options
 
 TYPE_CHECKING = False
@@ -101,12 +96,6 @@ def format_answer(form: str, address: str) -> bytes:
     return address.encode()
 
 
-def socket_address(directory: str, daemon_address: str, namespace: str, id: str) -> str:
-    """Where the shim of a container listens: found again by anyone who knows the three."""
-    joined = os.path.normpath("/".join(part for part in (daemon_address, namespace, id) if part))
-    return f"unix://{directory}/{_sha256(joined.encode()).hexdigest()}"
-
-
 def grouping_id(id: str) -> str:
     """The container whose shim takes this one in, by the annotations of ./config.json."""
     with open("config.json", "rb") as file:
@@ -166,16 +155,24 @@ def _answers(path: str) -> bool:
 def serving_argv(program: str, flags: Flags) -> list[str]:
     """The command line of the long-lived process, as it is executed by hand and shown by ps."""
     argv = [program, "-namespace", flags.namespace, "-id", flags.id, "-address", flags.address]
+    if flags.debug_socket:
+        argv += ["-debug-socket", flags.debug_socket]
     return [*argv, "-debug"] if flags.debug else argv
 
 
-def prepare(flags: Flags, stdin: bytes, pids: Sequence[int] = ()) -> tuple[_socket.socket | None, bytes]:
+def prepare(
+    flags: Flags, stdin: bytes, pids: Sequence[int] = (), *, grouped: bool = True
+) -> tuple[_socket.socket | None, bytes]:
     """Makes the socket of ./config.json's container or group, and the bundle's address file.
 
-    `pids` is what goes into the cgroup of ShimCgroup: this process by default, from which the shim is forked. Gives the listener, or None when a shim answers there already, and what to print for the daemon.
+    `pids` is what goes into the cgroup of ShimCgroup: this process by default, from which the shim is forked. grouped:
+    whether a shim may serve several containers; containerd-shim-runc-v1 never did.
+
+    Gives the listener, or None when a shim answers there already, and what to print for the daemon.
     """
     bootstrap = read_bootstrap(stdin, flags)
-    address = socket_address(bootstrap.socket_dir, flags.address, flags.namespace, grouping_id(flags.id))
+    serving = grouping_id(flags.id) if grouped else flags.id
+    address = shim_address(bootstrap.socket_dir, flags.address, flags.namespace, serving)
     listener = listen(address)
     _write_address(address)
     if listener is not None and bootstrap.options.shim_cgroup:
@@ -185,10 +182,10 @@ def prepare(flags: Flags, stdin: bytes, pids: Sequence[int] = ()) -> tuple[_sock
     return listener, format_answer(bootstrap.answer_form, address)
 
 
-def start(flags: Flags, stdin_fd: int, serve: Callable[[], int]) -> bytes:
+def start(flags: Flags, stdin_fd: int, serve: Callable[[], int], *, grouped: bool = True) -> bytes:
     """Makes sure that a shim serves this container; gives what to print. `serve` runs in the new process."""
     with trace.span("shim start", id=flags.id, namespace=flags.namespace):
-        listener, answer = prepare(flags, _read_all(stdin_fd))
+        listener, answer = prepare(flags, _read_all(stdin_fd), grouped=grouped)
         if listener is not None:
             if os.environ.get("SCHED_CORE"):
                 prctl.create_core_scheduling_group()

@@ -1,8 +1,10 @@
-"""containerd-shim-pyrunc-v2: parses the command line and does one of start, delete, serve, version, info.
+"""containerd-shim-pyrunc-v2 and -v1: parses the command line and does one of start, delete, serve, version, info.
 
     -namespace NS -address A -publish-binary P -id ID [-bundle DIR] [-debug] start    make a shim, print its address
     -namespace NS -address A -publish-binary P -id ID  -bundle DIR  [-debug] delete   clean up after a dead one
     -namespace NS -id ID -address A [-debug]                                          serve, listener as fd 3
+
+A file name that ends with -v1 is containerd 1.6's containerd-shim-runc-v1: its flags, and one shim for each container.
 
 Spec: containerd docs/runtime-v2.md#shim-authoring
 """
@@ -26,14 +28,9 @@ def main(argv: list[str]) -> int:
     trace.start(os.environ)
     program = argv[0]
     name = os.path.basename(program)
-    try:
-        flags = command_line.parse(argv[1:])
-    except command_line.HelpRequested:
-        sys.stderr.write(f"Usage of {program}:\n{command_line.USAGE}")
-        return 0
-    except errdefs.InvalidArgument as e:
-        sys.stderr.write(f"{e}\nUsage of {program}:\n{command_line.USAGE}")
-        return 2
+    flags = command_line.parse_or_explain(argv, command_line.V1 if _is_v1(program) else command_line.V2)
+    if isinstance(flags, int):
+        return flags
     if flags.version:
         sys.stdout.write(
             f"{name}:\n  Version:  {__version__}\n  Python version: {sys.version.split()[0]}\n\n"
@@ -52,8 +49,6 @@ def _run(argv: list[str], flags: Flags) -> int:
         return _write(_info(program))
     if not flags.namespace:
         raise errdefs.InvalidArgument("shim namespace cannot be empty")
-    if flags.debug_socket:
-        raise errdefs.Unimplemented("-debug-socket is not supported: this shim has no pprof; use SIGUSR1")
     from pycontainerd.shim.serve import serve
 
     if flags.action == "start":
@@ -63,7 +58,8 @@ def _run(argv: list[str], flags: Flags) -> int:
         # The serving process is a fork of this one, and containers will see its executable in /proc/self/exe.
         interpreter.require_protected(argv)
 
-        return _write(bootstrap.start(flags, 0, lambda: serve(program, flags)))
+        grouped = not _is_v1(program)
+        return _write(bootstrap.start(flags, 0, lambda: serve(program, flags), grouped=grouped))
     if flags.action == "delete":
         from pycontainerd.lib.log import Logger
         from pycontainerd.shim import delete
@@ -92,6 +88,10 @@ def _info(program: str) -> bytes:
         options=wkt.Any.FromString(options) if options else None,
     )
     return info.SerializeToString()
+
+
+def _is_v1(program: str) -> bool:
+    return program.endswith("-v1")
 
 
 def _runtime_name(name: str) -> str:

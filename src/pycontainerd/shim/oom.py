@@ -12,8 +12,8 @@ from __future__ import annotations
 import ctypes
 import os
 
+from pycontainerd.lib.cgroup_folders import UNIFIED
 from pycontainerd.lib.linux.libc import fs_bytes, prototype
-from pycontainerd.shim.cgroup import UNIFIED
 from pycontainerd.shim.loop import READ
 
 TYPE_CHECKING = False

@@ -20,7 +20,7 @@ from pycontainerd.shim.oom import OomWatcher
 from pycontainerd.shim.publisher import Publisher
 from pycontainerd.shim.reaper import Exit, Reaper
 from pycontainerd.shim.runc import Runc
-from pycontainerd.shim.server import Server
+from pycontainerd.shim.server import Server, listen, table
 from pycontainerd.shim.service import Service
 from pycontainerd.shim.world import World
 
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
     from pycontainerd.lib.log import Logger
     from pycontainerd.shim.attendant import Attendant, Pack
+    from pycontainerd.shim.debug import DebugServer
     from pycontainerd.shim.flags import Flags
     from pycontainerd.shim.loop import Timer
     from pycontainerd.shim.options import Options
     from pycontainerd.shim.process.init import Runtime
+    from pycontainerd.shim.sandbox_service import SandboxService
 
+SANDBOX_SERVICE: Final = "containerd.runtime.sandbox.v1.Sandbox"
 _EVENTS_TIMEOUT_S: Final = 5
 
 
@@ -53,86 +56,101 @@ def serve(
         if attendant.left is None:
             attendant.become(argv)
         argv = [f"{program}: attends to {attendant.shim_pid}"]
-    title.set_name(os.path.basename(program))
-    try:
-        title.set_command_line(argv)
-    except OSError:
-        pass  # a kernel without CONFIG_CHECKPOINT_RESTORE shows the interpreter in front; nothing else is lost
+    show_as(argv, os.path.basename(program))
     if attendant is not None and attendant.left is not None:
-        shim = _Shim.unpack(program, flags, attendant, attendant.left)
+        shim = Shim.unpack(program, flags, attendant, attendant.left)
     else:
-        log = FifoLog(open_log(), _level(flags))
-        shim = _Shim(program, flags, log, _listener(flags), attendant)
+        log = FifoLog(open_log("log"), log_level(flags))
+        shim = Shim(program, flags, log, listener_of(flags), attendant)
         shim.announce()
     shim.run(idle_timeout_s)
     return 0
 
 
-def _level(flags: Flags) -> str:
+def show_as(argv: list[str], name: str) -> None:
+    """What `ps` shows of this process."""
+    title.set_name(name)
+    try:
+        title.set_command_line(argv)
+    except OSError:
+        pass  # a kernel without CONFIG_CHECKPOINT_RESTORE shows the interpreter in front; nothing else is lost
+
+
+def log_level(flags: Flags) -> str:
+    """What is worth a line."""
     return "debug" if flags.debug else "info"
 
 
-def open_log() -> int:
-    """The bundle's log FIFO; both ends, so that neither opening nor writing ever waits for the daemon."""
+def open_log(path: str) -> int:
+    """The log FIFO; both ends, so that neither opening nor writing ever waits for the daemon."""
     try:
-        return os.open("log", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # run by hand, without a daemon's bundle
 
 
-def _listener(flags: Flags) -> _socket.socket:
+def listener_of(flags: Flags) -> _socket.socket:
+    """The socket of -socket, or the inherited one."""
     if flags.socket:
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-        sock.bind(flags.socket)
-        os.chmod(flags.socket, 0o600)
-        sock.listen(128)
-        return sock
+        return listen(flags.socket)
     os.set_inheritable(bootstrap.LISTENER_FD, False)
     return _socket.socket(fileno=bootstrap.LISTENER_FD)
 
 
-class _Shim:
+class Shim:
+    """All parts of a serving shim of the task API; what a shim of another API has of its own, it overrides."""
+
+    serving = "serving api on socket"
+
     def __init__(
-        self, program: str, flags: Flags, log: Logger, listener: _socket.socket, attendant: Attendant | None
+        self,
+        program: str,
+        flags: Flags,
+        log: Logger,
+        listener: _socket.socket,
+        attendant: Attendant | None = None,
     ) -> None:
-        self._program = program
-        self._flags = flags
-        self._log = log
+        self.flags = flags
+        self.log = log
         self.loop = Loop()
         self._reaper = Reaper(self._on_exit)
         shim_pid = attendant.shim_pid if attendant is not None else os.getpid()
-        self._world = World(self.loop, self._reaper, log, flags.namespace, flags.address, shim_pid)
-        self._publisher = Publisher(self._world, os.environ.get("TTRPC_ADDRESS", ""), flags.publish_binary)
-        oom = OomWatcher(self._world)
-        self._service = Service(self._world, self._publisher, make_runtime, oom, self._shut_down)
-        oom.on_oom = self._service.on_oom
+        self.world = World(self.loop, self._reaper, log, flags.namespace, flags.address, shim_pid)
+        self._sandbox: SandboxService | None = None
+        self._publisher = self.make_publisher()
+        self._oom = OomWatcher(self.world)
+        self._service = Service(
+            self.world, self._publisher, self.make_runtime, self._oom, self._shut_down_with_task
+        )
+        self._oom.on_oom = self._service.on_oom
         self._path = listener.getsockname()
-        self._server = Server(self.loop, log, listener, self._service)
+        self._server = self.make_server(listener, self._service)
+        self._program = program
         self._attendant = attendant
         self._unused: Timer | None = None
 
     def announce(self) -> None:
         """What the stock shim says while it starts."""
-        log = self._log
+        log = self.log
         log.debug("setupDumpStacks")
         log.debug("newServer")
         log.debug("registering ttrpc server")
         log.debug("serve")
-        log.debug("serving api on socket", socket=self._flags.socket or "[inherited from parent]")
+        log.debug(self.serving, socket=self.flags.socket or "[inherited from parent]")
         log.debug("handleSignals")
         log.info(
             "starting signal loop",
-            namespace=self._flags.namespace,
+            namespace=self.flags.namespace,
             path=os.getcwd(),
-            pid=self._world.shim_pid,
-            runtime=runtime_name(self._program),
+            pid=self.world.shim_pid,
+            runtime=self.runtime_name(self._program),
         )
 
     @classmethod
-    def unpack(cls, program: str, flags: Flags, attendant: Attendant, state: dict[str, Any]) -> _Shim:
+    def unpack(cls, program: str, flags: Flags, attendant: Attendant, state: dict[str, Any]) -> Shim:
         """The shim that another attendant has packed."""
         found = attendant.found
-        log = FifoLog(found.take(state["log"]), _level(flags))
+        log = FifoLog(found.take(state["log"]), log_level(flags))
         listener = _socket.socket(fileno=found.take(state["server"]["listener"]))
         made = cls(program, flags, log, listener, attendant)
         made._service.unpack(state["service"], found)
@@ -141,7 +159,7 @@ class _Shim:
 
     def _pack(self, pack: Pack) -> dict[str, Any]:
         return {
-            "log": pack.add(self._log.fd),
+            "log": pack.add(self.log.fd),
             "server": self._server.pack(pack),
             "service": self._service.pack(pack),
         }
@@ -154,7 +172,45 @@ class _Shim:
             and self._publisher.is_idle
             and not self.loop.has_timers(but=self._unused)
             and self._reaper.waits_for() <= self._service.logger_pids()
+            # Neither has a form to be left in: who looks inside, and a sandbox, keep the attendant.
+            and not self.flags.debug_socket
+            and self._sandbox is None
         )
+
+    def make_publisher(self) -> Publisher:
+        """Where events go."""
+        return Publisher(self.world, os.environ.get("TTRPC_ADDRESS", ""), self.flags.publish_binary)
+
+    def make_server(self, listener: _socket.socket, tasks: Service) -> Server:
+        """Which methods are answered."""
+        return Server(self.loop, self.log, listener, tasks, more=self._more_services)
+
+    def _more_services(self, name: str) -> tuple[object, dict[str, Any]] | None:
+        """The sandbox service, which most shims are never asked for."""
+        if name != SANDBOX_SERVICE:
+            return None
+        from pycontainerd.lib.api.light import runtime_sandbox_v1
+        from pycontainerd.shim.sandbox_service import SandboxService
+
+        if self._sandbox is None:
+            self._sandbox = SandboxService(self._service, self._shut_down)
+        return self._sandbox, table(runtime_sandbox_v1.SANDBOX)[name]
+
+    def _shut_down_with_task(self) -> None:
+        """The end of the last container ends the shim, unless that has a sandbox."""
+        if self._sandbox is None or not self._sandbox.is_there:
+            self._shut_down()
+
+    def make_runtime(self, world: World, bundle: str, options: Options, *, is_first: bool = False) -> Runtime:
+        """libcontainer for the standard runtime, a program for any other. `is_first`: there is no other container."""
+        root = options.runtime_root(world.address, world.namespace)
+        is_alone = is_first and self._attendant is not None
+        return choose_runtime(world, bundle, options, root, is_alone=is_alone)
+
+    def runtime_name(self, program: str) -> str:
+        """io.containerd.pyrunc.v2 for a file named containerd-shim-pyrunc-v2."""
+        words = os.path.basename(program).removeprefix("containerd-shim-").split("-")
+        return "io.containerd." + ".".join(words)
 
     def run(self, idle_timeout_s: float) -> None:
         """Returns when the shim has been shut down."""
@@ -167,19 +223,31 @@ class _Shim:
         self._reaper.reap()  # a SIGCHLD from before the handler was there
         if self._attendant is not None:
             self._attendant.attach(self.loop, self._reaper, self._is_quiet, self._pack)
+        debug_server = self._serve_debug() if self.flags.debug_socket else None
         self.loop.run()
+        if debug_server is not None:
+            debug_server.close()
         self._server.close()
+
+    def _serve_debug(self) -> DebugServer:
+        from pycontainerd.shim.debug import DebugServer
+
+        argv = bootstrap.serving_argv(self._program, self.flags)
+        return DebugServer(self.loop, self.log, self.flags.debug_socket, argv, self._look)
+
+    def _look(self) -> list[str]:
+        return ["thread of the loop:", *stack(), "", "containers:", *self._service.summary()]
 
     def _on_exit(self, exited: Exit) -> None:
         self._service.on_exit(exited)
 
     def _on_exit_signal(self) -> None:
-        self._log.debug("Caught exit signal")
+        self.log.debug("Caught exit signal")
         self._shut_down()
 
     def _leave_if_unused(self) -> None:
         if not self._service.was_used:
-            self._log.warning("no container was created, leaving")
+            self.log.warning("no container was created, leaving")
             self._shut_down()
 
     def _shut_down(self) -> None:
@@ -195,28 +263,27 @@ class _Shim:
         self.loop.stop()
 
     def _dump_stack(self) -> None:
-        lines: list[str] = []
-        frame = sys._getframe()  # noqa: SLF001 - the traceback module costs what the whole shim may cost
-        while frame is not None:
-            code = frame.f_code
-            lines.append(f"{code.co_filename}:{frame.f_lineno} {code.co_name}")
-            frame = frame.f_back  # type: ignore[assignment]  # ends with None
-        self._log.info("=== BEGIN stack dump ===\n" + "\n".join(lines) + "\n=== END stack dump ===")
+        lines = ["=== BEGIN stack dump ===", *stack(), "=== END stack dump ==="]
+        self.log.info("\n".join(lines))
 
 
-def make_runtime(world: World, bundle: str, options: Options, *, is_first: bool = False) -> Runtime:
-    """libcontainer for the standard runtime, a program for any other. `is_first`: the shim has no other container."""
-    root = options.runtime_root(world.address, world.namespace)
+def choose_runtime(
+    world: World, bundle: str, options: Options, root: str, *, is_alone: bool = False
+) -> Runtime:
+    """libcontainer for the standard runtime, a program for any other; `root` is where it keeps state."""
     if options.is_in_process:
-        is_alone = is_first and world.shim_pid != os.getpid()
         return libcontainer.Libcontainer(world, bundle, root, options, is_alone=is_alone)
     return Runc(world.loop, world.reaper, bundle, root, options)
 
 
-def runtime_name(program: str) -> str:
-    """io.containerd.pyrunc.v2 for a file named containerd-shim-pyrunc-v2."""
-    words = os.path.basename(program).removeprefix("containerd-shim-").split("-")
-    return "io.containerd." + ".".join(words)
+def stack() -> list[str]:
+    """The frames of this thread, the innermost first."""
+    lines: list[str] = []
+    frame = sys._getframe(1)  # noqa: SLF001 - the traceback module costs what the whole shim may cost
+    while frame is not None:
+        lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+        frame = frame.f_back  # type: ignore[assignment]  # ends with None
+    return lines
 
 
 def _unlink(path: str) -> None:

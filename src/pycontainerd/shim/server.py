@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final
 
+    from pycontainerd.lib.api.codec import Service
     from pycontainerd.lib.log import Logger
     from pycontainerd.shim.attendant import Pack, Unpack
     from pycontainerd.shim.future import Future
     from pycontainerd.shim.loop import Loop
-    from pycontainerd.shim.service import Service
 
 _READ_SIZE: Final = 64 << 10
 _MAX_OUTPUT: Final = 16 << 20  # bytes a client may leave unread before it is hung up on
@@ -37,7 +37,21 @@ _MAX_OUTPUT: Final = 16 << 20  # bytes a client may leave unread before it is hu
 class Server:
     """Accepts on a listener it owns."""
 
-    def __init__(self, loop: Loop, log: Logger, listener: _socket.socket, service: Service) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        listener: _socket.socket,
+        service: object,
+        methods: dict[str, dict[str, Any]] | None = None,
+        more: Callable[[str], tuple[object, dict[str, Any]] | None] | None = None,
+    ) -> None:
+        """methods: service name -> method name -> request class; each is a method of `service`. The task API by default.
+
+        more: asked for a service that isn't among them: the object and its methods, or None.
+        """
+        self._more = more
+        self._methods = METHODS if methods is None else methods
         self._loop = loop
         self._log = log
         self._listener = listener
@@ -86,7 +100,9 @@ class Server:
 
     async def _call(self, request: Request) -> bytes:
         trace.adopt_metadata(request.metadata)
-        methods = METHODS.get(request.service)
+        service, methods = self._service, self._methods.get(request.service)
+        if methods is None and self._more is not None and (found := self._more(request.service)):
+            service, methods = found
         if methods is None:
             raise errdefs.Unimplemented(f"service {request.service}")
         request_class = methods.get(request.method)
@@ -95,7 +111,7 @@ class Server:
         message = request_class.FromString(request.payload)
         try:
             with trace.span("task." + request.method):
-                answer = await getattr(self._service, request.method)(message)
+                answer = await getattr(service, request.method)(message)
         except errdefs.ContainerdError:
             raise
         except Exception as e:
@@ -104,18 +120,9 @@ class Server:
         return answer.SerializeToString()  # type: ignore[no-any-return]
 
     def _accept(self, events: int) -> None:
-        try:
-            fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - socket.accept without the enum-heavy socket module
-        except OSError:
-            return  # the client has given up meanwhile, or fds are short: the loop goes on
-        peer = _socket.socket(fileno=fd)
-        raw = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, gid = struct.unpack("3i", raw)
-        if (uid, gid) != (os.geteuid(), os.getegid()):
-            self._log.error("ttrpc: refusing connection: peer is not the same user", uid=uid, gid=gid)
-            peer.close()
-            return
-        self._connections.add(_Connection(self, self._loop, peer, ServerConnection()))
+        peer = accept(self._listener, self._log)
+        if peer is not None:
+            self._connections.add(_Connection(self, self._loop, peer, ServerConnection()))
 
 
 class _Connection:
@@ -205,15 +212,43 @@ class _Connection:
             self._output = self._output[sent:]
 
 
+def listen(path: str) -> _socket.socket:
+    """A listener on a socket file that only its owner may use."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(128)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def accept(listener: _socket.socket, log: Logger) -> _socket.socket | None:
+    """The next client, if it is there and the same user."""
+    try:
+        fd, _ = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - socket.accept without the enum-heavy socket module
+    except OSError:
+        return None  # the client has given up meanwhile, or fds are short: the loop goes on
+    peer = _socket.socket(fileno=fd)
+    raw = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, gid = struct.unpack("3i", raw)
+    if (uid, gid) != (os.geteuid(), os.getegid()):
+        log.error("ttrpc: refusing connection: peer is not the same user", uid=uid, gid=gid)
+        peer.close()
+        return None
+    return peer
+
+
+def table(*services: Service) -> dict[str, dict[str, Any]]:
+    """Which methods of which services are answered, with their requests' classes."""
+    return {service.name: {method.name: method.request for method in service.methods} for service in services}
+
+
 def _packed_request(service: str, method: str, payload: str, metadata: dict[str, str]) -> Request:
     return Request(service, method, bytes.fromhex(payload), 0, metadata)
-
-
-def _table() -> dict[str, dict[str, Any]]:
-    return {
-        service.name: {method.name: method.request for method in service.methods}
-        for service in (task_v2.TASK, task_v3.TASK)
-    }
 
 
 def _where(error: BaseException) -> str:
@@ -227,7 +262,7 @@ def _where(error: BaseException) -> str:
     return " < ".join(reversed(places))
 
 
-METHODS: Final = _table()
+METHODS: Final = table(task_v2.TASK, task_v3.TASK)
 
 if TYPE_CHECKING:
     _Handler = Callable[[Any], Any]

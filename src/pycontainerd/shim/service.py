@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 
-from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib import cgroup_folders, errdefs, trace
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import events, runc_v1, task_types, task_v2, wkt
-from pycontainerd.shim import cgroup, rootfs
 from pycontainerd.shim import options as runtime_options
+from pycontainerd.shim import rootfs
 from pycontainerd.shim.container import Container
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.io import Stdio
@@ -96,6 +96,12 @@ class Service:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def Create(self, request: task_v2.CreateTaskRequest) -> task_v2.CreateTaskResponse:  # noqa: N802 - wire name
+        return await self.create(request, runtime_options.from_any(request.options), stored=True)
+
+    async def create(
+        self, request: task_v2.CreateTaskRequest, options: Options, *, stored: bool
+    ) -> task_v2.CreateTaskResponse:
+        """Makes the container; stored: whether the bundle keeps the options, for the delete action."""
         log = self._world.log
         self.was_used = True
         log.debug("Create")
@@ -104,9 +110,9 @@ class Service:
             raise errdefs.Unimplemented("restoring from a checkpoint is not supported by this shim")
         if request.id in self._containers:
             raise errdefs.AlreadyExists(f"container {request.id}: already exists")
-        with trace.span("store options"):
-            options = runtime_options.from_any(request.options)
-            runtime_options.store(request.bundle, options)
+        if stored:
+            with trace.span("store options"):
+                runtime_options.store(request.bundle, options)
         log.debug("rootfs", mounts=len(request.rootfs))
         root = self._mount_rootfs(request)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
@@ -216,10 +222,10 @@ class Service:
         )
 
     async def Stats(self, request: task_v2.StatsRequest) -> task_v2.StatsResponse:  # noqa: N802
-        from pycontainerd.shim import stats
+        from pycontainerd.lib import cgroup_metrics
 
         container = self._container(request.id)
-        return task_v2.StatsResponse(stats=anys.pack(stats.collect(container.cgroups)))
+        return task_v2.StatsResponse(stats=anys.pack(cgroup_metrics.collect(container.cgroups)))
 
     def _watch(self, container: Container) -> None:
         """Finds the cgroups of a new container, for stats and OOM events."""
@@ -354,6 +360,18 @@ class Service:
         """The kernel killed something of the container for memory."""
         self._publish("/tasks/oom", events.TaskOOM(container_id=container_id))
 
+    def summary(self) -> list[str]:
+        """A line for each process of each container, for people."""
+        lines = []
+        for container in self._containers.values():
+            lines.append(f"{container.id} {container.init.status} pid={container.init.pid}")
+            lines += [f"  {each.id} {each.status} pid={each.pid}" for each in container.execs.values()]
+        return lines
+
+    def find(self, id: str) -> Container | None:
+        """A container of this shim."""
+        return self._containers.get(id)
+
     def _container(self, id: str) -> Container:
         container = self._containers.get(id)
         if container is None:
@@ -365,7 +383,7 @@ class Service:
 
     def _locate_cgroups(self, pid: int) -> dict[str, str]:
         try:
-            return cgroup.locate(pid)
+            return cgroup_folders.locate(pid)
         except OSError as e:
             self._world.log.warning("could not find the container's cgroups", error=e)
             return {}

@@ -8,6 +8,7 @@ import pytest
 
 from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import bootstrap_v1, runc_v1
+from pycontainerd.lib.ttrpc.address import shim_address
 from pycontainerd.shim import bootstrap, flags
 
 FLAGS = flags.parse(["-namespace", "ns", "-address", "/run//c.sock", "-id", "c1", "start"])
@@ -17,7 +18,7 @@ OPTIONS = anys.pack(runc_v1.Options(shim_cgroup="/shims", binary_name="crun"))
 def test_s043_address_is_a_hash_of_the_cleaned_path() -> None:
     expected = hashlib.sha256(b"/run/c.sock/ns/c1").hexdigest()
     assert (
-        bootstrap.socket_address("/run/containerd/s", "/run//c.sock/", "ns", "c1")
+        shim_address("/run/containerd/s", "/run//c.sock/", "ns", "c1")
         == f"unix:///run/containerd/s/{expected}"
     )
 

@@ -1,7 +1,4 @@
-"""What the debug socket answers: where every thread and task is, the command line, and numbers of the interpreter.
-
-The paths are those of Go's net/http/pprof and expvar that have a meaning here; profiles in Go's format don't.
-"""
+"""What the debug socket answers: where every thread and task is, the command line, and numbers of the interpreter."""
 
 from __future__ import annotations
 
@@ -15,17 +12,13 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from pycontainerd.daemon.server.http import TEXT, Answer
+from pycontainerd.lib import debug_http
+from pycontainerd.lib.debug_http import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pycontainerd.daemon.server.http import Handler
-
-_INDEX = """stacks of all threads and tasks   /debug/pprof/goroutine
-command line                      /debug/pprof/cmdline
-numbers of the interpreter        /debug/vars
-"""
 
 
 def routes(argv: list[str]) -> dict[str, Handler]:
@@ -33,7 +26,7 @@ def routes(argv: list[str]) -> dict[str, Handler]:
 
     async def index(query: Mapping[str, str]) -> Answer:
         del query
-        return Answer(_INDEX.encode())
+        return Answer(debug_http.INDEX)
 
     async def stacks(query: Mapping[str, str]) -> Answer:
         del query
@@ -46,19 +39,18 @@ def routes(argv: list[str]) -> dict[str, Handler]:
     async def variables(query: Mapping[str, str]) -> Answer:
         del query
         document = {"cmdline": argv, **_numbers()}
-        return Answer(json.dumps(document, indent=1).encode(), "application/json; charset=utf-8")
+        return Answer(json.dumps(document, indent=1).encode(), debug_http.JSON)
 
     async def no_profile(query: Mapping[str, str]) -> Answer:
         del query
-        return Answer(b"a Go profile cannot be made here: see /debug/pprof/goroutine\n", TEXT, 501)
+        return debug_http.NO_PROFILE
 
-    profiles = ("allocs", "block", "heap", "mutex", "profile", "symbol", "threadcreate", "trace")
     return {
         "/debug/pprof/": index,
         "/debug/pprof/goroutine": stacks,
         "/debug/pprof/cmdline": command_line,
         "/debug/vars": variables,
-        **{f"/debug/pprof/{name}": no_profile for name in profiles},
+        **{f"/debug/pprof/{name}": no_profile for name in debug_http.PROFILES},
     }
 
 

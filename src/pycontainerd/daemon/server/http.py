@@ -1,43 +1,24 @@
 """HTTP/1.1 for looking inside the daemon: GET and HEAD, one request per connection, paths from a table.
 
-Spec: RFC 9112; the answers to unknown paths are net/http's
+Spec: RFC 9112
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from pycontainerd.daemon.server.errors import to_status
+from pycontainerd.lib import debug_http
+from pycontainerd.lib.debug_http import TEXT, Answer
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Mapping
 
     from pycontainerd.lib.log import Logger
-
-TEXT: Final = "text/plain; charset=utf-8"
-_HEAD_LIMIT: Final = 16 << 10
-_REQUEST_TIMEOUT_S: Final = 10.0
-_REASONS: Final = {
-    200: "OK",
-    400: "Bad Request",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-}
-
-
-class Answer(NamedTuple):
-    """What a handler answers."""
-
-    body: bytes
-    content_type: str = TEXT
-    status: int = 200
-
 
 if TYPE_CHECKING:
     Handler = Callable[[Mapping[str, str]], Awaitable[Answer]]
@@ -55,7 +36,9 @@ class HttpServer:
     async def listen(self, listener: socket.socket) -> None:
         """Serves on a bound socket, unix or TCP, which the server owns from now on."""
         # Not start_unix_server: from Python 3.13 on that removes a socket's file, which may be the service manager's.
-        self._servers.append(await asyncio.start_server(self._connected, sock=listener, limit=_HEAD_LIMIT))
+        self._servers.append(
+            await asyncio.start_server(self._connected, sock=listener, limit=debug_http.HEAD_LIMIT)
+        )
 
     async def close(self) -> None:
         """Stops listening and ends what is being answered."""
@@ -73,10 +56,10 @@ class HttpServer:
             with suppress(
                 OSError, TimeoutError, asyncio.IncompleteReadError
             ):  # the peer went away or is too slow
-                async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                async with asyncio.timeout(debug_http.REQUEST_TIMEOUT_S):
                     method, target = await _read_head(reader)
                 answer = await self._answer(method, target)
-                writer.write(_format(answer, with_body=method != "HEAD"))
+                writer.write(debug_http.format_answer(answer, with_body=method != "HEAD"))
                 await writer.drain()
         finally:
             self._tasks.discard(task)
@@ -84,13 +67,13 @@ class HttpServer:
 
     async def _answer(self, method: str, target: str) -> Answer:
         if not target:
-            return Answer(b"400 Bad Request", TEXT, 400)
+            return debug_http.BAD_REQUEST
         parts = urlsplit(target)
         handler = self._routes.get(parts.path)
         if handler is None:
-            return Answer(b"404 page not found\n", TEXT, 404)
+            return debug_http.NOT_FOUND
         if method not in ("GET", "HEAD"):
-            return Answer(b"Method Not Allowed\n", TEXT, 405)
+            return debug_http.WRONG_METHOD
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         try:
             return await handler(query)
@@ -102,19 +85,6 @@ class HttpServer:
 async def _read_head(reader: asyncio.StreamReader) -> tuple[str, str]:
     """Method and target; empty ones for what is no HTTP request or has too large a head."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        return debug_http.parse_head(await reader.readuntil(b"\r\n\r\n"))
     except asyncio.LimitOverrunError:
         return "", ""
-    words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
-        return "", ""
-    return words[0], words[1]
-
-
-def _format(answer: Answer, *, with_body: bool) -> bytes:
-    head = (
-        f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
-        f"Content-Type: {answer.content_type}\r\nX-Content-Type-Options: nosniff\r\n"
-        f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("latin-1") + (answer.body if with_body else b"")

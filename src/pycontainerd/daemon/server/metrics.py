@@ -12,7 +12,7 @@ import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from pycontainerd.daemon.server.http import Answer
+from pycontainerd.lib.debug_http import Answer
 from pycontainerd.lib.errdefs import CODE_NAMES
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ class OomWatch:
 
     def count(self) -> int:
         """New events since the last call; 0 when the cgroup only went away."""
-        if not os.path.isdir(self._folder):
+        if not self.is_there():
             return 0
         if self._control_fd >= 0:
             try:
@@ -51,6 +51,10 @@ class OomWatch:
         total = self._kills()
         new, self._seen = total - self._seen, total
         return new
+
+    def is_there(self) -> bool:
+        """Whether the cgroup still exists."""
+        return os.path.isdir(self._folder)
 
     def close(self) -> None:
         """Gives up the watch."""

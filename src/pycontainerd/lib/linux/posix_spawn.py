@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 _DEFAULT_SIGNALS: Final = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
 
-def start(argv: Sequence[str], environ: Mapping[str, str], fds: Mapping[int, int]) -> int:
+def start(
+    argv: Sequence[str], environ: Mapping[str, str], fds: Mapping[int, int], *, own_group: bool = False
+) -> int:
     """Runs a program found on PATH with exactly `fds` (number in the child -> borrowed fd); 0-2 default to /dev/null.
 
-    Gives its pid. Raises OSError when it can't be executed.
+    own_group: whether it leads a process group of its own. Gives its pid. Raises OSError when it can't be executed.
     """
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
     numbers = sorted({0, 1, 2, *fds})
@@ -34,8 +36,15 @@ def start(argv: Sequence[str], environ: Mapping[str, str], fds: Mapping[int, int
     for number in numbers:
         actions.append((os.POSIX_SPAWN_DUP2, parked + number, number))
         actions.append((os.POSIX_SPAWN_CLOSE, parked + number))
+    group = {"setpgroup": 0} if own_group else {}
     return os.posix_spawnp(
-        argv[0], list(argv), dict(environ), file_actions=actions, setsigmask=(), setsigdef=_DEFAULT_SIGNALS
+        argv[0],
+        list(argv),
+        dict(environ),
+        file_actions=actions,
+        setsigmask=(),
+        setsigdef=_DEFAULT_SIGNALS,
+        **group,  # type: ignore[arg-type]  # mypy takes them for any keyword
     )
 
 

@@ -24,3 +24,16 @@ def socket_path(address: str) -> str:
     if len(path.encode()) > SUN_PATH_MAX:
         raise InvalidArgument(f"unix socket path {path!r} is too long (> {SUN_PATH_MAX} bytes)")
     return path
+
+
+def shim_address(directory: str, daemon_address: str, namespace: str, container_id: str) -> str:
+    """Where the shim of a container listens: found again by anyone who knows the three."""
+    import os
+
+    try:  # without hashlib, which loads OpenSSL
+        from _sha2 import sha256
+    except ImportError:  # Python 3.11
+        from _sha256 import sha256
+
+    joined = os.path.normpath("/".join(part for part in (daemon_address, namespace, container_id) if part))
+    return f"unix://{directory}/{sha256(joined.encode()).hexdigest()}"

@@ -162,7 +162,7 @@ class Reports:
 
     def __init__(self, state) -> None:
         self.sent: list[tuple[str, str]] = []
-        self.reports = ExitReports(str(state), self.publish)
+        self.reports = ExitReports([str(state)], self.publish)
 
     def publish(self, namespace: str, topic: str, event: TypedValue) -> None:
         if self.reports.admit(Envelope(1, namespace, topic, event)):

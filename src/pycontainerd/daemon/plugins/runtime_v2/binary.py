@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OWN_SHIM: Final = "containerd-shim-pyrunc-v2"
-# Every real client asks for the first; on this daemon both are our shim.
-_OWN_NAMES: Final = ("io.containerd.runc.v2", "io.containerd.pyrunc.v2")
+_OWN_V1: Final = "containerd-shim-pyrunc-v1"
+# Every real client asks for runc's; on this daemon they are our shims.
+_OWN_NAMES: Final = {
+    "io.containerd.runc.v2": OWN_SHIM,
+    "io.containerd.pyrunc.v2": OWN_SHIM,
+    "io.containerd.runc.v1": _OWN_V1,
+    "io.containerd.pyrunc.v1": _OWN_V1,
+}
 
 
 def resolve(runtime: str, runtime_paths: Mapping[str, str]) -> str:
@@ -34,7 +40,7 @@ def resolve(runtime: str, runtime_paths: Mapping[str, str]) -> str:
     if runtime in runtime_paths:
         return runtime_paths[runtime]
     if runtime in _OWN_NAMES:
-        return launcher.path(OWN_SHIM)
+        return launcher.path(_OWN_NAMES[runtime])
     name = binary_name(runtime)
     found = shutil.which(name)
     if found is None:

@@ -50,11 +50,14 @@ class Bundle:
             files.make_dir(f"{self.path}/rootfs", 0o711)
             files.remove_tree(self.work_path)
             os.mkdir(self.work_path, 0o711)
-            os.symlink(self.work_path, f"{self.path}/work")
+            self._link_work()
             self.write("config.json", spec, 0o666)
         except BaseException:
             self.delete()
             raise
+
+    def _link_work(self) -> None:
+        os.symlink(self.work_path, f"{self.path}/work")
 
     def write(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Writes one of the bundle's files."""

@@ -19,7 +19,7 @@ from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.full import events, wkt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pycontainerd.daemon.core.events import Envelope
 
@@ -31,8 +31,9 @@ _MARK: Final = "exit-reported"
 class ExitReports:
     """`admit` is asked about every event before it goes out. Runs on the event loop."""
 
-    def __init__(self, state: str, publish: Publish) -> None:
-        self._state = state
+    def __init__(self, states: Sequence[str], publish: Publish) -> None:
+        """states: the folders in which bundles are, by namespace and id."""
+        self._states = states
         self._publish = publish
         self._reported: dict[tuple[str, str], dict[str, Exit]] = {}
 
@@ -53,7 +54,7 @@ class ExitReports:
     def was_reported(self, namespace: str, id: str) -> bool:
         """Whether clients were told that a task's init ended, by this daemon or an earlier one."""
         known = id in self._reported.get((namespace, id), {})
-        return known or os.path.exists(f"{self._state}/{namespace}/{id}/{_MARK}")
+        return known or any(os.path.exists(f"{state}/{namespace}/{id}/{_MARK}") for state in self._states)
 
     def report_exit(self, namespace: str, id: str, end: Exit) -> None:
         """Publishes the exit of a task's init for a shim that didn't."""
@@ -81,9 +82,11 @@ class ExitReports:
         if earlier is not None and earlier.pid == end.pid:
             return False
         reported[process_id] = end
-        folder = f"{self._state}/{namespace}/{container_id}"
-        if process_id == container_id and os.path.isdir(folder):
-            files.write_atomic(f"{folder}/{_MARK}", str(end.status).encode(), 0o600)
+        if process_id == container_id:
+            for state in self._states:
+                folder = f"{state}/{namespace}/{container_id}"
+                if os.path.isdir(folder):
+                    files.write_atomic(f"{folder}/{_MARK}", str(end.status).encode(), 0o600)
         return True
 
 

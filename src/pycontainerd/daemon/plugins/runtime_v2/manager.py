@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.scope import Scope, now_nanos
 from pycontainerd.daemon.core.tasks import CreateOptions, Exit, Status
+from pycontainerd.daemon.plugins.runtime_v1 import linux
+from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCommand
 from pycontainerd.daemon.plugins.runtime_v2 import binary, starter
 from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
 from pycontainerd.daemon.plugins.runtime_v2.shim import Shim
@@ -96,6 +98,8 @@ class ShimManager:
         self.sandbox_bootstrap: Callable[[str, str], Bootstrap] | None = None
         # Set where there is a mount manager.
         self.rootfs_mounts: RootfsMounts | None = None
+        # Tasks of runtime v1; set where that is not disabled.
+        self.linux: linux.LinuxRuntime | None = None
         self._lost: list[tuple[Bundle, Exit]] = []
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
@@ -155,7 +159,8 @@ class ShimManager:
             await shim.create(options)
         except ContainerdError as e:
             await self._abandon(shim)
-            raise type(e)(f"failed to create shim task: {e}", hint=e.hint) from e
+            prefix = "" if isinstance(shim.bundle, LinuxBundle) else "failed to create shim task: "
+            raise type(e)(f"{prefix}{e}", hint=e.hint) from e
         return shim
 
     async def _take_back(self, creation: asyncio.Future[Shim]) -> None:
@@ -186,14 +191,14 @@ class ShimManager:
     async def load(self) -> None:
         """Finds the shims that outlived the last daemon; cleans up what is left of those that didn't."""
         await self._starter.warm()
-        state = self._settings.state
-        bundles = [
-            Bundle(state, self._settings.root, namespace, id)
-            for namespace in _visible_folders(state)
-            for id in _visible_folders(f"{state}/{namespace}")
-        ]
-        await asyncio.gather(*(self._load_one(bundle) for bundle in bundles))
-        await self._pools.run("shims", self._remove_stale_work, {(b.namespace, b.id) for b in bundles})
+        generations: list[tuple[Settings, Callable[[str, str], Bundle]]] = [(self._settings, self._bundle)]
+        if self.linux is not None:
+            generations.append((self.linux.settings, self.linux.bundle))
+        for settings, make in generations:
+            bundles = [make(namespace, id) for namespace, id in _two_levels(settings.state)]
+            await asyncio.gather(*(self._load_one(bundle) for bundle in bundles))
+            known = {(bundle.namespace, bundle.id) for bundle in bundles}
+            await self._pools.run("shims", _remove_stale_work, settings.root, known)
 
     async def report_missed(self, first_listener: Awaitable[None]) -> None:
         """Tells clients, once they listen again, of ends that no shim will report any more."""
@@ -229,22 +234,27 @@ class ShimManager:
         await self._starter.close()
 
     async def _start_shim(self, namespace: str, id: str, options: CreateOptions) -> Shim:
-        settings = self._settings
-        bundle = Bundle(settings.state, settings.root, namespace, id)
+        is_v1 = self.linux is not None and options.runtime == linux.NAME
+        bundle = self.linux.bundle(namespace, id) if self.linux and is_v1 else self._bundle(namespace, id)
         try:
             with trace.span("bundle.create", id=id):
                 await self._pools.run("shims", bundle.create, options.spec)
         except ContainerdError as e:
             raise type(e)(f"failed to start shim: {e}") from e
         try:
-            command = self._settings.command(bundle, binary.resolve(options.runtime, settings.runtime_paths))
-            return await self._start_in(bundle, command, options)
+            if self.linux is not None and isinstance(bundle, LinuxBundle):
+                return await self.linux.start(bundle, options)
+            path = binary.resolve(options.runtime, self._settings.runtime_paths)
+            return await self._start_in(bundle, self._settings.command(bundle, path), options)
         except ContainerdError as e:
             await self._delete_bundle(bundle)
             raise type(e)(f"failed to start shim: {e}", hint=e.hint) from e
         except BaseException:
             await self._delete_bundle(bundle)
             raise
+
+    def _bundle(self, namespace: str, id: str) -> Bundle:
+        return Bundle(self._settings.state, self._settings.root, namespace, id)
 
     async def _start_in(self, bundle: Bundle, command: ShimCommand, options: CreateOptions) -> Shim:
         shim_log = ShimLog(f"{bundle.path}/log")
@@ -292,20 +302,22 @@ class ShimManager:
         self._forget(shim)
         shim.close()
 
-    async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand) -> Exit:
-        """Runs the shim's `delete` and removes the bundle; how the task ended, as far as can be known."""
+    async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Exit:
+        """Cleans up as the shim would and removes the bundle; how the task ended, as far as can be known."""
         self._log.warning("cleaning up after shim disconnected", id=bundle.id, namespace=bundle.namespace)
         result = Exit(0, _UNKNOWN_EXIT_STATUS, now_nanos())
         try:
             self._log.info("cleaning up dead shim")
-            output, warnings = await self._pools.run(
-                "shims", starter.run_delete, command, self._settings.cleanup_timeout_s
-            )
-            if warnings:
-                self._log.warning(f"cleanup warnings {warnings}")
-            response = task_v2.DeleteResponse.FromString(output)
-            exited = response.exited_at.seconds * 1_000_000_000 + response.exited_at.nanos
-            result = Exit(response.pid, response.exit_status, exited or now_nanos())
+            timeout_s = self._settings.cleanup_timeout_s
+            if isinstance(command, LinuxCommand):
+                result = await self._pools.run("shims", command.clean_up, timeout_s)
+            else:
+                output, warnings = await self._pools.run("shims", starter.run_delete, command, timeout_s)
+                if warnings:
+                    self._log.warning(f"cleanup warnings {warnings}")
+                response = task_v2.DeleteResponse.FromString(output)
+                exited = response.exited_at.seconds * 1_000_000_000 + response.exited_at.nanos
+                result = Exit(response.pid, response.exit_status, exited or now_nanos())
         except (ContainerdError, OSError, ValueError) as e:
             self._log.warning(
                 "failed to clean up after shim disconnected",
@@ -368,19 +380,18 @@ class ShimManager:
         if bundle.is_empty():
             await self._delete_bundle(bundle)
             return
-        path = bundle.read("shim-binary-path")
         try:
-            if not path:
-                scope = Scope(bundle.namespace)
-                container = await self._pools.run("metadata", self._containers.get, scope, bundle.id)
-                path = container.runtime_name
-            command = self._settings.command(bundle, binary.resolve(path, self._settings.runtime_paths))
+            command = await self._command_of(bundle)
         except ContainerdError as e:
             self._log.error(f"loading container {bundle.id}", error=str(e))
             await self._delete_bundle(bundle)
             return
         try:
-            shim = await self._reconnect(bundle, command)
+            if self.linux and isinstance(bundle, LinuxBundle) and isinstance(command, LinuxCommand):
+                shim: Shim = await self.linux.reconnect(bundle, command)
+            else:
+                assert isinstance(command, ShimCommand)
+                shim = await self._reconnect(bundle, command)
         except (ContainerdError, OSError) as e:
             self._log.warning("shim did not answer after restart", id=bundle.id, error=str(e))
             end = await self._clean_up_dead(bundle, command)
@@ -390,6 +401,17 @@ class ShimManager:
         self._shims[bundle.namespace, bundle.id] = shim
         self._watch(shim)
         self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
+
+    async def _command_of(self, bundle: Bundle) -> ShimCommand | LinuxCommand:
+        """The command line that an earlier daemon used."""
+        if self.linux is not None and isinstance(bundle, LinuxBundle):
+            return await self._pools.run("metadata", self.linux.command, bundle)
+        path = bundle.read("shim-binary-path")
+        if not path:
+            scope = Scope(bundle.namespace)
+            container = await self._pools.run("metadata", self._containers.get, scope, bundle.id)
+            path = container.runtime_name
+        return self._settings.command(bundle, binary.resolve(path, self._settings.runtime_paths))
 
     async def _is_container(self, bundle: Bundle) -> bool:
         """Whether clients know a container by that id, and so wait for its end."""
@@ -423,13 +445,12 @@ class ShimManager:
             raise
         return shim
 
-    def _remove_stale_work(self, known: set[tuple[str, str]]) -> None:
-        """Work folders whose bundle went with a reboot."""
-        root = self._settings.root
-        for namespace in _visible_folders(root):
-            for id in _visible_folders(f"{root}/{namespace}"):
-                if (namespace, id) not in known:
-                    files.remove_tree(f"{root}/{namespace}/{id}")
+
+def _remove_stale_work(root: str, known: set[tuple[str, str]]) -> None:
+    """Work folders whose bundle went with a reboot."""
+    for namespace, id in _two_levels(root):
+        if (namespace, id) not in known:
+            files.remove_tree(f"{root}/{namespace}/{id}")
 
 
 def _read_bootstrap(bundle: Bundle) -> Bootstrap:
@@ -446,3 +467,12 @@ def _visible_folders(path: str) -> list[str]:
             return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] != ".")
     except FileNotFoundError:
         return []
+
+
+def _two_levels(path: str) -> list[tuple[str, str]]:
+    """(namespace, id) of what is below a state or root folder."""
+    return [
+        (namespace, id)
+        for namespace in _visible_folders(path)
+        for id in _visible_folders(f"{path}/{namespace}")
+    ]

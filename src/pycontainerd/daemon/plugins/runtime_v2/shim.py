@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pycontainerd.daemon.core.tasks import CreateOptions
+    from pycontainerd.daemon.plugins.runtime_v1.command import LinuxCommand
     from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
     from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
     from pycontainerd.daemon.plugins.runtime_v2.starter import ShimCommand
@@ -31,7 +32,7 @@ class Shim:
     """One connected task. `deleted` is set when the task was deleted in the ordinary way."""
 
     def __init__(
-        self, bundle: Bundle, command: ShimCommand, client: Client, version: int, log: ShimLog
+        self, bundle: Bundle, command: ShimCommand | LinuxCommand, client: Client, version: int, log: ShimLog
     ) -> None:
         self.bundle = bundle
         self.command = command
@@ -65,7 +66,7 @@ class Shim:
             stderr=options.streams.stderr,
             terminal=options.streams.terminal,
             checkpoint=options.checkpoint,
-            options=_any(options.options),
+            options=any_of(options.options),
         )
         response = await self._call("Create", request, self._api.CreateTaskResponse)
         self._pid = int(response.pid)
@@ -93,7 +94,7 @@ class Shim:
             status=response.status,
             streams=Streams(response.stdin, response.stdout, response.stderr, response.terminal),
             exit_status=response.exit_status,
-            exited_nanos=_nanos(response.exited_at) if response.HasField("exited_at") else None,
+            exited_nanos=nanos_of(response.exited_at) if response.HasField("exited_at") else None,
         )
 
     async def start(self, exec_id: str = "") -> int:
@@ -107,7 +108,7 @@ class Shim:
     async def wait(self, exec_id: str = "") -> Exit:
         request = self._api.WaitRequest(id=self.id, exec_id=exec_id)
         response = await self._call("Wait", request, self._api.WaitResponse)
-        return Exit(0, response.exit_status, _nanos(response.exited_at))
+        return Exit(0, response.exit_status, nanos_of(response.exited_at))
 
     async def exec(self, exec_id: str, spec: TypedValue, streams: Streams) -> None:
         try:
@@ -121,7 +122,7 @@ class Shim:
             stdin=streams.stdin,
             stdout=streams.stdout,
             stderr=streams.stderr,
-            spec=_any(spec),
+            spec=any_of(spec),
         )
         await self._call("Exec", request, wkt.Empty)
 
@@ -129,11 +130,11 @@ class Shim:
         """Deletes an exec; with "" the task's init."""
         request = self._api.DeleteRequest(id=self.id, exec_id=exec_id)
         response = await self._call("Delete", request, self._api.DeleteResponse)
-        return Exit(response.pid, response.exit_status, _nanos(response.exited_at))
+        return Exit(response.pid, response.exit_status, nanos_of(response.exited_at))
 
     async def pids(self) -> Sequence[tuple[int, TypedValue | None]]:
         response = await self._call("Pids", self._api.PidsRequest(id=self.id), self._api.PidsResponse)
-        return [(p.pid, _typed(p, "info")) for p in response.processes]
+        return [(p.pid, typed_of(p, "info")) for p in response.processes]
 
     async def pause(self) -> None:
         await self._call("Pause", self._api.PauseRequest(id=self.id), wkt.Empty)
@@ -150,18 +151,18 @@ class Shim:
         await self._call("CloseIO", request, wkt.Empty)
 
     async def checkpoint(self, path: str, options: TypedValue | None) -> None:
-        request = self._api.CheckpointTaskRequest(id=self.id, path=path, options=_any(options))
+        request = self._api.CheckpointTaskRequest(id=self.id, path=path, options=any_of(options))
         await self._call("Checkpoint", request, wkt.Empty)
 
     async def update(self, resources: TypedValue | None, annotations: Mapping[str, str]) -> None:
         request = self._api.UpdateTaskRequest(
-            id=self.id, resources=_any(resources), annotations=dict(annotations)
+            id=self.id, resources=any_of(resources), annotations=dict(annotations)
         )
         await self._call("Update", request, wkt.Empty)
 
     async def stats(self) -> TypedValue | None:
         response = await self._call("Stats", self._api.StatsRequest(id=self.id), self._api.StatsResponse)
-        return _typed(response, "stats")
+        return typed_of(response, "stats")
 
     async def shutdown(self, timeout_s: float) -> None:
         """Asks the shim to leave; it stays while it has other containers. One that is gone already is fine."""
@@ -198,16 +199,19 @@ def _shim_errors() -> Iterator[None]:
         raise type(e)(f"{text}: {e.reason}", hint=e.hint) from e
 
 
-def _any(value: TypedValue | None) -> wkt.Any | None:
+def any_of(value: TypedValue | None) -> wkt.Any | None:
+    """The message of a value."""
     return None if value is None else wkt.Any(type_url=value.type_url, value=value.value)
 
 
-def _typed(message: Any, field: str) -> TypedValue | None:
+def typed_of(message: Any, field: str) -> TypedValue | None:
+    """The value of a message's field, None where it isn't set."""
     if not message.HasField(field):
         return None
     value = getattr(message, field)
     return TypedValue(value.type_url, value.value)
 
 
-def _nanos(message: Any) -> int:
+def nanos_of(message: Any) -> int:
+    """Of a Timestamp, since 1970."""
     return int(message.seconds) * 1_000_000_000 + int(message.nanos)

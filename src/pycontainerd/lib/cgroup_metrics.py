@@ -9,7 +9,7 @@ import os
 
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.api.light import cgroups_v1, cgroups_v2
-from pycontainerd.shim.cgroup import UNIFIED
+from pycontainerd.lib.cgroup_folders import UNIFIED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _V1_BLKIO: Final = {
 
 
 def collect(folders: dict[str, str]) -> cgroups_v1.Metrics | cgroups_v2.Metrics:
-    """The metrics of a container's cgroups (cgroup.locate). Raises NotFound when they are gone."""
+    """The metrics of a container's cgroups (cgroup_folders.locate). Raises NotFound when they are gone."""
     if not any(os.path.isdir(folder) for folder in folders.values()):
         raise errdefs.NotFound("cgroup does not exist: not found")
     if "memory" in folders or "cpuacct" in folders or UNIFIED not in folders:

@@ -1,0 +1,236 @@
+"""A task of runtime v1, spoken to through its shim.
+
+What the later shims do themselves is the daemon's here: to tell clients of everything but exits, to count what a
+container uses, to watch for the kernel killing in it for memory, and to end the shim.
+
+Spec: containerd.runtime.linux.shim.v1.Shim, containerd 1.6 runtime/v1/linux
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from pycontainerd.daemon.core.tasks import Exit, ProcessState, Streams
+from pycontainerd.daemon.core.typed import TypedValue
+from pycontainerd.daemon.plugins.runtime_v2.shim import Shim, any_of, nanos_of, typed_of
+from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
+from pycontainerd.lib import cgroup_folders, cgroup_metrics, identifiers
+from pycontainerd.lib.api import anys
+from pycontainerd.lib.api.full import events, shim_v1, types, wkt
+from pycontainerd.lib.cgroups.oom import OomWatch
+from pycontainerd.lib.errdefs import ContainerdError, NotFound, Unknown
+from pycontainerd.lib.ttrpc.client import Closed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pycontainerd.daemon.core.tasks import CreateOptions
+    from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCommand
+    from pycontainerd.lib.ttrpc.aio import Client
+
+    Publish = Callable[[str, str, TypedValue], None]
+
+_SERVICE: Final = "containerd.runtime.linux.shim.v1.Shim"
+_CREATE_OPTIONS: Final = "containerd.linux.runc.CreateOptions"
+
+
+class LinuxShim(Shim):
+    """Implements core.tasks.Task."""
+
+    def __init__(self, command: LinuxCommand, client: Client, publish: Publish) -> None:
+        bundle: LinuxBundle = command.bundle
+        super().__init__(bundle, command, client, 1, ShimLog(bundle.log_paths[0]))
+        self._service = _SERVICE
+        self._runtime = command.runtime
+        self._tell = publish
+        self._errors = ShimLog(bundle.log_paths[1])
+        self._oom: OomWatch | None = None
+        self._oom_poll: select.epoll | None = None
+
+    async def create(self, options: CreateOptions) -> int:
+        given = options.options
+        request = shim_v1.CreateTaskRequest(
+            id=self.id,
+            bundle=self.bundle.path,
+            runtime=self._runtime,
+            rootfs=[
+                types.Mount(type=m.type, source=m.source, target=m.target, options=list(m.options))
+                for m in options.rootfs
+            ],
+            stdin=options.streams.stdin,
+            stdout=options.streams.stdout,
+            stderr=options.streams.stderr,
+            terminal=options.streams.terminal,
+            checkpoint=options.checkpoint,
+            options=any_of(given) if given and given.type_url.endswith(_CREATE_OPTIONS) else None,
+        )
+        self._pid = int((await self._call("Create", request, shim_v1.CreateTaskResponse)).pid)
+        self.watch_memory()
+        created = events.TaskCreate(
+            container_id=self.id,
+            bundle=self.bundle.path,
+            rootfs=list(request.rootfs),
+            io=events.TaskIO(
+                stdin=request.stdin, stdout=request.stdout, stderr=request.stderr, terminal=request.terminal
+            ),
+            checkpoint=request.checkpoint,
+            pid=self._pid,
+        )
+        self._publish("/tasks/create", created)
+        return self._pid
+
+    async def pid(self) -> int:
+        if not self._pid:
+            self._pid = (await self.state()).pid
+        return self._pid
+
+    async def state(self, exec_id: str = "", timeout_s: float = 0) -> ProcessState:
+        request = shim_v1.StateRequest(id=exec_id or self.id)
+        try:
+            answer = await self._call("State", request, shim_v1.StateResponse, timeout_s)
+        except Unknown as e:
+            if isinstance(e.__cause__, Closed):
+                raise NotFound("not found") from e
+            raise
+        return ProcessState(
+            id=exec_id or self.id,
+            pid=answer.pid,
+            status=answer.status,
+            streams=Streams(answer.stdin, answer.stdout, answer.stderr, answer.terminal),
+            exit_status=answer.exit_status,
+            exited_nanos=nanos_of(answer.exited_at) if answer.HasField("exited_at") else None,
+        )
+
+    async def start(self, exec_id: str = "") -> int:
+        request = shim_v1.StartRequest(id=exec_id or self.id)
+        pid = int((await self._call("Start", request, shim_v1.StartResponse)).pid)
+        if exec_id:
+            started = events.TaskExecStarted(container_id=self.id, exec_id=exec_id, pid=pid)
+            self._publish("/tasks/exec-started", started)
+        else:
+            self._publish("/tasks/start", events.TaskStart(container_id=self.id, pid=pid))
+        return pid
+
+    async def kill(self, signal: int, exec_id: str = "", *, all: bool = False) -> None:
+        request = shim_v1.KillRequest(id=exec_id or self.id, signal=signal, all=all)
+        await self._call("Kill", request, wkt.Empty)
+
+    async def wait(self, exec_id: str = "") -> Exit:
+        answer = await self._call("Wait", shim_v1.WaitRequest(id=exec_id or self.id), shim_v1.WaitResponse)
+        return Exit(0, answer.exit_status, nanos_of(answer.exited_at))
+
+    async def exec(self, exec_id: str, spec: TypedValue, streams: Streams) -> None:
+        try:
+            identifiers.require_valid(exec_id)
+        except ContainerdError as e:
+            raise type(e)(f"invalid exec id {exec_id}: {e}") from e
+        request = shim_v1.ExecProcessRequest(
+            id=exec_id,
+            terminal=streams.terminal,
+            stdin=streams.stdin,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
+            spec=any_of(spec),
+        )
+        await self._call("Exec", request, wkt.Empty)
+
+    async def delete_process(self, exec_id: str) -> Exit:
+        if exec_id:
+            request = shim_v1.DeleteProcessRequest(id=exec_id)
+            answer = await self._call("DeleteProcess", request, shim_v1.DeleteResponse)
+            return Exit(answer.pid, answer.exit_status, nanos_of(answer.exited_at))
+        answer = await self._call("Delete", wkt.Empty(), shim_v1.DeleteResponse)
+        self._stop_watching()
+        deleted = events.TaskDelete(
+            container_id=self.id, pid=answer.pid, exit_status=answer.exit_status, exited_at=answer.exited_at
+        )
+        self._publish("/tasks/delete", deleted)
+        return Exit(answer.pid, answer.exit_status, nanos_of(answer.exited_at))
+
+    async def pids(self) -> Sequence[tuple[int, TypedValue | None]]:
+        answer = await self._call("ListPids", shim_v1.ListPidsRequest(id=self.id), shim_v1.ListPidsResponse)
+        return [(p.pid, typed_of(p, "info")) for p in answer.processes]
+
+    async def pause(self) -> None:
+        await self._call("Pause", wkt.Empty(), wkt.Empty)
+        self._publish("/tasks/paused", events.TaskPaused(container_id=self.id))
+
+    async def resume(self) -> None:
+        await self._call("Resume", wkt.Empty(), wkt.Empty)
+        self._publish("/tasks/resumed", events.TaskResumed(container_id=self.id))
+
+    async def resize_pty(self, width: int, height: int, exec_id: str = "") -> None:
+        request = shim_v1.ResizePtyRequest(id=exec_id or self.id, width=width, height=height)
+        await self._call("ResizePty", request, wkt.Empty)
+
+    async def close_stdin(self, exec_id: str = "") -> None:
+        await self._call("CloseIO", shim_v1.CloseIORequest(id=exec_id or self.id, stdin=True), wkt.Empty)
+
+    async def checkpoint(self, path: str, options: TypedValue | None) -> None:
+        request = shim_v1.CheckpointTaskRequest(path=path, options=any_of(options))
+        await self._call("Checkpoint", request, wkt.Empty)
+
+    async def update(self, resources: TypedValue | None, annotations: Mapping[str, str]) -> None:
+        # Annotations are newer than this service, which has no field for them.
+        await self._call("Update", shim_v1.UpdateTaskRequest(resources=any_of(resources)), wkt.Empty)
+
+    async def stats(self) -> TypedValue | None:
+        try:
+            folders = cgroup_folders.locate(await self.pid())
+        except OSError as e:
+            raise NotFound("cgroup does not exist: not found") from e
+        metrics = anys.pack(cgroup_metrics.collect(folders))
+        return TypedValue(metrics.type_url, metrics.value)
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """SIGKILL, as containerd does it: the service has no method for it."""
+        info = await self._call("ShimInfo", wkt.Empty(), shim_v1.ShimInfoResponse, timeout_s)
+        with suppress(ProcessLookupError):
+            os.kill(info.shim_pid, signal.SIGKILL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.client.closed.wait()
+        self._remove_socket()
+
+    def close(self) -> None:
+        self._stop_watching()
+        self._errors.close()
+        super().close()
+
+    def watch_memory(self) -> None:
+        """Tells clients when the kernel kills in the container; not being able to is no reason to refuse it."""
+        try:
+            self._oom = OomWatch(cgroup_folders.locate(self._pid))
+        except (OSError, KeyError):
+            return
+        # The event loop asks for POLLIN only, which a version 2 file always has: in between is who asks for the right one.
+        self._oom_poll = select.epoll()
+        self._oom_poll.register(self._oom.fileno(), self._oom.events)
+        asyncio.get_running_loop().add_reader(self._oom_poll.fileno(), self._on_memory)
+
+    def _on_memory(self) -> None:
+        if self._oom is not None and self._oom.count():
+            self._publish("/tasks/oom", events.TaskOOM(container_id=self.id))
+        elif self._oom is not None and not self._oom.is_there():
+            self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        watch, poll = self._oom, self._oom_poll
+        self._oom = self._oom_poll = None
+        if watch is not None and poll is not None:
+            asyncio.get_running_loop().remove_reader(poll.fileno())
+            poll.close()
+            watch.close()
+
+    def _publish(self, topic: str, message: Any) -> None:
+        value = TypedValue(anys.full_name(message), message.SerializeToString())
+        self._tell(self.namespace, topic, value)
+
+    def _remove_socket(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.bundle.read("address").removeprefix("unix://"))

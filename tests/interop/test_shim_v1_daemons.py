@@ -1,0 +1,251 @@
+"""All three generations of shims under Debian's containerd and under ours, with Debian's shims and ours (S005, S006, S095)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from support.programs import ours, peer, peer_environment
+from support.stack import Stack
+from support.walkthrough import wait_until
+
+pytestmark = [pytest.mark.requires("root", "cgroup_v1", "overlayfs"), pytest.mark.timeout(120)]
+
+LINUX, RUNC_V1 = "io.containerd.runtime.v1.linux", "io.containerd.runc.v1"
+SHIMS = {
+    "ours": {LINUX: ours("containerd-shim-py"), RUNC_V1: ours("containerd-shim-pyrunc-v1")},
+    "stock": {LINUX: "containerd-shim", RUNC_V1: "containerd-shim-runc-v1"},
+}
+# Lines of ctr events: topic and the ids in it.
+TOPIC = re.compile(r" default (/tasks/\S+) ")
+
+
+class Generations(Stack):
+    """A daemon whose older runtimes have shims of one kind."""
+
+    def __init__(self, root: Path, kind: str, shims: str) -> None:
+        paths = {name: peer(path) if "/" not in path else path for name, path in SHIMS[shims].items()}
+        extra = f'[plugins."{LINUX}"]\n  shim = "{paths[LINUX]}"\n  shim_debug = true\n'
+        environment = {}
+        if kind == "ours":
+            extra += (
+                f'[plugins."io.containerd.shim.v1.manager".runtime_paths]\n"{RUNC_V1}" = "{paths[RUNC_V1]}"\n'
+            )
+        else:
+            links = root / "shims"
+            links.mkdir(parents=True)
+            (links / "containerd-shim-runc-v1").symlink_to(paths[RUNC_V1])
+            environment["PATH"] = f"{links}:{peer_environment()['PATH']}"
+        super().__init__(root, kind=kind, env=environment, extra=extra)
+        self.shims_of = shims
+
+    def pid_of(self, name: str) -> int:
+        """The pid of a task's init."""
+        rows = self.ctr("task", "ls").stdout.splitlines()
+        return next(int(row.split()[1]) for row in rows if row.split()[0] == name)
+
+    def status_of(self, name: str) -> str:
+        """RUNNING, STOPPED, …; "" without a task."""
+        rows = self.ctr("task", "ls").stdout.splitlines()
+        return next((row.split()[2] for row in rows if row.split()[0] == name), "")
+
+    def remove(self, name: str) -> None:
+        """Ends and removes a container."""
+        self.ctr("task", "rm", "-f", name, check=False)
+        self.ctr("container", "rm", name)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(kind, shims) for kind in ("real", "ours") for shims in ("stock", "ours")],
+    ids="-".join,
+)
+def stack(request, busybox):
+    root = Path(tempfile.mkdtemp(prefix="pv", dir="/tmp"))
+    made = Generations(root, *request.param).start()
+    made.ctr("image", "pull", "--plain-http", busybox)
+    yield made
+    made.clean()
+    shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
+
+
+@pytest.fixture(params=[LINUX, RUNC_V1])
+def runtime(request):
+    return request.param
+
+
+def folder(runtime: str) -> str:
+    """The name of the folder of a runtime's bundles."""
+    return LINUX if runtime == LINUX else "io.containerd.runtime.v2.task"
+
+
+@contextlib.contextmanager
+def listening(stack):
+    """`ctr events`, heard by what is yielded; it listens already."""
+    path = stack.root / "events"
+    with path.open("wb") as file:
+        listener = subprocess.Popen(stack.command("ctr", "events"), stdout=file, env=peer_environment())
+    try:
+        wait_until(lambda: stack.ctr("namespaces", "label", "default", "a=b") and path.stat().st_size)
+        yield path.read_text
+    finally:
+        listener.terminate()
+        listener.wait()
+
+
+def test_s005_s006_run_prints_and_exits(stack, runtime, busybox):
+    # A moment, because ctr opens its ends of the streams beside everything else.
+    done = stack.ctr(
+        "run",
+        "--rm",
+        "--runtime",
+        runtime,
+        busybox,
+        "r1",
+        "sh",
+        "-c",
+        "echo hi; sleep 0.3; exit 42",
+        check=False,
+    )
+    assert (done.stdout, done.returncode, done.stderr) == ("hi\n", 42, "")
+    assert not os.listdir(f"{stack.root}/s/{folder(runtime)}/default")
+    assert not os.listdir(f"{stack.root}/r/{folder(runtime)}/default")
+
+
+def test_a_missing_program_is_told_in_the_runtimes_words(stack, runtime, busybox):
+    done = stack.ctr("run", "--rm", "--runtime", runtime, busybox, "r2", "/nope", check=False)
+    prefix = "" if runtime == LINUX else "failed to create shim task: "
+    text = 'unable to start container process: exec: "/nope": stat /nope: no such file or directory'
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"ctr: {prefix}OCI runtime create failed: runc create failed: {text}: unknown\n",
+    )
+
+
+def test_the_life_of_a_container_and_its_events(stack, runtime, busybox):
+    with listening(stack) as heard:
+        stack.ctr("run", "-d", "--runtime", runtime, busybox, "life", "sleep", "100")
+        assert stack.status_of("life") == "RUNNING"
+        done = stack.ctr(
+            "task", "exec", "--exec-id", "e1", "life", "sh", "-c", "echo in; exit 7", check=False
+        )
+        assert (done.stdout, done.returncode) == ("in\n", 7)
+        stack.ctr("task", "pause", "life")
+        assert stack.status_of("life") == "PAUSED"
+        stack.ctr("task", "resume", "life")
+        assert "memory.usage_in_bytes" in stack.ctr("task", "metrics", "life").stdout
+        rows = stack.ctr("task", "ps", "life").stdout.splitlines()
+        assert rows[1].split()[0] == str(stack.pid_of("life"))
+        stack.ctr("task", "kill", "-s", "KILL", "life")
+        wait_until(lambda: stack.status_of("life") == "STOPPED")
+        assert "exit with non-zero exit code 137" in stack.ctr("task", "rm", "life").stderr
+        stack.ctr("container", "rm", "life")
+        wait_until(lambda: "/tasks/delete" in heard() and heard().count("/tasks/exit") == 2)
+        text = heard()
+    topics = TOPIC.findall(text)
+    for once in ("create", "start", "exec-started", "paused", "resumed", "delete"):
+        assert topics.count(f"/tasks/{once}") == 1, (once, text)
+    assert sorted(
+        re.findall(r'/tasks/exit \{"container_id":"life","id":"(\w+)".*"exit_status":(\d+)', text)
+    ) == [("e1", "7"), ("life", "137")]
+
+
+def test_a_kill_for_memory_is_told(stack, runtime, busybox):
+    with listening(stack) as heard:
+        limit = ("--memory-limit", str(20 << 20))
+        script = "sleep 0.5; tail /dev/zero"
+        stack.ctr("run", "-d", "--runtime", runtime, *limit, busybox, "oom", "sh", "-c", script)
+        wait_until(lambda: stack.status_of("oom") == "STOPPED", 20)
+        stack.remove("oom")
+        wait_until(lambda: '/tasks/oom {"container_id":"oom"}' in heard())
+
+
+def test_a_terminal(stack, runtime, busybox):
+    stack.ctr("run", "-d", "--runtime", runtime, busybox, "tty", "sleep", "100")
+    command = " ".join(stack.command("ctr", "task", "exec", "-t", "--exec-id", "t1", "tty", "tty"))
+    done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, env=stack.environment, check=False, stdin=subprocess.DEVNULL)  # fmt: skip
+    assert "/dev/pts/0" in done.stdout
+    stack.remove("tty")
+
+
+def test_s095_the_bundle_and_the_process(stack, runtime, busybox):
+    stack.ctr("run", "-d", "--runtime", runtime, busybox, "b1", "sleep", "100")
+    bundle = Path(f"{stack.root}/s/{folder(runtime)}/default/b1")
+    assert (bundle / "config.json").exists()
+    assert (bundle.stat().st_mode & 0o777, (bundle / "rootfs").stat().st_mode & 0o777) == (0o700, 0o755)
+    address = (bundle / "address").read_text()
+    assert re.fullmatch(r"unix:///run/containerd/s/[0-9a-f]{64}", address)
+    shim = int(Path(f"/proc/{stack.pid_of('b1')}/stat").read_text().rpartition(")")[2].split()[1])
+    argv = Path(f"/proc/{shim}/cmdline").read_bytes().decode().split("\0")[1:-1]
+    if runtime == LINUX:
+        assert (bundle / "shim.pid").read_text() == str(shim)
+        work = f"{stack.root}/r/{LINUX}/default/b1"
+        assert argv[:7] == [
+            "-namespace",
+            "default",
+            "-workdir",
+            work,
+            "-address",
+            stack.address,
+            "-containerd-binary",
+        ]
+        assert os.path.realpath(argv[7]) == os.path.realpath(stack.program)
+        assert argv[-1] == "-debug"
+        assert set(os.listdir(work)) == {"shim.stdout.log", "shim.stderr.log"}
+        assert {"address", "config.json", "init.pid", "rootfs", "shim.pid"} <= set(os.listdir(bundle))
+        assert "work" not in os.listdir(bundle)
+    else:
+        assert [word for word in argv if word != "-debug"] == [
+            "-namespace",
+            "default",
+            "-id",
+            "b1",
+            "-address",
+            stack.address,
+        ]
+    stack.remove("b1")
+    assert not bundle.exists()
+    wait_until(lambda: not Path(f"/proc/{shim}").exists())
+    wait_until(lambda: not Path(address.removeprefix("unix://")).exists())
+
+
+def test_a_container_outlives_the_daemon(stack, runtime, busybox):
+    stack.ctr("run", "-d", "--runtime", runtime, busybox, "s1", "sh", "-c", "sleep 1; exit 9")
+    stack.ctr("run", "-d", "--runtime", runtime, busybox, "s2", "sleep", "100")
+    stack.stop(9)
+    stack.start()
+    assert stack.status_of("s2") == "RUNNING"
+    assert stack.ctr("task", "exec", "--exec-id", "e", "s2", "echo", "still").stdout == "still\n"
+    wait_until(lambda: stack.status_of("s1") == "STOPPED")
+    assert "exit code 9" in stack.ctr("task", "rm", "s1", check=False).stderr
+    stack.ctr("container", "rm", "s1")
+    stack.remove("s2")
+
+
+def test_a_killed_shim_is_cleaned_up(stack, runtime, busybox):
+    stack.ctr("run", "-d", "--runtime", runtime, busybox, "k1", "sleep", "100")
+    pid = stack.pid_of("k1")
+    shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(shim, 9)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    wait_until(lambda: not Path(f"{stack.root}/s/{folder(runtime)}/default/k1").exists())
+    stack.ctr("container", "rm", "k1")
+
+
+def test_a_shim_that_died_while_the_daemon_was_away(stack, runtime, busybox):
+    stack.ctr("run", "-d", "--runtime", runtime, busybox, "k2", "sleep", "100")
+    pid = stack.pid_of("k2")
+    shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    stack.stop(9)
+    os.kill(shim, 9)
+    stack.start()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    wait_until(lambda: stack.status_of("k2") == "")
+    stack.ctr("container", "rm", "k2")
