@@ -130,9 +130,17 @@ def test_images_are_named_listed_and_removed(containerd, busybox, stack):
     assert seen[-1].blobs_done == seen[-1].blobs > 2
     assert seen[-1].bytes_done == seen[-1].bytes_total == image.size()
     assert [found.name for found in containerd.images.list(f"name=={busybox}")] == [busybox]
+    stack.ctr("image", "tag", "--force", busybox, "docker.io/library/tagged:latest")
+    stack.ctr("image", "tag", "--force", busybox, "tagged")
+    for name in ("tagged", "docker.io/library/tagged:latest"):
+        assert containerd.images.get("tagged").name == name
+        containerd.images.get(name).remove()
     image.remove()
-    with pytest.raises(NotFound):
-        containerd.images.get(busybox)
+    for name in (busybox, "tagged", "No Reference"):
+        with pytest.raises(NotFound):
+            containerd.images.get(name)
+    with pytest.raises(InvalidArgument):
+        containerd.images.pull("No Reference")
     with pytest.raises(NotFound):
         containerd.images.pull(busybox.replace("busybox", "nosuchimage"))
     assert busybox not in stack.ctr("image", "ls", "-q").stdout
