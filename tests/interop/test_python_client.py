@@ -104,6 +104,21 @@ def test_a_task_that_still_runs_says_so_and_ends_with_its_block(containerd, busy
     assert "long" not in stack.ctr("task", "ls").stdout
 
 
+def test_who_deletes_a_container_by_force_removes_its_fifos_and_no_other_file(containerd, busybox, tmp_path):
+    container = containerd.containers.create(busybox, ["sleep", "1000"], id="left")
+    task = container.start()
+    folder = Path(os.readlink(f"/proc/self/fd/{task.stdout.fileno()}")).parent
+    task.close()
+    assert folder.is_dir()
+    containerd.containers.get("left").delete(force=True)
+    assert not folder.exists()
+    log = tmp_path / "log"
+    container = containerd.containers.create(busybox, ["echo", "logged"], id="left")
+    container.start(log=str(log)).wait(timeout_s=10)
+    container.delete(force=True)
+    assert log.read_bytes() == b"logged\n"
+
+
 def test_a_failed_start_leaves_nothing(containerd, busybox):
     with pytest.raises(Exception, match="nosuchprogram"):
         containerd.run(busybox, ["nosuchprogram"])
@@ -130,9 +145,17 @@ def test_images_are_named_listed_and_removed(containerd, busybox, stack):
     assert seen[-1].blobs_done == seen[-1].blobs > 2
     assert seen[-1].bytes_done == seen[-1].bytes_total == image.size()
     assert [found.name for found in containerd.images.list(f"name=={busybox}")] == [busybox]
+    stack.ctr("image", "tag", "--force", busybox, "docker.io/library/tagged:latest")
+    stack.ctr("image", "tag", "--force", busybox, "tagged")
+    for name in ("tagged", "docker.io/library/tagged:latest"):
+        assert containerd.images.get("tagged").name == name
+        containerd.images.get(name).remove()
     image.remove()
-    with pytest.raises(NotFound):
-        containerd.images.get(busybox)
+    for name in (busybox, "tagged", "No Reference"):
+        with pytest.raises(NotFound):
+            containerd.images.get(name)
+    with pytest.raises(InvalidArgument):
+        containerd.images.pull("No Reference")
     with pytest.raises(NotFound):
         containerd.images.pull(busybox.replace("busybox", "nosuchimage"))
     assert busybox not in stack.ctr("image", "ls", "-q").stdout

@@ -79,8 +79,14 @@ class Images:
         return [Image(self._client, record) for record in images.walk(self._client, filters)]
 
     def get(self, name: str) -> Image:
-        """One by its name, which may be short (`busybox`); NotFound."""
-        return Image(self._client, images.get(self._client, full_name(name)))
+        """One by its name as it is, or by what docker understands by it (`busybox`); NotFound."""
+        try:
+            return Image(self._client, images.get(self._client, name))
+        except errdefs.NotFound:
+            with contextlib.suppress(errdefs.InvalidArgument):
+                if (full := full_name(name)) != name:
+                    return Image(self._client, images.get(self._client, full))
+            raise
 
     def pull(
         self,
@@ -125,13 +131,7 @@ class Images:
 
 def full_name(name: str) -> str:
     """`busybox` -> `docker.io/library/busybox:latest`; InvalidArgument for what is no reference."""
-    try:
-        return str(reference.normalize_tagged(name))
-    except errdefs.InvalidArgument:
-        # Names are the caller's to choose: one that no registry could have is taken as it is.
-        if ":" in name or "/" in name:
-            return name
-        raise
+    return str(reference.normalize_tagged(name))
 
 
 def _progress_of(fetcher: Fetcher) -> PullProgress:

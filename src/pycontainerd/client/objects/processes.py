@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import stat
 import time
 
 from pycontainerd.client import cio, signals, spec_opts, tasks
@@ -176,7 +177,11 @@ class Running:
                 self._process.kill(_KILL)
             self.wait()
         with contextlib.suppress(errdefs.NotFound):
+            found = self._process.info()
             self._process.delete()
+            if self._fifos is None:
+                # Made by whoever started it, who has gone without them.
+                _remove_fifos(cio.Streams(found.stdin, found.stdout, found.stderr))
 
     def _poll(
         self, reading: Sequence[BinaryIO], writing: Sequence[BinaryIO], deadline: float | None
@@ -307,6 +312,19 @@ def _deleted_on_failure(made: tasks.Process) -> Iterator[None]:
         with contextlib.suppress(errdefs.ContainerdError):
             made.delete()
         raise
+
+
+def _remove_fifos(streams: cio.Streams) -> None:
+    paths = [path for path in (streams.stdin, streams.stdout, streams.stderr) if path]
+    if paths and all(_is_fifo(path) for path in paths):
+        cio.remove_streams(streams)
+
+
+def _is_fifo(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.lstat(path).st_mode)
+    except OSError:
+        return False  # a log URI, or gone
 
 
 def _file(fd: int, mode: str) -> BinaryIO | None:
