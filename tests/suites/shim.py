@@ -32,7 +32,9 @@ class ShimSuite:
         assert (deleted.pid, deleted.exit_status, deleted.exited_at) == (pid, 42, waited.exited_at)
         assert streams.read_all() == b"hello\n"
         shim.events.wait_for("/tasks/delete")
-        assert shim.events.topics() == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+        expected = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+        topics = shim.events.topics()
+        assert (topics if shim.orders_events else sorted(topics, key=expected.index)) == expected
         exited = shim.events.wait_for("/tasks/exit")
         assert (exited.container_id, exited.id, exited.pid, exited.exit_status) == (shim.id, shim.id, pid, 42)
         created = shim.events.wait_for("/tasks/create")

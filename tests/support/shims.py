@@ -220,6 +220,7 @@ class ShimUnderTest:
     """One shim and its container. `start()` is what backends differ in."""
 
     program = programs.ours("containerd-shim-pyrunc-v2")
+    orders_events = True
 
     def __init__(self, folder: Path, rootfs: Path, container_id: str = "c1") -> None:
         self.folder = folder
@@ -454,7 +455,9 @@ class V1Shim(ShimUnderTest):
 
 
 class StockV1Shim(ShimUnderTest):
-    """containerd 1.6's for io.containerd.runc.v1."""
+    """containerd 1.6's for io.containerd.runc.v1. A short process can end before its start is told: seen once in a hundred."""
+
+    orders_events = False
 
     @property
     def program(self) -> str:  # type: ignore[override]
