@@ -17,6 +17,7 @@ import sys
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import shim_v1
 from pycontainerd.lib.linux import interpreter
+from pycontainerd.shim import bootstrap
 from pycontainerd.shim import flags as command_line
 from pycontainerd.shim.fifo_log import FifoLog
 from pycontainerd.shim.linux_service import LinuxService
@@ -45,7 +46,10 @@ def main(argv: list[str]) -> int:
         trace.start(os.environ)
         become(argv)
         log = FifoLog(open_log(f"{flags.workdir}/shim.stdout.log"), "debug" if flags.debug else "info")
-        LinuxShim(argv[0], flags, log, listener_of(flags)).run(0)
+        shim = LinuxShim(argv[0], flags, log, listener_of(flags))
+        # The daemon's pipes end with it; nothing that runs here may come to hold them.
+        bootstrap.redirect_to_null()
+        shim.run(0)
     except (errdefs.ContainerdError, OSError) as e:
         sys.stderr.write(f"containerd-shim: {e}\n")
         return 1
