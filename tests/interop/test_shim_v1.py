@@ -174,6 +174,14 @@ def test_stdin_is_closed_when_the_daemon_says_so(shim):
     assert streams.read_all() == b"through"
 
 
+def test_without_streams_a_container_has_none_of_the_daemons(shim):
+    shim.create("/bin/sh", "-c", "echo lost; sleep 100", stdio={})
+    shim.call("Start", id=shim.id)
+    pid = shim.call("State", id=shim.id).pid
+    wait_until(lambda: Path(f"/proc/{pid}/exe").readlink().name == "busybox")
+    assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
+
+
 def test_a_terminal_and_its_size(shim):
     streams = shim.run("/bin/sh", "-c", "read x; stty size", terminal=True)
     shim.call("ResizePty", id=shim.id, width=120, height=33)

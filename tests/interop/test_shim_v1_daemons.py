@@ -8,10 +8,15 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
+import grpc
 import pytest
 
+from pycontainerd.lib.api.full import tasks_v1
+from support import shims
+from support.daemons import call
 from support.programs import ours, peer, peer_environment
 from support.stack import Stack
 from support.walkthrough import wait_until
@@ -30,8 +35,8 @@ TOPIC = re.compile(r" default (/tasks/\S+) ")
 class Generations(Stack):
     """A daemon whose older runtimes have shims of one kind."""
 
-    def __init__(self, root: Path, kind: str, shims: str) -> None:
-        paths = {name: peer(path) if "/" not in path else path for name, path in SHIMS[shims].items()}
+    def __init__(self, root: Path, kind: str, shims_of: str) -> None:
+        paths = {name: peer(path) if "/" not in path else path for name, path in SHIMS[shims_of].items()}
         extra = f'[plugins."{LINUX}"]\n  shim = "{paths[LINUX]}"\n  shim_debug = true\n'
         environment = {}
         if kind == "ours":
@@ -44,7 +49,6 @@ class Generations(Stack):
             (links / "containerd-shim-runc-v1").symlink_to(paths[RUNC_V1])
             environment["PATH"] = f"{links}:{peer_environment()['PATH']}"
         super().__init__(root, kind=kind, env=environment, extra=extra)
-        self.shims_of = shims
 
     def pid_of(self, name: str) -> int:
         """The pid of a task's init."""
@@ -64,7 +68,7 @@ class Generations(Stack):
 
 @pytest.fixture(
     scope="module",
-    params=[(kind, shims) for kind in ("real", "ours") for shims in ("stock", "ours")],
+    params=[(kind, shim) for kind in ("real", "ours") for shim in ("stock", "ours")],
     ids="-".join,
 )
 def stack(request, busybox):
@@ -74,6 +78,11 @@ def stack(request, busybox):
     yield made
     made.clean()
     shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory):
+    return shims.make_rootfs(tmp_path_factory.mktemp("rootfs"))
 
 
 @pytest.fixture(params=[LINUX, RUNC_V1])
@@ -155,6 +164,27 @@ def test_the_life_of_a_container_and_its_events(stack, runtime, busybox):
     assert sorted(
         re.findall(r'/tasks/exit \{"container_id":"life","id":"(\w+)".*"exit_status":(\d+)', text)
     ) == [("e1", "7"), ("life", "137")]
+
+
+def test_a_task_that_was_never_started_is_deleted_at_once(stack, runtime, rootfs):
+    stack.ctr("container", "create", "--rootfs", "--runtime", runtime, str(rootfs), "c1", "/bin/sleep", "100")
+    try:
+        with grpc.insecure_channel(f"unix://{stack.address}") as channel:
+            code, text, _ = call(
+                channel, tasks_v1.TASKS, "Create", tasks_v1.CreateTaskRequest(container_id="c1")
+            )
+            assert (code, text) == ("OK", "")
+            assert stack.status_of("c1") == "CREATED"
+            begun = time.monotonic()
+            code, text, _ = call(
+                channel, tasks_v1.TASKS, "Delete", tasks_v1.DeleteTaskRequest(container_id="c1")
+            )
+            assert (code, text) == ("OK", "")
+            # Nobody waits for the exit of what never ran.
+            assert time.monotonic() - begun < 2.5
+        assert stack.status_of("c1") == ""
+    finally:
+        stack.ctr("container", "rm", "c1")
 
 
 def test_a_kill_for_memory_is_told(stack, runtime, busybox):
@@ -249,3 +279,31 @@ def test_a_shim_that_died_while_the_daemon_was_away(stack, runtime, busybox):
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
     wait_until(lambda: stack.status_of("k2") == "")
     stack.ctr("container", "rm", "k2")
+
+
+@pytest.mark.parametrize(
+    ("shim", "text"),
+    [
+        ("/bin/false", "failed to start shim: shim /bin/false does not answer: "),
+        ("containerd-shim-nowhere", 'exec: "containerd-shim-nowhere": executable file not found in $PATH'),
+    ],
+)
+def test_a_shim_that_does_not_run_leaves_nothing(shim, text, busybox):
+    root = Path(tempfile.mkdtemp(prefix="pv", dir="/tmp"))
+    sockets = set(os.listdir("/run/containerd/s")) if os.path.isdir("/run/containerd/s") else set()
+    stack = Stack(root, kind="ours", extra=f'[plugins."{LINUX}"]\n  shim = "{shim}"\n').start()
+    try:
+        stack.ctr("image", "pull", "--plain-http", busybox)
+        done = stack.ctr("run", "--rm", "--runtime", LINUX, busybox, "none", "true", check=False)
+        assert done.returncode == 1
+        assert text in done.stderr
+        assert not os.listdir(f"{root}/s/{LINUX}/default")
+        assert not os.listdir(f"{root}/r/{LINUX}/default")
+        assert set(os.listdir("/run/containerd/s")) <= sockets
+        children = Path(f"/proc/{stack.pid()}/task/{stack.pid()}/children").read_text().split()
+        wait_until(
+            lambda: not any("Z (zombie)" in Path(f"/proc/{pid}/status").read_text() for pid in children)
+        )
+    finally:
+        stack.clean()
+        shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own

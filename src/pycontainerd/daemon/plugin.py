@@ -401,7 +401,12 @@ def _linux(context: Context) -> LinuxRuntime:
     for path in (folders.root, folders.state):
         files.make_dir(path, 0o711)
     tasks.linux = LinuxRuntime(
-        folders, context.settings(LINUX), context.get(CONTAINER_STORE), context.pools, exchange.publish
+        folders,
+        context.settings(LINUX),
+        context.get(CONTAINER_STORE),
+        context.pools,
+        exchange.publish,
+        tasks.exits,
     )
     return tasks.linux
 

@@ -203,9 +203,7 @@ def _fork_server(listener: _socket.socket, serve: Callable[[], int]) -> int:
         # A group of its own: what stops the daemon's group doesn't reach it.
         os.setpgid(0, 0)
         os.dup2(listener_fd, LISTENER_FD)
-        null_fd = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null_fd, fd)
+        redirect_to_null()
         os.closerange(LISTENER_FD + 1, 1 << 16)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         trace.after_fork()
@@ -213,6 +211,15 @@ def _fork_server(listener: _socket.socket, serve: Callable[[], int]) -> int:
         os._exit(serve())
 
     return process.clone3(child)
+
+
+def redirect_to_null() -> None:
+    """Standard streams to nowhere."""
+    null_fd = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null_fd, fd)
+    if null_fd > 2:
+        os.close(null_fd)
 
 
 def _write_address(address: str) -> None:

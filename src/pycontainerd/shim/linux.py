@@ -17,6 +17,7 @@ import sys
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import shim_v1
 from pycontainerd.lib.linux import interpreter, prctl
+from pycontainerd.shim import bootstrap
 from pycontainerd.shim import flags as command_line
 from pycontainerd.shim.fifo_log import FifoLog
 from pycontainerd.shim.linux_service import LinuxService
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> int:
         log = FifoLog(open_log(f"{flags.workdir}/shim.stdout.log"), log_level(flags))
         shim = LinuxShim(argv[0], flags, log, listener_of(flags))
         shim.announce()
+        # The daemon's pipes end with it; nothing that runs here may come to hold them.
+        bootstrap.redirect_to_null()
         shim.run(0)
     except (errdefs.ContainerdError, OSError) as e:
         sys.stderr.write(f"containerd-shim: {e}\n")

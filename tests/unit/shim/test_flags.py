@@ -61,3 +61,30 @@ def test_errors_are_gos(words: list[str], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         flags.parse(words)
     assert str(caught.value) == text
+
+
+def test_s005_the_command_line_of_runtime_v1() -> None:
+    parsed = flags.parse(["-namespace", "moby", "-workdir", "/w", "-systemd-cgroup", "-criu=/c"], flags.LINUX)
+    assert (parsed.namespace, parsed.workdir, parsed.systemd_cgroup, parsed.criu) == (
+        "moby",
+        "/w",
+        True,
+        "/c",
+    )
+    assert (parsed.containerd_binary, parsed.runtime_root) == ("containerd", "/run/containerd/runc")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "word"),
+    [
+        (flags.LINUX, "-v"),
+        (flags.LINUX, "-id"),
+        (flags.V1, "-info"),
+        (flags.V1, "-debug-socket"),
+        (flags.V2, "-workdir"),
+    ],
+)
+def test_a_flag_of_another_generation_is_not_defined(syntax: flags.Syntax, word: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        flags.parse([word, "x"], syntax)
+    assert str(caught.value) == f"flag provided but not defined: {word}"

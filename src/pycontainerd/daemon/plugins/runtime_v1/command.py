@@ -115,7 +115,8 @@ class LinuxCommand:
 
     def take_back(self, pid: int) -> None:
         """Ends a shim that nobody speaks to yet."""
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself, and was reaped
+            os.kill(pid, signal.SIGKILL)
         self._remove_socket()
 
     def _remove_socket(self) -> None:

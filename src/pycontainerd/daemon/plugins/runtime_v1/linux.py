@@ -16,7 +16,14 @@ from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCom
 from pycontainerd.daemon.plugins.runtime_v1.task import LinuxShim
 from pycontainerd.lib import launcher
 from pycontainerd.lib.api.full import runc_v1, runctypes
-from pycontainerd.lib.errdefs import DeadlineExceeded, InvalidArgument, NotFound, Unimplemented, Unknown
+from pycontainerd.lib.errdefs import (
+    ContainerdError,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    Unimplemented,
+    Unknown,
+)
 from pycontainerd.lib.ttrpc.aio import Client
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.tasks import CreateOptions
     from pycontainerd.daemon.core.typed import TypedValue
     from pycontainerd.daemon.plugins.runtime_v1.task import Publish
+    from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
     from pycontainerd.daemon.plugins.runtime_v2.manager import Settings
 
 NAME: Final = "io.containerd.runtime.v1.linux"
@@ -46,12 +54,14 @@ class LinuxRuntime:
         containers: ContainerStore,
         pools: Pools,
         publish: Publish,
+        exits: ExitReports,
     ) -> None:
         self.settings = settings
         self._options = options
         self._containers = containers
         self._pools = pools
         self._publish = publish
+        self._exits = exits
 
     def bundle(self, namespace: str, id: str) -> LinuxBundle:
         """A task's folders."""
@@ -85,11 +95,23 @@ class LinuxRuntime:
         pid = await self._pools.run("shims", command.start)
         _reap_at_end(pid)
         try:
-            client = await Client.connect(command.socket_address())
-        except BaseException:
+            return await self._reach(command)
+        except BaseException as e:
             await self._pools.run("shims", command.take_back, pid)
+            if isinstance(e, ContainerdError):
+                raise type(e)(f"shim {command.binary} does not answer: {e}") from e
             raise
-        return LinuxShim(command, client, self._publish)
+
+    async def _reach(self, command: LinuxCommand) -> LinuxShim:
+        """Connecting says little: the daemon's own socket takes it, whatever became of the shim."""
+        client = await Client.connect(command.socket_address())
+        shim = LinuxShim(command, client, self._publish, self._exits)
+        try:
+            await shim.shim_pid(self.settings.load_timeout_s)
+        except BaseException:
+            shim.close()
+            raise
+        return shim
 
     async def reconnect(self, bundle: LinuxBundle, command: LinuxCommand) -> LinuxShim:
         """A connection to a running shim; raises when there is none, or it has no task."""
@@ -97,7 +119,7 @@ class LinuxRuntime:
         if not address:
             raise Unknown(f"no shim address in {bundle.path}")
         timeout_s = self.settings.load_timeout_s
-        shim = LinuxShim(command, await Client.connect(address, timeout_s), self._publish)
+        shim = LinuxShim(command, await Client.connect(address, timeout_s), self._publish, self._exits)
         try:
             if (await shim.state(timeout_s=timeout_s)).status == Status.UNKNOWN:
                 raise DeadlineExceeded("shim has no task")

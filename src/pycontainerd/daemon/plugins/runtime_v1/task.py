@@ -31,23 +31,27 @@ if TYPE_CHECKING:
 
     from pycontainerd.daemon.core.tasks import CreateOptions
     from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCommand
+    from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
     from pycontainerd.lib.ttrpc.aio import Client
 
     Publish = Callable[[str, str, TypedValue], None]
 
 _SERVICE: Final = "containerd.runtime.linux.shim.v1.Shim"
+_EXIT_PATIENCE_S: Final = 3.0
+_EXIT_STEP_S: Final = 0.01
 _CREATE_OPTIONS: Final = "containerd.linux.runc.CreateOptions"
 
 
 class LinuxShim(Shim):
     """Implements core.tasks.Task."""
 
-    def __init__(self, command: LinuxCommand, client: Client, publish: Publish) -> None:
+    def __init__(self, command: LinuxCommand, client: Client, publish: Publish, exits: ExitReports) -> None:
         bundle: LinuxBundle = command.bundle
         super().__init__(bundle, command, client, 1, ShimLog(bundle.log_paths[0]))
         self._service = _SERVICE
         self._runtime = command.runtime
         self._tell = publish
+        self._exits = exits
         self._errors = ShimLog(bundle.log_paths[1])
         self._oom: OomWatch | None = None
         self._oom_poll: select.epoll | None = None
@@ -146,11 +150,24 @@ class LinuxShim(Shim):
             return Exit(answer.pid, answer.exit_status, nanos_of(answer.exited_at))
         answer = await self._call("Delete", wkt.Empty(), shim_v1.DeleteResponse)
         self._stop_watching()
+        end = Exit(answer.pid, answer.exit_status, nanos_of(answer.exited_at))
+        await self._exit_is_told(end)
         deleted = events.TaskDelete(
             container_id=self.id, pid=answer.pid, exit_status=answer.exit_status, exited_at=answer.exited_at
         )
         self._publish("/tasks/delete", deleted)
-        return Exit(answer.pid, answer.exit_status, nanos_of(answer.exited_at))
+        return end
+
+    async def _exit_is_told(self, end: Exit) -> None:
+        """Lets the shim finish telling of the exit, by a program for each, before it is killed; else tells it here."""
+        if end.exited_nanos <= 0:
+            return  # deleted before it was started
+        deadline = asyncio.get_running_loop().time() + _EXIT_PATIENCE_S
+        while not self._exits.was_reported(self.namespace, self.id):
+            if asyncio.get_running_loop().time() > deadline:
+                self._exits.report_exit(self.namespace, self.id, end)
+                return
+            await asyncio.sleep(_EXIT_STEP_S)
 
     async def pids(self) -> Sequence[tuple[int, TypedValue | None]]:
         answer = await self._call("ListPids", shim_v1.ListPidsRequest(id=self.id), shim_v1.ListPidsResponse)
@@ -187,11 +204,15 @@ class LinuxShim(Shim):
         metrics = anys.pack(cgroup_metrics.collect(folders))
         return TypedValue(metrics.type_url, metrics.value)
 
+    async def shim_pid(self, timeout_s: float) -> int:
+        """The shim's own."""
+        return int((await self._call("ShimInfo", wkt.Empty(), shim_v1.ShimInfoResponse, timeout_s)).shim_pid)
+
     async def shutdown(self, timeout_s: float) -> None:
         """SIGKILL, as containerd does it: the service has no method for it."""
-        info = await self._call("ShimInfo", wkt.Empty(), shim_v1.ShimInfoResponse, timeout_s)
+        pid = await self.shim_pid(timeout_s)
         with suppress(ProcessLookupError):
-            os.kill(info.shim_pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.client.closed.wait()

@@ -114,6 +114,11 @@ class ShimManager:
         """What shims of this daemon are told."""
         return self._settings
 
+    @property
+    def exits(self) -> ExitReports:
+        """Who was told of which exit."""
+        return self._exits
+
     def get(self, namespace: str, id: str) -> Shim:
         shim = self._shims.get((namespace, id))
         if shim is None:
