@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.patience import seconds
 from support.runtime import ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v1")
@@ -136,7 +137,7 @@ def test_stats_have_runcs_shape(runtime, bundle):
 
 @ours_only("events ends with its container")
 def test_events_end_with_the_container(runtime, bundle):
-    runtime.start_detached(bundle.args("sleep", "1").build())
+    runtime.start_detached(bundle.args("sleep", f"{seconds(1):.0f}").build())
     lines = runtime.ok("events", "--interval", "200ms", "c").out.splitlines()
     assert {json.loads(line)["type"] for line in lines} == {"stats"}
 
@@ -144,7 +145,7 @@ def test_events_end_with_the_container(runtime, bundle):
 @ours_only("events ends with its container")
 def test_oom_is_an_event(runtime, bundle):
     bundle.linux["resources"]["memory"] = {"limit": 8 << 20}
-    script = "sleep 1; dd if=/dev/zero of=/dev/null bs=64M count=1"
+    script = f"sleep {seconds(1):.0f}; dd if=/dev/zero of=/dev/null bs=64M count=1"
     runtime.start_detached(bundle.sh(script).build())
     lines = runtime.ok("events", "--interval", "5s", "c").out.splitlines()
     assert {"type": "oom", "id": "c"} in [json.loads(line) for line in lines]

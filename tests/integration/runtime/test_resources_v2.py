@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support import rdma
+from support.patience import seconds
 from support.runtime import ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v2")
@@ -291,6 +292,8 @@ def test_stats_tell_of_pressure(runtime, bundle):
 @ours_only("events ends with its container")
 def test_oom_is_an_event(runtime, bundle):
     bundle.linux["resources"]["memory"] = {"limit": 8 * MIB, "swap": 8 * MIB}
-    runtime.start_detached(bundle.sh("sleep 10; dd if=/dev/zero of=/dev/null bs=64M count=1; true").build())
+    runtime.start_detached(
+        bundle.sh(f"sleep {seconds(1):.0f}; dd if=/dev/zero of=/dev/null bs=64M count=1; true").build()
+    )
     lines = runtime.ok("events", "--interval", "60s", "c").out.splitlines()
     assert {"type": "oom", "id": "c"} in [json.loads(line) for line in lines]
