@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import queue
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,6 @@ from pycontainerd.lib.api.light import streaming_v1, transfer_types, transfer_v1
 from pycontainerd.lib.errdefs import Canceled, InvalidArgument, NotFound, Unavailable, Unimplemented
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pycontainerd.lib.api.codec import Message
@@ -44,10 +45,7 @@ class Pipe:
         self.sent.put(None)
 
     def receive(self) -> Any:
-        try:
-            message = self.to_come.get(timeout=10)
-        except queue.Empty:
-            raise Unavailable("the daemon's end has said nothing") from None
+        message = self.to_come.get()
         if isinstance(message, Exception):
             raise message
         return message
@@ -97,9 +95,26 @@ class Daemon:
         self._serve(named)
 
 
-def make(serve: Callable[[dict[str, Pipe]], None]) -> tuple[Daemon, Transfer]:
-    daemon = Daemon(serve)
-    return daemon, Transfer(daemon)  # type: ignore[arg-type]
+Make = Callable[[Callable[[dict[str, Pipe]], None]], tuple[Daemon, Transfer]]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Transfers to daemons that a test plays; their streams break when it is over, and their threads end."""
+    daemons: list[Daemon] = []
+
+    def made(serve: Callable[[dict[str, Pipe]], None]) -> tuple[Daemon, Transfer]:
+        daemons.append(Daemon(serve))
+        return daemons[-1], Transfer(daemons[-1])  # type: ignore[arg-type]
+
+    yield made
+    for daemon in daemons:
+        for pipe in daemon.pipes.values():
+            pipe.to_come.put(Canceled("the test is over"))
+    for thread in threading.enumerate():
+        if thread.name.startswith(("import-", "export-", "creds-", "progress-")):
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -123,7 +138,7 @@ def send_archive(pipe: Pipe, data: bytes) -> None:
         data = data[len(part) :]
 
 
-def test_an_archive_is_whole_although_its_stream_stays_open(archive: bytes) -> None:
+def test_an_archive_is_whole_although_its_stream_stays_open(make: Make, archive: bytes) -> None:
     _, moved = make(lambda pipes: send_archive(pipes["export"], archive))
     out = io.BytesIO()
     name = moved.receives(out.write)
@@ -131,7 +146,7 @@ def test_an_archive_is_whole_although_its_stream_stays_open(archive: bytes) -> N
     assert out.getvalue() == archive
 
 
-def test_an_archive_that_is_cut_off_is_an_error(archive: bytes) -> None:
+def test_an_archive_that_is_cut_off_is_an_error(make: Make, archive: bytes) -> None:
     def serve(pipes: dict[str, Pipe]) -> None:
         send_archive(pipes["export"], archive[:50_000])
         pipes["export"].to_come.put(None)
@@ -142,7 +157,9 @@ def test_an_archive_that_is_cut_off_is_an_error(archive: bytes) -> None:
         moved.run(STORE, transfer_types.ImageExportStream(stream=name))
 
 
-def test_an_archive_that_stalls_is_an_error(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_stalls_is_an_error(
+    make: Make, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transfer, "_STALL_S", 0.2)
     _, moved = make(lambda pipes: send_archive(pipes["export"], archive[:50_000]))
     name = moved.receives(lambda _: None)
@@ -150,7 +167,7 @@ def test_an_archive_that_stalls_is_an_error(archive: bytes, monkeypatch: pytest.
         moved.run(STORE, transfer_types.ImageExportStream(stream=name))
 
 
-def test_bytes_go_out_as_far_as_the_window_allows() -> None:
+def test_bytes_go_out_as_far_as_the_window_allows(make: Make) -> None:
     data = bytes(range(256)) * 1000
     found: list[bytes] = []
 
@@ -172,7 +189,7 @@ def test_bytes_go_out_as_far_as_the_window_allows() -> None:
 
 
 @pytest.mark.parametrize(("given", "kind"), [(("me", "s"), 1), (("", "token"), 2), (("", ""), 0)])
-def test_credentials_are_given_for_the_host_that_asks(given: tuple[str, str], kind: int) -> None:
+def test_credentials_are_given_for_the_host_that_asks(make: Make, given: tuple[str, str], kind: int) -> None:
     asked: list[str] = []
 
     def credentials(host: str) -> tuple[str, str]:
@@ -190,7 +207,7 @@ def test_credentials_are_given_for_the_host_that_asks(given: tuple[str, str], ki
     assert asked == ["h:1"]
 
 
-def test_progress_is_told_until_the_daemon_has_no_more() -> None:
+def test_progress_is_told_until_the_daemon_has_no_more(make: Make) -> None:
     def serve(pipes: dict[str, Pipe]) -> None:
         for number in range(3):
             pipes["progress"].answer(transfer_types.Progress(event=f"e{number}"))
@@ -206,7 +223,7 @@ def test_progress_is_told_until_the_daemon_has_no_more() -> None:
     assert daemon.request.source.type_url == "containerd.types.transfer.OCIRegistry"
 
 
-def test_what_fails_here_is_the_reason(archive: bytes) -> None:
+def test_what_fails_here_is_the_reason(make: Make, archive: bytes) -> None:
     def full(_: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -222,7 +239,7 @@ def test_what_fails_here_is_the_reason(archive: bytes) -> None:
         moved.run(STORE, transfer_types.ImageExportStream(stream=name))
 
 
-def test_what_the_daemon_says_is_said() -> None:
+def test_what_the_daemon_says_is_said(make: Make) -> None:
     def refuse(_: dict[str, Pipe]) -> None:
         raise NotFound('image "a": not found')
 
@@ -231,7 +248,7 @@ def test_what_the_daemon_says_is_said() -> None:
         moved.run(STORE, STORE)
 
 
-def test_a_daemon_without_transfers() -> None:
+def test_a_daemon_without_transfers(make: Make) -> None:
     def refuse(_: dict[str, Pipe]) -> None:
         raise Unimplemented("unknown service x")
 
