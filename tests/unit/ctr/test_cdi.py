@@ -145,6 +145,6 @@ def test_a_wrong_file_is_named(
 
 
 def test_a_file_that_is_none_is_named(folders: tuple[str, str], tmp_path: Path) -> None:
-    (tmp_path / "run/w.yaml").write_text("a: &x\n")
-    with pytest.raises(InvalidArgument, match=r"CDI file .*/run/w.yaml: line 1"):
+    (tmp_path / "run/w.yaml").write_text("a: [x\n")
+    with pytest.raises(InvalidArgument, match=r"CDI file .*/run/w.yaml: it is not YAML: .* line 2"):
         cdi.with_devices(SPEC, ["v/c=x"], folders)
