@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.programs import BIN
+from support.shims import attendant_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,11 +127,15 @@ def test_shims_with_age_memory_and_reply(running: Stack) -> None:
 
 def test_a_shim_that_hangs_does_not_answer(running: Stack) -> None:
     pid = next(pid for pid, line in running.shims().items() if "p-one" in line)
-    os.kill(pid, signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)  # first, so that no attendant comes after the one that is stopped next
+    stopped = [pid, *filter(None, [attendant_of(pid)])]
+    for each in stopped[1:]:
+        os.kill(each, signal.SIGSTOP)
     try:
         rows = {row["id"]: row for row in json.loads(running.pyctr("shims", "--format", "json").stdout)}
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for each in stopped:
+            os.kill(each, signal.SIGCONT)
     assert rows["p-one"]["reply_seconds"] is None
     assert rows["p-two"]["reply_seconds"] is not None
 
