@@ -195,10 +195,10 @@ def test_the_shim_in_reserve_leaves_with_the_forkserver() -> None:
 
 
 def _in_reserve(forkserver_pid: int) -> list[int]:
-    """Its copies at the other end of its own pipes: forked by it, and not yet anybody's shim."""
-    pipes, own = _pipes(forkserver_pid), _command_line(forkserver_pid)
+    """The attendant at the other end of its pipe: forked by it, and not yet anybody's shim's."""
+    pipes = _pipes(forkserver_pid)
     others = (int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != forkserver_pid)
-    return [pid for pid in others if _command_line(pid) == own and pipes & _pipes(pid)]
+    return [pid for pid in others if ": attends to " in _command_line(pid) and pipes & _pipes(pid)]
 
 
 def _is_alive(pid: int) -> bool:

@@ -15,7 +15,7 @@ import gc
 import os
 import sys
 
-from pycontainerd.lib import trace
+from pycontainerd.lib import spawn, trace
 from pycontainerd.shim import bootstrap
 from pycontainerd.shim import flags as command_line
 from pycontainerd.shim.attendant import Attendant, unpack
@@ -79,7 +79,8 @@ def place(pid: int, request: Request) -> None:
         with open(f"{request['cgroup']}/cgroup.procs", "w", encoding="utf-8") as file:
             file.write(str(pid))
     _set_limits(pid, request["limits"])
-    os.setpriority(os.PRIO_PROCESS, pid, request["nice"])
+    if os.getpriority(os.PRIO_PROCESS, pid) != request["nice"]:
+        os.setpriority(os.PRIO_PROCESS, pid, request["nice"])
     os.sched_setaffinity(pid, request["affinity"])
     if request["oom_score_adj"] is not None:
         with open(f"/proc/{pid}/oom_score_adj", "w", encoding="utf-8") as file:
@@ -93,8 +94,7 @@ def adopt(request: Request) -> None:
 
         keyring.join_session_keyring("")
     os.umask(request["umask"])
-    os.environ.clear()
-    os.environ.update(request["env"])
+    _set_environment(request["env"])
     os.chdir(request["cwd"])
     sys.argv[:] = request["argv"]
     trace.after_fork()
@@ -102,8 +102,25 @@ def adopt(request: Request) -> None:
     gc.enable()
 
 
+def remember_limits() -> None:
+    """What a child has from this process, so that only what a request wants otherwise is set."""
+    _inherited.update(spawn.current_limits())
+
+
+_inherited: dict[int, tuple[int, int]] = {}
+
+
 def _set_limits(pid: int, limits: Sequence[Sequence[int]]) -> None:
     import resource
 
     for number, soft, hard in limits:
-        resource.prlimit(pid, number, (soft, hard))
+        if _inherited.get(number) != (soft, hard):
+            resource.prlimit(pid, number, (soft, hard))
+
+
+def _set_environment(wanted: dict[str, str]) -> None:
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value

@@ -47,9 +47,10 @@ def _preload() -> None:
     """Everything a shim may import later; a file removed by an upgrade can't be imported then."""
     import resource  # noqa: F401 - see above
 
-    from pycontainerd.forkserver import server  # noqa: F401
-    from pycontainerd.lib import cgroup_metrics  # noqa: F401
+    from pycontainerd.forkserver import child, server  # noqa: F401
+    from pycontainerd.lib import cgroup_metrics, sha256  # noqa: F401
     from pycontainerd.shim import delete, libcontainer  # noqa: F401
     from pycontainerd.shim.serve import serve  # noqa: F401
 
     libcontainer.preload()
+    child.remember_limits()

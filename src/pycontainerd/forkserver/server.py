@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Request = dict[str, Any]
 
 _MAX_REPORT: Final = 64 << 10
+_AFTER_BIRTH_MS: Final = 15
 _IDLE_MS: Final = 20  # nobody has asked for a shim for so long: no burst of starts
 
 
@@ -92,9 +93,14 @@ class ForkServer:
     def run(self) -> int:
         """Until the client hangs up."""
         while True:
-            if self._spare is None and not self._reports:
+            wants_spare = self._spare is None and not self._reports
+            # Not beside the start of the one that was just taken: there is a processor for that or for this.
+            ready = self._poller.poll(
+                _AFTER_BIRTH_MS if wants_spare and self._alive else 0 if wants_spare else None
+            )
+            if wants_spare and not ready:
                 self._spare = _try_to_fork_spare(self._pages)
-            for fd, _ in self._poller.poll():
+            for fd, _ in ready:
                 if fd in self._reports:
                     self._read_report(fd)
                 elif fd in self._alive:

@@ -79,12 +79,9 @@ def of(data: bytes) -> Digest:
     """The sha256 digest of bytes in memory."""
     if len(data) > _SMALL:
         return from_hash(new_hash(data))
-    # hashlib loads OpenSSL, 2 ms: more than the interpreter's own sha256 takes for a document.
-    try:
-        from _sha2 import sha256
-    except ImportError:  # Python 3.11
-        from _sha256 import sha256
-    return Digest(f"sha256:{sha256(data).hexdigest()}")
+    from pycontainerd.lib.sha256 import hexdigest
+
+    return Digest(f"sha256:{hexdigest(data)}")
 
 
 def of_chunks(chunks: Iterable[bytes]) -> Digest:

@@ -48,6 +48,7 @@ SIGNAL: Final = b"signal"
 
 MAX_FDS: Final = 253  # SCM_MAX_FD of linux/net/scm.h: what one message takes
 _MAX_MESSAGE: Final = 128 << 10
+_NAME: Final = "containerd-shim-pyrunc-v2"
 _FORWARDED: Final = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGUSR1)
 _STREAMS: Final = (0, 1, 2)
 
@@ -207,6 +208,7 @@ def _attend(
     for fd in not_ours:
         os.close(fd)
     process.reset_signals()
+    title.show_as(_NAME, [f"{_NAME}: attends to {keeper}"])
     os._exit(attend(link, left))
 
 
@@ -219,11 +221,7 @@ def _become(umask: bytes, cwd: bytes, *argv: bytes) -> None:
         os.dup2(null_fd, number)  # the forkserver's until now: its readers shall see its end
     os.close(null_fd)
     words = [word.decode("utf-8", "surrogateescape") for word in argv]
-    title.set_name(os.path.basename(words[0]))
-    try:
-        title.set_command_line(words)
-    except OSError:
-        pass  # a kernel without CONFIG_CHECKPOINT_RESTORE shows the forkserver's; nothing else is lost
+    title.show_as(os.path.basename(words[0]), words)
 
 
 def _ignore(_number: int, _frame: object) -> None:

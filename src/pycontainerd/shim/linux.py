@@ -16,13 +16,13 @@ import sys
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import shim_v1
-from pycontainerd.lib.linux import interpreter, prctl
+from pycontainerd.lib.linux import interpreter, prctl, title
 from pycontainerd.shim import bootstrap
 from pycontainerd.shim import flags as command_line
 from pycontainerd.shim.fifo_log import FifoLog
 from pycontainerd.shim.linux_service import LinuxService
 from pycontainerd.shim.publisher import Publisher
-from pycontainerd.shim.serve import Shim, choose_runtime, listener_of, log_level, open_log, show_as
+from pycontainerd.shim.serve import Shim, choose_runtime, listener_of, log_level, open_log
 from pycontainerd.shim.server import Server, table
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         interpreter.require_protected(argv)
         trace.start(os.environ)
         prctl.set_child_subreaper(True)
-        show_as(argv, os.path.basename(argv[0]))
+        title.show_as(os.path.basename(argv[0]), argv)
         log = FifoLog(open_log(f"{flags.workdir}/shim.stdout.log"), log_level(flags))
         shim = LinuxShim(argv[0], flags, log, listener_of(flags))
         shim.announce()

@@ -52,11 +52,9 @@ def serve(
     argv = bootstrap.serving_argv(program, flags)
     if attendant is None:
         prctl.set_child_subreaper(True)
-    else:
-        if attendant.left is None:
-            attendant.become(argv)
-        argv = [f"{program}: attends to {attendant.shim_pid}"]
-    show_as(argv, os.path.basename(program))
+        title.show_as(os.path.basename(program), argv)
+    elif attendant.left is None:
+        attendant.become(argv)
     if attendant is not None and attendant.left is not None:
         shim = Shim.unpack(program, flags, attendant, attendant.left)
     else:
@@ -65,15 +63,6 @@ def serve(
         shim.announce()
     shim.run(idle_timeout_s)
     return 0
-
-
-def show_as(argv: list[str], name: str) -> None:
-    """What `ps` shows of this process."""
-    title.set_name(name)
-    try:
-        title.set_command_line(argv)
-    except OSError:
-        pass  # a kernel without CONFIG_CHECKPOINT_RESTORE shows the interpreter in front; nothing else is lost
 
 
 def log_level(flags: Flags) -> str:

@@ -198,7 +198,9 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str) -> bytes:
     from pycontainerd.lib.oci.document import dumps
 
     key = dumps([_FORMAT, _NATIVE, seccomp]).encode("utf-8", "surrogateescape")
-    path = f"{cache_dir}/.seccomp-{_digest(key)}.bpf"
+    from pycontainerd.lib.sha256 import hexdigest
+
+    path = f"{cache_dir}/.seccomp-{hexdigest(key)}.bpf"
     cached = _read_cache(path)
     if cached:
         return cached
@@ -207,16 +209,6 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str) -> bytes:
         raise InvalidArgument("seccomp profile is too large")
     _write_cache(path, code)
     return code
-
-
-def _digest(data: bytes) -> str:
-    # hashlib would load OpenSSL, 3 ms for one digest.
-    try:
-        from _sha256 import sha256  # Python 3.11
-    except ImportError:
-        from _sha2 import sha256
-    found: str = sha256(data).hexdigest()
-    return found
 
 
 def _read_cache(path: str) -> bytes:

@@ -74,6 +74,15 @@ def set_name(name: str) -> None:
     _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
 
 
+def show_as(name: str, argv: Sequence[str]) -> None:
+    """Both. A kernel without CONFIG_CHECKPOINT_RESTORE goes on showing the command line of before; nothing else is lost."""
+    set_name(name)
+    try:
+        set_command_line(argv)
+    except OSError:
+        return
+
+
 def _current_layout() -> MmMap:
     """The addresses as they are, from fields 26 to 51 of /proc/self/stat."""
     with open("/proc/self/stat", "rb") as file:

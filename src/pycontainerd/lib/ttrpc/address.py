@@ -30,10 +30,7 @@ def shim_address(directory: str, daemon_address: str, namespace: str, container_
     """Where the shim of a container listens: found again by anyone who knows the three."""
     import os
 
-    try:  # without hashlib, which loads OpenSSL
-        from _sha2 import sha256
-    except ImportError:  # Python 3.11
-        from _sha256 import sha256
+    from pycontainerd.lib.sha256 import hexdigest
 
     joined = os.path.normpath("/".join(part for part in (daemon_address, namespace, container_id) if part))
-    return f"unix://{directory}/{sha256(joined.encode()).hexdigest()}"
+    return f"unix://{directory}/{hexdigest(joined.encode())}"
