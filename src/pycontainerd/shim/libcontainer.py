@@ -68,19 +68,19 @@ class Libcontainer:
         from pycontainerd.runtime.libcontainer.config import load_spec
 
         prefix = "runc create failed: "
-        if not self._is_alone:
-            work = lambda log: self._create(id, log, None, stdio, console_socket)  # noqa: E731 - as its twin below
-            return int(await self._run("create", work, prefix, stdio))
-        with self._here("create", prefix) as log:
-            os.close(_open_log(self._log_path))  # runc makes the file whether or not it has something to say
-            spec = load_spec(self._bundle)
-            if not spec.get("hooks"):
-                return self._create(id, log, spec, stdio, console_socket)
-        return int(
-            await self._run(
-                "create", lambda log: self._create(id, log, spec, stdio, console_socket), prefix, stdio
-            )
-        )
+        spec: dict[str, Any] | None = None
+        if self._is_alone:
+            with self._here("create", prefix) as log:
+                # runc makes the file whether or not it has something to say.
+                os.close(_open_log(self._log_path))
+                spec = load_spec(self._bundle)
+                if not spec.get("hooks"):
+                    return self._create(id, log, spec, stdio, console_socket)
+
+        def work(log: Logger) -> int:
+            return self._create(id, log, spec, stdio, console_socket)
+
+        return int(await self._run("create", work, prefix, stdio))
 
     def _create(
         self, id: str, log: Logger, spec: dict[str, Any] | None, stdio: Sequence[int], console_socket: str
