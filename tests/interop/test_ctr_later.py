@@ -358,7 +358,9 @@ def test_a_container_in_a_sandbox(pods: Pods) -> None:
 
 def test_a_sandbox_that_cannot_be_made_leaves_no_record(pods: Pods) -> None:
     stack = pods.stack
-    done = stack.pyctr("sandboxes", "run", str(pods.config), "s1", check=False)
+    done = stack.pyctr(
+        "sandboxes", "run", "--runtime", "io.containerd.nosuch.v1", str(pods.config), "s1", check=False
+    )
     assert done.returncode == 1
     assert done.stderr.startswith(
         "ctr: failed to create new sandbox: failed to create sandbox with shim sandboxer: "
