@@ -79,6 +79,9 @@ def processes(daemon: Stack) -> list[int]:
 
 
 def field_kib(pid: int, names: tuple[str, ...]) -> float:
-    """The sum of fields of smaps_rollup. Man: proc_pid_smaps(5)"""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    """The sum of fields of smaps_rollup; none of a process that has just left. Man: proc_pid_smaps(5)"""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     return float(sum(int(line.split()[1]) for line in lines if line.split(":")[0] in names))

@@ -101,6 +101,7 @@ class ShimManager:
         # Tasks of runtime v1; set where that is not disabled.
         self.linux: linux.LinuxRuntime | None = None
         self._lost: list[tuple[Bundle, Exit]] = []
+        self._found_again: list[Shim] = []
         self._shims: dict[tuple[str, str], Shim] = {}
         self._creating: set[tuple[str, str]] = set()
         self._background: set[asyncio.Task[None]] = set()
@@ -212,8 +213,10 @@ class ShimManager:
         lost, self._lost = self._lost, []
         for bundle, end in lost:
             self._exits.report_lost(bundle.namespace, bundle.id, end)
-        stopped = [s for s in self._shims.values() if not self._exits.was_reported(s.namespace, s.id)]
-        await asyncio.gather(*(self._report_if_silent(shim) for shim in stopped))
+        found, self._found_again = self._found_again, []
+        # Those that were started since report their exits to this daemon; asking them would only wake them.
+        silent = [s for s in found if not self._exits.was_reported(s.namespace, s.id)]
+        await asyncio.gather(*(self._report_if_silent(shim) for shim in silent))
 
     async def _report_if_silent(self, shim: Shim) -> None:
         """Reports a stopped task's exit unless its shim still does so itself."""
@@ -404,6 +407,7 @@ class ShimManager:
                 self._lost.append((bundle, end))
             return
         self._shims[bundle.namespace, bundle.id] = shim
+        self._found_again.append(shim)
         self._watch(shim)
         self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
 
