@@ -73,7 +73,8 @@ class Libcontainer:
             with self._here("create", prefix) as log:
                 # runc makes the file whether or not it has something to say.
                 os.close(_open_log(self._log_path))
-                spec = load_spec(self._bundle)
+                with trace.span("config.read"):
+                    spec = load_spec(self._bundle)
                 if not spec.get("hooks"):
                     return self._create(id, log, spec, stdio, console_socket)
 
