@@ -87,7 +87,7 @@ def test_the_copy_is_made_once_and_has_ctrs_name(stack: Stack, owners: str) -> N
             stack.ctr("task", "rm", "-f", name)
             stack.ctr("container", "rm", name)
         copy = next(row[0] for row in seen[program] if row[0].endswith("-100000-200000"))
-        stack.ctr("snapshot", "rm", copy)
+        stack.ctr("snapshot", "rm", copy, check=False)  # the collector may have been faster
     assert seen["pyctr"] == seen["ctr"]
 
 
