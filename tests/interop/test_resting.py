@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import tempfile
 import time
@@ -14,7 +15,9 @@ from pycontainerd.lib import spawn
 from pycontainerd.lib.api.light import task_v2
 from pycontainerd.lib.ttrpc.client import Client
 from suites.shim import RUNNING, STOPPED
-from support import shims
+from support import leaks, shims
+
+PIDS = next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir())
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +176,62 @@ def test_more_descriptors_than_fit_one_message_keep_it_awake(shim) -> None:
         for client in clients:
             client.close()
     shim.call("State", id=shim.id)
+
+
+def test_without_room_for_an_attendant_everybody_waits(shim) -> None:
+    streams = shim.run("/bin/sh", "-c", "read code; exit $code")
+    rested(shim)
+    folder = Path(tempfile.mkdtemp(prefix="room", dir=PIDS))
+    try:
+        (folder / "cgroup.procs").write_text(str(shim.pid))
+        (folder / "pids.max").write_text("1")
+        streams.write(b"8\n")
+        time.sleep(0.5)
+        assert shim.is_alive()
+        assert not shims.attendant_of(shim.pid)
+        (folder / "pids.max").write_text("max")
+        assert shim.events.wait_for("/tasks/exit").exit_status == 8
+        rested(shim)
+    finally:
+        (folder / "pids.max").write_text("max")
+        (PIDS / "cgroup.procs").write_text(str(shim.pid))  # its attendant leaves by itself
+        wait_until(lambda: not (folder / "cgroup.procs").read_text(), "somebody stays")
+        folder.rmdir()
+
+
+def test_one_that_cannot_hand_over_goes_on(shim) -> None:
+    shim.run("/bin/sleep", "100")
+    rested(shim)
+    shim.call("State", id=shim.id)
+    attendant = shims.attendant_of(shim.pid)
+    soft, hard = resource.prlimit(attendant, resource.RLIMIT_NOFILE)
+    resource.prlimit(attendant, resource.RLIMIT_NOFILE, (3, hard))
+    time.sleep(10 * shim.QUIET_S)
+    assert shims.attendant_of(shim.pid) == attendant
+    assert shim.call("State", id=shim.id).status == RUNNING
+    resource.prlimit(attendant, resource.RLIMIT_NOFILE, (soft, hard))
+    rested(shim)
+
+
+def test_the_one_in_reserve_has_the_pages_that_its_forerunner_wrote_to(shim, rootfs, forkserver) -> None:
+    def in_reserve() -> set[int]:
+        taken = {shims.attendant_of(each.pid) for each in (shim, other) if each.pid}
+        return set(leaks.our_processes((": attends to ",))) - taken
+
+    with tempfile.TemporaryDirectory(prefix="shim", dir="/tmp") as path:
+        other = shims.ForkedShim(Path(path), rootfs, "c2")
+        other.forkserver = forkserver
+        try:
+            shim.run("/bin/sleep", "100")
+            rested(shim)
+            # The one in reserve by now was forked before there was anything to learn from; it is taken by this start.
+            other.run("/bin/sleep", "100")
+            wait_until(in_reserve, "nobody is in reserve")
+            (pid,) = in_reserve()
+            wait_until(lambda: private_kib(pid) > 2000, "it has no pages of its own")
+            wait_until(
+                lambda: "S (sleeping)" in Path(f"/proc/{pid}/status").read_text(),
+                "it doesn't wait for a request",
+            )
+        finally:
+            other.close()

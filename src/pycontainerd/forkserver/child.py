@@ -19,7 +19,8 @@ from pycontainerd.lib import spawn, trace
 from pycontainerd.shim import bootstrap
 from pycontainerd.shim import flags as command_line
 from pycontainerd.shim.attendant import Attendant, unpack
-from pycontainerd.shim.serve import serve
+from pycontainerd.shim.fifo_log import FifoLog
+from pycontainerd.shim.serve import open_log, serve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,11 +67,20 @@ def become_shim(
 
 def go_on(link: _socket.socket, fds: Sequence[int]) -> int:
     """Serves a shim that its last attendant has left to the keeper, which this process is a copy of."""
-    left = unpack(fds)
-    request = left["request"]
-    adopt(request)
-    program, *arguments = request["argv"]
-    return serve(program, command_line.parse(arguments), attendant=Attendant(link, request, left, fds))
+    try:
+        left = unpack(fds)
+        request = left["request"]
+        adopt(request)
+        program, *arguments = request["argv"]
+        return serve(program, command_line.parse(arguments), attendant=Attendant(link, request, left, fds))
+    except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
+        log_death(e)
+        return 1
+
+
+def log_death(error: Exception) -> None:
+    """The last line in the log of a shim that ends by a bug."""
+    FifoLog(open_log("log"), "info").error("the shim ends: " + type(error).__name__, error=error)
 
 
 def place(pid: int, request: Request) -> None:

@@ -31,7 +31,7 @@ _RANGE: Final = "=QQ"
 _RANGE_BYTES: Final = 16
 _GAP_PAGES: Final = 2  # so many between two written ones are copied with them
 
-_madvise = prototype("madvise", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_madvise = prototype("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class WrittenPages:

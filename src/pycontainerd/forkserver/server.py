@@ -268,7 +268,9 @@ def _shim(
         return child.become_shim(request, report, link, pages.record)
     except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
         status, message = errdefs.to_status(e)
-        if not reported:
+        if reported:
+            child.log_death(e)
+        else:
             _write_report(_REPORT_FD, {"error": {"code": status, "message": message}})
         return 1
 

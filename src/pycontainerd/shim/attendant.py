@@ -151,9 +151,17 @@ class Attendant:
             self._look_again()
 
     def _hand_over(self) -> bool:
-        """Does not return when the keeper has everything; False when it is too much for one message."""
-        if self._before_rest is not None:
-            self._before_rest()
+        """Does not return when the keeper has everything; False when that can't be now."""
+        try:
+            if self._before_rest is not None:
+                self._before_rest()
+            self._send_everything()
+        except OSError:  # too many descriptors for one message or for this process: not worth a shim's end
+            self._quiet_s = min(2 * self._quiet_s, _LONGEST_QUIET_S)
+            return False
+        os._exit(0)
+
+    def _send_everything(self) -> None:
         pack = Pack()
         state_fd = os.memfd_create("shim", os.MFD_CLOEXEC)
         try:
@@ -162,17 +170,13 @@ class Attendant:
                 pack.add(stream)
             state = self._pack(pack)
             state.update(request=self.request, quiet_s=self._quiet_s, at_s=monotonic())
-            if len(pack.fds) > keeper.MAX_FDS:
-                self._quiet_s = _LONGEST_QUIET_S
-                return False
             data = memoryview(document.dumps(state).encode("utf-8", "surrogateescape"))
             while data:
                 data = data[os.write(state_fd, data) :]
-            message = keeper.REST + b"\0" + pack.mask
-            self._link.sendmsg([message], rights(pack.fds), _socket.MSG_NOSIGNAL)
+            # More than MAX_FDS descriptors are EINVAL here.
+            self._link.sendmsg([keeper.REST + b"\0" + pack.mask], rights(pack.fds), _socket.MSG_NOSIGNAL)
         finally:
             os.close(state_fd)
-        os._exit(0)
 
 
 def _next_quiet(quiet_s: float, rested_s: float) -> float:

@@ -26,7 +26,7 @@ import _signal
 import _socket
 import os
 import select
-from time import time_ns
+from time import sleep, time_ns
 
 from pycontainerd.lib.linux import prctl, process, title
 from pycontainerd.lib.linux.fd import close_all_but, fds_of
@@ -51,6 +51,7 @@ _MAX_MESSAGE: Final = 128 << 10
 _NAME: Final = "containerd-shim-pyrunc-v2"
 _FORWARDED: Final = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGUSR1)
 _STREAMS: Final = (0, 1, 2)
+_NO_ROOM_PAUSE_S: Final = 0.1
 
 
 def keep(first: Attend, later: Attend) -> int:
@@ -92,12 +93,21 @@ class _Keeper:
         return self._link.fileno(), self._signals_fd, self._wakeup_fd
 
     def fork(self, attend: Attend) -> None:
-        """Makes an attendant, to which goes what the last one left, and tells it what was held back for it."""
+        """Makes an attendant, to which goes what the last one left, and tells it what was held back for it.
+
+        Where the kernel refuses, an OSError says so and all is as before.
+        """
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        self._link, keeper, left = ours, os.getpid(), self._left
-        not_theirs = self.fds()
-        self._attendant = process.clone3(lambda: _attend(keeper, attend, theirs, left, not_theirs))
-        theirs.close()
+        keeper, left = os.getpid(), self._left
+        not_theirs = (ours.fileno(), self._signals_fd, self._wakeup_fd)
+        try:
+            self._attendant = process.clone3(lambda: _attend(keeper, attend, theirs, left, not_theirs))
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._link = ours
         for fd in self._waited_for:
             self._poll.unregister(fd)
         for fd in left:
@@ -110,16 +120,24 @@ class _Keeper:
         """Until an attendant ends without leaving anything."""
         while self._ended is None:
             if not self._attendant and self._held:
-                self.fork(self._later)
+                self._fork_next()
             for fd, _ in self._poll.poll():
                 if fd == self._signals_fd:
                     self._on_signals()
                 elif self._link is not None and fd == self._link.fileno():
                     self._on_message()
                 elif not self._attendant and self._ended is None:
-                    self.fork(self._later)
+                    self._fork_next()
                     break  # the rest of this round was for it
         return self._ended
+
+    def _fork_next(self) -> None:
+        """However long there is no room for one: who wants something of the shim waits, and nothing is lost."""
+        while not self._attendant:
+            try:
+                self.fork(self._later)
+            except OSError:
+                sleep(_NO_ROOM_PAUSE_S)
 
     def _on_signals(self) -> None:
         for number in sorted(set(os.read(self._signals_fd, 4096))):

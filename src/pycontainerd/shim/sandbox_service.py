@@ -10,7 +10,6 @@ Spec: containerd.runtime.sandbox.v1.Sandbox
 
 from __future__ import annotations
 
-import os
 from time import time_ns
 
 from pycontainerd.lib import errdefs
@@ -31,8 +30,9 @@ READY, NOT_READY = "SANDBOX_READY", "SANDBOX_NOTREADY"
 class SandboxService:
     """The methods are named as on the wire. One shim has one sandbox."""
 
-    def __init__(self, tasks: Service, leave: Callable[[], None]) -> None:
+    def __init__(self, tasks: Service, leave: Callable[[], None], shim_pid: int) -> None:
         self._tasks = tasks
+        self._shim_pid = shim_pid
         self._leave = leave
         self._id = ""
         self._netns_path = ""
@@ -63,7 +63,7 @@ class SandboxService:
             raise errdefs.FailedPrecondition(f"sandbox {self._id} was started before: failed precondition")
         self._created_at_nanos = time_ns()
         self._is_ready = True
-        return api.StartSandboxResponse(pid=os.getpid(), created_at=timestamp(self._created_at_nanos))
+        return api.StartSandboxResponse(pid=self._shim_pid, created_at=timestamp(self._created_at_nanos))
 
     async def Platform(self, request: api.PlatformRequest) -> api.PlatformResponse:  # noqa: N802
         from pycontainerd.lib import platforms
@@ -90,7 +90,7 @@ class SandboxService:
         info = {"netns": self._netns_path} if request.verbose and self._netns_path else {}
         answer = api.SandboxStatusResponse(
             sandbox_id=self._id,
-            pid=os.getpid(),
+            pid=self._shim_pid,
             state=READY if self._is_ready else NOT_READY,
             info=info,
         )

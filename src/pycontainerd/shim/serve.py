@@ -182,7 +182,7 @@ class Shim:
         from pycontainerd.shim.sandbox_service import SandboxService
 
         if self._sandbox is None:
-            self._sandbox = SandboxService(self._service, self._shut_down)
+            self._sandbox = SandboxService(self._service, self._shut_down, self.world.shim_pid)
         return self._sandbox, table(runtime_sandbox_v1.SANDBOX)[name]
 
     def _shut_down_with_task(self) -> None:
