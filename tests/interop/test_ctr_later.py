@@ -50,9 +50,31 @@ def test_json_is_json_and_other_formats_are_refused(stack: Stack, busybox: str, 
     assert found or words == "leases ls"
     if words == "task ps l-0":
         assert [row["pid"] for row in found] == [int(stack.ctr("task", "ls").stdout.split()[4])]
-    done = stack.pyctr(*argv[:place], "--format", "xml", *argv[place:], check=False)
+    none = ["name==nosuch"] if words == "image check" else []
+    done = stack.pyctr(*argv[:place], "--format", "xml", *argv[place:], *none, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("ctr: format must be ")
+
+
+@pytest.mark.parametrize("kind", ["index", "manifest", "config", "layer", "snapshot"])
+def test_an_image_that_is_not_whole_is_checked_as_ctr_does(stack: Stack, busybox: str, kind: str) -> None:
+    check = ("image", "check", "--format", "json", f"name=={busybox}")
+    (row,) = json.loads(stack.pyctr(*check).stdout)
+    assert (row["status"], row["present_blobs"], row["blobs"], row["unpacked"]) == ("complete", 3, 3, True)
+    if kind == "snapshot":
+        top = stack.pyctr("image", "usage", busybox).stdout.split()[3]
+        stack.ctr("snapshot", "rm", top)
+    else:
+        tree = stack.pyctr("image", "inspect", busybox).stdout
+        stack.ctr("content", "rm", re.findall(rf"image\.{kind}\.\S+ @(sha256:\w+)", tree)[0])
+    for quiet in ([], ["-q"]):
+        real, ours = (stack.run(name, *check[:2], *quiet, check=False) for name in ("ctr", "pyctr"))
+        assert (ours.returncode, ours.stdout) == (real.returncode, real.stdout)
+        assert re.sub(r"time=\S+", "", ours.stderr) == re.sub(r"time=\S+", "", real.stderr)
+    (row,) = json.loads(stack.pyctr(*check, check=False).stdout)
+    assert (row["blobs"], row["size"] is None) == (
+        (None, True) if kind in {"index", "manifest"} else (3, False)
+    )
 
 
 def test_info_is_what_the_daemon_says_of_itself(stack: Stack) -> None:
