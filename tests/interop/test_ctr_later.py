@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -246,6 +247,19 @@ def test_what_is_unpacked_is_on_the_disk_where_that_is_asked_for(stack: Stack, b
     traced = ["strace", "-f", "-e", "trace=sync", "-o", f"{stack.root}/sync.trace", *command]
     subprocess.run(traced, env=stack.environment, check=True, stdout=subprocess.DEVNULL)
     assert "sync()" in Path(f"{stack.root}/sync.trace").read_text()
+
+
+@pytest.mark.parametrize("where", ["--local", "--local=false"])
+def test_an_export_that_fails_removes_its_file_and_no_device(
+    stack: Stack, busybox: str, tmp_path: Path, where: str
+) -> None:
+    if where == "--local=false" and not has_what_came_with_1_7(stack):
+        where = "--local"
+    full = tmp_path / "full"
+    os.mknod(full, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+    done = stack.pyctr("image", "export", where, str(full), busybox, check=False)
+    assert (done.returncode, full.is_char_device()) == (1, True)
+    assert "no space left on device" in done.stderr
 
 
 def test_the_spec_of_a_platform(stack: Stack) -> None:
