@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -50,9 +51,31 @@ def test_json_is_json_and_other_formats_are_refused(stack: Stack, busybox: str, 
     assert found or words == "leases ls"
     if words == "task ps l-0":
         assert [row["pid"] for row in found] == [int(stack.ctr("task", "ls").stdout.split()[4])]
-    done = stack.pyctr(*argv[:place], "--format", "xml", *argv[place:], check=False)
+    none = ["name==nosuch"] if words == "image check" else []
+    done = stack.pyctr(*argv[:place], "--format", "xml", *argv[place:], *none, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("ctr: format must be ")
+
+
+@pytest.mark.parametrize("kind", ["index", "manifest", "config", "layer", "snapshot"])
+def test_an_image_that_is_not_whole_is_checked_as_ctr_does(stack: Stack, busybox: str, kind: str) -> None:
+    check = ("image", "check", "--format", "json", f"name=={busybox}")
+    (row,) = json.loads(stack.pyctr(*check).stdout)
+    assert (row["status"], row["present_blobs"], row["blobs"], row["unpacked"]) == ("complete", 3, 3, True)
+    if kind == "snapshot":
+        top = stack.pyctr("image", "usage", busybox).stdout.split()[3]
+        stack.ctr("snapshot", "rm", top)
+    else:
+        tree = stack.pyctr("image", "inspect", busybox).stdout
+        stack.ctr("content", "rm", re.findall(rf"image\.{kind}\.\S+ @(sha256:\w+)", tree)[0])
+    for quiet in ([], ["-q"]):
+        real, ours = (stack.run(name, *check[:2], *quiet, check=False) for name in ("ctr", "pyctr"))
+        assert (ours.returncode, ours.stdout) == (real.returncode, real.stdout)
+        assert re.sub(r"time=\S+", "", ours.stderr) == re.sub(r"time=\S+", "", real.stderr)
+    (row,) = json.loads(stack.pyctr(*check, check=False).stdout)
+    assert (row["blobs"], row["size"] is None) == (
+        (None, True) if kind in {"index", "manifest"} else (3, False)
+    )
 
 
 def test_info_is_what_the_daemon_says_of_itself(stack: Stack) -> None:
@@ -224,6 +247,19 @@ def test_what_is_unpacked_is_on_the_disk_where_that_is_asked_for(stack: Stack, b
     traced = ["strace", "-f", "-e", "trace=sync", "-o", f"{stack.root}/sync.trace", *command]
     subprocess.run(traced, env=stack.environment, check=True, stdout=subprocess.DEVNULL)
     assert "sync()" in Path(f"{stack.root}/sync.trace").read_text()
+
+
+@pytest.mark.parametrize("where", ["--local", "--local=false"])
+def test_an_export_that_fails_removes_its_file_and_no_device(
+    stack: Stack, busybox: str, tmp_path: Path, where: str
+) -> None:
+    if where == "--local=false" and not has_what_came_with_1_7(stack):
+        where = "--local"
+    full = tmp_path / "full"
+    os.mknod(full, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+    done = stack.pyctr("image", "export", where, str(full), busybox, check=False)
+    assert (done.returncode, full.is_char_device()) == (1, True)
+    assert "no space left on device" in done.stderr
 
 
 def test_the_spec_of_a_platform(stack: Stack) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from pycontainerd.client import Containerd
+from pycontainerd.client.objects.events import Events
 from pycontainerd.lib.errdefs import (
     AlreadyExists,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    Unavailable,
 )
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
@@ -126,6 +128,50 @@ def test_a_failed_start_leaves_nothing(containerd, busybox):
         containerd.run(busybox, ["true"], user="nosuchuser")
     with pytest.raises(InvalidArgument):
         containerd.run(busybox, ["true"], id="bad..id")
+
+
+def test_a_task_that_cannot_be_removed_still_takes_its_container_along(containerd, busybox):
+    class Once:
+        """The task's process, whose first delete fails."""
+
+        def __init__(self, process):
+            self._process = process
+
+        def __getattr__(self, name):
+            return getattr(self._process, name)
+
+        def delete(self):
+            raise Unavailable("not now")
+
+    with (
+        pytest.raises(Unavailable, match="not now"),
+        containerd.run(busybox, ["sleep", "1000"], id="kept") as task,
+    ):
+        task._process = Once(task._process)
+    assert task.stdout.closed
+    with pytest.raises(NotFound):
+        containerd.containers.get("kept")
+
+
+def test_a_subscription_that_fails_closes_its_connection():
+    class Daemon:
+        """Takes subscriptions and answers nothing else."""
+
+        closed = False
+
+        def stream(self, *_):
+            return None
+
+        def call(self, *_):
+            raise Unavailable("gone")
+
+        def close(self):
+            self.closed = True
+
+    daemon = Daemon()
+    with pytest.raises(Unavailable):
+        Events(daemon, ())
+    assert daemon.closed
 
 
 def test_an_exec_that_cannot_start_leaves_the_task_alone(containerd, busybox):

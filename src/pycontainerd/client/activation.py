@@ -6,7 +6,7 @@ Spec: containerd core/mount (Manager), mounts.v1 (containerd 2.2)
 from __future__ import annotations
 
 from pycontainerd.lib.api.light import mounts_v1
-from pycontainerd.lib.errdefs import ContainerdError, Unimplemented
+from pycontainerd.lib.errdefs import NotFound, Unimplemented
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def is_served(client: Client) -> bool:
         client.call(mounts_v1.MOUNTS, "Info", mounts_v1.InfoRequest(name="is-it-served"))
     except Unimplemented:
         return False
-    except ContainerdError:
-        return True  # it looked, and has no mounts of this name
+    except NotFound:
+        pass  # it looked, and has no mounts of this name
     return True
 
 

@@ -215,12 +215,8 @@ def export(
     *,
     with_manifest_json: bool = True,
     with_foreign: bool = True,
-    announce: Callable[[int], object] | None = None,
 ) -> None:
-    """Writes images as one OCI layout, blobs in digest order, as containerd 1.6 lays it out.
-
-    `announce` is told how many bytes of blobs there are before the first of them is written.
-    """
+    """Writes images as one OCI layout, blobs in digest order, as containerd 1.6 lays it out."""
     import json
 
     entries: list[dict[str, Any]] = []
@@ -237,8 +233,6 @@ def export(
             _, manifest = images.manifest_for(client, target, matcher)
             row = docker.setdefault(manifest.config.digest, _docker_row(manifest))
             row["RepoTags"].append(name)
-    if announce is not None:
-        announce(sum(descriptor.size for descriptor in blobs.values()))
     _directory(write, "blobs/")
     _directory(write, "blobs/sha256/")
     for digest in sorted(blobs):

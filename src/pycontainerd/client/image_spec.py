@@ -174,6 +174,12 @@ def open_folder(path: str) -> ImageFiles:
 
 def open_mounts(mounts: Sequence[types.Mount]) -> ImageFiles:
     """The files of a snapshot: mounted read-only on a folder of ours, opened, and detached at once."""
+    files: ImageFiles = mounted([_read_only(entry) for entry in mounts], open_folder)
+    return files
+
+
+def mounted(mounts: Sequence[types.Mount], act: Callable[[str], Any]) -> Any:
+    """What `act` returns of a folder of ours that the mounts are made on while it runs."""
     with trace.span("load code", module="ctypes"):
         import ctypes  # noqa: F401 - most of what the next line loads
     with trace.span("load code", module="lib.mounts"):
@@ -183,9 +189,9 @@ def open_mounts(mounts: Sequence[types.Mount]) -> ImageFiles:
     folder = f"{os.environ.get('TMPDIR') or '/tmp'}/pycontainerd-{os.urandom(8).hex()}"
     os.mkdir(folder, 0o700)  # fails on a name that somebody planted
     try:
-        lib_mounts.attach([_read_only(entry) for entry in mounts], folder)
+        lib_mounts.attach(mounts, folder)
         try:
-            return open_folder(folder)
+            return act(folder)
         finally:
             with trace.span("unmount", target=folder):
                 for _ in mounts:

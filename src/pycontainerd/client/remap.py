@@ -14,11 +14,9 @@ from __future__ import annotations
 import os
 import stat
 
-from pycontainerd.client import leases, snapshots
+from pycontainerd.client import image_spec, leases, snapshots
 from pycontainerd.lib import digest as digests
 from pycontainerd.lib import errdefs, trace
-from pycontainerd.lib import mounts as lib_mounts
-from pycontainerd.lib.linux import mount as kernel
 from pycontainerd.lib.linux.path import open_in_root
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -51,27 +49,13 @@ def _make(client: Client, snapshotter: str, name: str, parent: str, maps: Maps) 
     key = f"{name}-remap-{leases.random_suffix()}"
     mounts = snapshots.prepare(client, snapshotter, key, parent)
     try:
-        _shift(mounts, maps)
+        image_spec.mounted(mounts, lambda folder: shift_tree(folder, maps))
         snapshots.commit(client, snapshotter, name, key)
     except errdefs.AlreadyExists:
         snapshots.remove(client, snapshotter, key)  # somebody else was faster
     except BaseException:
         snapshots.remove(client, snapshotter, key)
         raise
-
-
-def _shift(mounts: Sequence[types.Mount], maps: Maps) -> None:
-    folder = f"{os.environ.get('TMPDIR') or '/tmp'}/pycontainerd-{os.urandom(8).hex()}"
-    os.mkdir(folder, 0o700)  # fails on a name that somebody planted
-    try:
-        lib_mounts.attach(mounts, folder)
-        try:
-            shift_tree(folder, maps)
-        finally:
-            for _ in mounts:
-                kernel.umount2(folder, flags=kernel.UMOUNT_NOFOLLOW)
-    finally:
-        os.rmdir(folder)
 
 
 def shift_tree(folder: str, maps: Maps) -> None:

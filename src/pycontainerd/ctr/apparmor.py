@@ -90,6 +90,8 @@ def _load(name: str, text: str) -> None:
                 'exec: "apparmor_parser": executable file not found in $PATH',
                 hint="install the package apparmor, or load a profile elsewhere and name it by --apparmor-profile",
             ) from error
+        except subprocess.TimeoutExpired as error:
+            raise Unknown(f"load apparmor profile {file.name}: {error}") from error
         if done.returncode:
             said = done.stdout.decode("utf-8", "replace").strip()
             raise Unknown(

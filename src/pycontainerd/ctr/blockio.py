@@ -45,20 +45,15 @@ def of_class(path: str, name: str) -> dict[str, Any] | None:
 
 def _classes(path: str) -> dict[str, dict[str, Any]]:
     try:
-        with open(path, encoding="utf-8") as file:
-            document = file.read(_MAX_FILE + 1)
+        found = _field(plain_yaml.load(path, _MAX_FILE), "classes", {})
+        if not isinstance(found, dict):
+            raise InvalidArgument("Classes is not a mapping of names to lists")
+        return {name: _parameters(name, entries) for name, entries in found.items()}
     except OSError as error:
         raise InvalidArgument(
             f'blockio-config-file error: failed to read config file "{path}": {text.os_text(error)}'
         ) from error
-    try:
-        if len(document) > _MAX_FILE:
-            raise InvalidArgument(f"it is larger than {_MAX_FILE} bytes")
-        found = _field(plain_yaml.parse(document), "classes", {})
-        if not isinstance(found, dict):
-            raise InvalidArgument("Classes is not a mapping of names to lists")
-        return {name: _parameters(name, entries) for name, entries in found.items()}
-    except (InvalidArgument, UnicodeDecodeError, RecursionError) as error:
+    except InvalidArgument as error:
         raise InvalidArgument(
             f'blockio-config-file error: failed to set configuration from file "{path}": {error}'
         ) from error
@@ -86,15 +81,18 @@ def _add(out: dict[str, Any], entry: Mapping[str, Any]) -> None:
     unknown = set(entry) - {"devices", "weight", *_RATES}
     if unknown:
         raise InvalidArgument(f'unknown field "{min(unknown)}"')
+    devices = entry.get("devices", "")
+    if devices and not (isinstance(devices, list) and all(isinstance(one, str) for one in devices)):
+        raise InvalidArgument("Devices is not a list of patterns")
     weight = quantity("Weight", entry["weight"], *_WEIGHT) if "weight" in entry else None
     rates = {_RATES[key]: quantity(key, value) for key, value in entry.items() if key in _RATES}
-    if "devices" not in entry:
+    if devices == "":
         if rates:
             raise InvalidArgument("ignoring throttling: Devices not listed")
         if weight is not None:
             out["weight"] = weight
         return
-    for major, minor in _block_devices(entry["devices"]):
+    for major, minor in _block_devices(devices):
         if weight is not None:
             _put(out, "weightDevice", major, minor, {"weight": weight})
         for field, rate in rates.items():
@@ -124,10 +122,12 @@ def _block_devices(patterns: Sequence[str]) -> list[tuple[int, int]]:
     return list(found)
 
 
-def quantity(name: str, given: str, low: int = 0, high: int = -1) -> int:
+def quantity(name: str, given: Any, low: int = 0, high: int = -1) -> int:
     """A number with Kubernetes' suffixes (50M, 1Ki), rounded up; `high` -1 is no limit."""
     from fractions import Fraction
 
+    if not isinstance(given, str):
+        raise InvalidArgument(f'"{name}" is not a number')
     digits = given.rstrip("kKMGTPEim ")
     suffix = given[len(digits) :].strip()
     if suffix.endswith("i") and suffix[:-1] in _BINARY and suffix != "i":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pycontainerd.client import spec_opts
-from pycontainerd.ctr import host, plain_yaml
+from pycontainerd.ctr import host, plain_yaml, text
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from pycontainerd.client.spec_opts import Spec
+
+    # The file, its document, and the device's entry there.
+    _Device = tuple[str, dict[str, Any], dict[str, Any]]
 
 # What lies in the later one takes the place of what the earlier one calls the same.
 FOLDERS: Final = ("/etc/cdi", "/run/cdi")
@@ -44,12 +47,17 @@ def _is_word(word: str, first: frozenset[str], marks: str) -> bool:
 def with_devices(spec: Spec, names: Sequence[str], folders: Sequence[str] = FOLDERS) -> Spec:
     """The Spec with the edits of the devices, and once each of the files that describe them.
 
-    NotFound for devices that no file describes, InvalidArgument for a file of such a device that isn't one.
+    NotFound for devices that no file describes, InvalidArgument where a file that can't be read may be why. Such a file
+    is only warned of while it isn't missed, as containerd does.
     """
     for name in names:
         _require_qualified(name)
-    known = _devices(folders, {name.partition("=")[0] for name in names})
+    known, broken = _devices(folders, {name.partition("=")[0] for name in names})
     missing = [name for name in names if name not in known]
+    for error in broken:
+        if missing:
+            raise error
+        text.warn(f"CDI registry refresh failed: {error}")
     if missing:
         raise NotFound(
             f"CDI device injection failed: unresolvable CDI devices {', '.join(missing)}",
@@ -65,18 +73,32 @@ def with_devices(spec: Spec, names: Sequence[str], folders: Sequence[str] = FOLD
     return spec
 
 
-def _devices(
-    folders: Sequence[str], kinds: set[str]
-) -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Full name -> file, the file's document, the device's entry; of the kinds that are wanted."""
-    found = {}
+def _devices(folders: Sequence[str], kinds: set[str]) -> tuple[dict[str, _Device], list[InvalidArgument]]:
+    """The devices of the kinds that are wanted, by full name; what is wrong with files that can't be read."""
+    found: dict[str, _Device] = {}
+    broken: list[InvalidArgument] = []
     for path in _files(folders):
-        document = _load(path)
+        try:
+            found.update(_described(path, kinds))
+        except InvalidArgument as error:
+            broken.append(error)
+    return found, broken
+
+
+def _described(path: str, kinds: set[str]) -> dict[str, _Device]:
+    """The devices in one file."""
+    try:
+        document = plain_yaml.load(path, _MAX_FILE)
         if document.get("kind") not in kinds:
-            continue
-        for device in document.get("devices") or ():
-            found[f"{document['kind']}={device.get('name', '')}"] = path, document, device
-    return found
+            return {}
+        devices = document.get("devices") or ()
+        return {f"{document['kind']}={device['name']}": (path, document, device) for device in devices}
+    except OSError as error:
+        raise InvalidArgument(f"CDI file: {text.os_text(error)}") from error
+    except InvalidArgument as error:
+        raise InvalidArgument(f"CDI file {path}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:  # another shape than the specification's
+        raise InvalidArgument(f"CDI file {path}: it lacks or misplaces {error}") from error
 
 
 def _files(folders: Sequence[str]) -> Iterator[str]:
@@ -87,20 +109,6 @@ def _files(folders: Sequence[str]) -> Iterator[str]:
                 for name in sorted(os.listdir(folder))
                 if name.endswith((".json", ".yaml", ".yml"))
             )
-
-
-def _load(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8") as file:
-        text = file.read(_MAX_FILE + 1)
-    try:
-        if len(text) > _MAX_FILE:
-            raise InvalidArgument(f"it is larger than {_MAX_FILE} bytes")
-        document = plain_yaml.parse(text.removeprefix("---\n"))
-    except (InvalidArgument, RecursionError) as error:
-        raise InvalidArgument(f"CDI file {path}: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidArgument(f"CDI file {path} holds no mapping")
-    return document
 
 
 def _edited(spec: Spec, described: dict[str, Any], path: str) -> Spec:
@@ -176,7 +184,7 @@ def _with_hook(spec: Spec, hook: dict[str, Any], path: str) -> Spec:
     return {**spec, "hooks": {**hooks, kind: [*hooks.get(kind, ()), added]}}
 
 
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise InvalidArgument(f'"{text}" of a CDI file is no number')
-    return int(text)
+def _number(given: str) -> int:
+    if not given.isascii() or not given.isdigit():
+        raise InvalidArgument(f'"{given}" of a CDI file is no number')
+    return int(given)

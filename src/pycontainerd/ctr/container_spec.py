@@ -122,7 +122,7 @@ def build(
     if image is None:
         spec = spec_opts.with_root(spec, path=os.path.abspath(rootfs))
     else:
-        spec = _with_image(spec, image, read_file)
+        spec = image_spec.with_image(spec, image, read_file)
     spec = _with_process_flags(spec, flags, args, read_file)
     spec = _with_privileges(spec, flags)
     spec = _with_network(spec, flags)
@@ -135,14 +135,6 @@ def build(
         spec = gpus.with_gpus(spec, flags.texts("gpus"), os.environ)
     # ctr hands a container's labels to the runtime, too.
     return spec_opts.with_annotations(_with_limits(spec, flags), text.labels_from(flags.texts("label")))
-
-
-def _with_image(spec: Spec, image: ImageConfig, read_file: Callable[[str], bytes]) -> Spec:
-    spec = image_spec.with_image_config(spec, image)
-    if not image.user:
-        return image_spec.with_additional_gids(spec, "root", read_file)
-    spec = image_spec.with_user(spec, image.user, read_file)
-    return image_spec.with_additional_gids(spec, str(spec["process"]["user"]["uid"]), read_file)
 
 
 def _with_process_flags(

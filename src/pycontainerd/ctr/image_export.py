@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from pycontainerd.client import archive, cio, images
 from pycontainerd.ctr import session
@@ -31,16 +32,9 @@ def run(call: Call) -> int:
             1 if to_stdout else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         )
         try:
-            if call.flags.on("local"):
-                _export(call, client, names, out_fd)
-            else:
-                from pycontainerd.ctr import image_transfer
-
-                image_transfer.export(
-                    call, client, names, lambda data: cio.write_all(out_fd, data), shown=not to_stdout
-                )
+            _export(call, client, names, out_fd)
         except BaseException:
-            if not to_stdout:
+            if stat.S_ISREG(os.fstat(out_fd).st_mode) and not to_stdout:  # /dev/null stays
                 os.unlink(path)
             raise
         finally:
@@ -50,22 +44,23 @@ def run(call: Call) -> int:
 
 
 def _export(call: Call, client: Client, names: Sequence[str], out_fd: int) -> None:
-    matcher = matcher_of(call.flags)
-    with Meter("exporting") as meter:
+    flags, matcher = call.flags, matcher_of(call.flags)
+    with_foreign = not flags.on("skip-non-distributable")
+    meter = Meter("exporting")
+    if meter.live:
+        meter.total = archive.size_of(client, names, matcher, with_foreign=with_foreign)
+    write = meter.writing(lambda data: cio.write_all(out_fd, data))
+    if not flags.on("local"):
+        from pycontainerd.ctr import image_transfer
 
-        def announce(size: int) -> None:
-            meter.total = size
-
-        def write(data: bytes) -> None:
-            cio.write_all(out_fd, data)
-            meter.move(len(data))
-
+        image_transfer.export(call, client, names, write, meter, shown=out_fd != 1)
+        return
+    with meter:
         archive.export(
             client,
             write,
             names,
             matcher,
-            with_manifest_json=not call.flags.on("skip-manifest-json"),
-            with_foreign=not call.flags.on("skip-non-distributable"),
-            announce=announce,
+            with_manifest_json=not flags.on("skip-manifest-json"),
+            with_foreign=with_foreign,
         )

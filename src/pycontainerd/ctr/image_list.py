@@ -66,52 +66,68 @@ def _table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def check(call: Call) -> int:
-    """`images check`."""
+    """`images check`; an image whose documents aren't here is an error once all are shown."""
+    failure: ContainerdError | None = None
+    rows: list[dict[str, Any]] = []
     with session.connect(call) as client:
-        rows = [
-            _check_row(client, image, session.snapshotter(call))
-            for image in images.walk(client, call.arguments)
-        ]
-    if call.flags.on("quiet"):
-        display.write("".join(f"{row['name']}\n" for row in rows if row["unpacked"]))
-        return 0
-    if rows or call.flags.text("format") == "json":
-        display.print_rows(rows, call.flags.text("format"), _check_table)
+        for image in images.walk(client, call.arguments):
+            row, error = _check_row(client, image, session.snapshotter(call))
+            rows.append(row)
+            if error is not None:
+                what = f"unable to check unpack for {image.name}"
+                text.complain(what, error=error)
+                failure = failure or type(error)(f"{what}: {error}", hint=error.hint)
+    _show_checked(call, rows)
+    if failure is not None:
+        raise failure
     return 0
+
+
+def _show_checked(call: Call, rows: Sequence[dict[str, Any]]) -> None:
+    if call.flags.on("quiet"):
+        display.write("".join(f"{row['name']}\n" for row in rows if row["status"] == "complete"))
+        return
+    if rows or call.flags.text("format") != "table":
+        display.print_rows(rows, call.flags.text("format"), _check_table)
 
 
 def _check_table(rows: Sequence[dict[str, Any]]) -> None:
     lines = [
-        f"{row['name']}	{row['type']}	{row['digest']}	{row['status']} ({row['present_blobs']}/{row['blobs']})	"
-        f"{display.binary_size(row['present_size'])}/{_size(row)}	{str(row['unpacked']).lower()}"
+        f"{row['name']}\t{row['type']}\t{row['digest']}\t{row['status']} "
+        f"({row['present_blobs']}/{'?' if row['blobs'] is None else row['blobs']})\t"
+        f"{display.binary_size(row['present_size'])}/{_size(row)}\t{str(row['unpacked']).lower()}"
         for row in rows
     ]
-    display.table("REF	TYPE	DIGEST	STATUS	SIZE	UNPACKED	", lines, display.SPACES)
+    display.table("REF\tTYPE\tDIGEST\tSTATUS\tSIZE\tUNPACKED\t", lines, display.SPACES)
 
 
 def _size(row: dict[str, Any]) -> str:
     return "?" if row["size"] is None else display.binary_size(row["size"])
 
 
-def _check_row(client: Client, image: images_v1.Image, snapshotter: str) -> dict[str, Any]:
+def _check_row(
+    client: Client, image: images_v1.Image, snapshotter: str
+) -> tuple[dict[str, Any], ContainerdError | None]:
+    """The row, and why nobody can say whether it is unpacked."""
     target = images.from_wire(image.target)
     matcher = platforms.default_matcher()
-    row = {"name": image.name, "type": target.media_type, "digest": target.digest}
+    row: dict[str, Any] = {"name": image.name, "type": target.media_type, "digest": target.digest}
     try:
         _, manifest = images.manifest_for(client, target, matcher)
-    except ContainerdError:
-        unknown = {"present_blobs": 0, "blobs": "?", "present_size": 0, "size": None, "unpacked": False}
-        return {**row, "status": "unavailable", **unknown}
+    except ContainerdError as error:
+        unknown = {"present_blobs": 0, "blobs": None, "present_size": 0, "size": None, "unpacked": False}
+        return {**row, "status": "unavailable", **unknown}, error
     # As ctr counts: the manifest's config and layers, not the documents above.
     wanted = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
     present = [digest for digest in wanted if content.exists(client, digest)]
-    complete = len(present) == len(wanted)
-    return {
-        **row,
-        "status": "complete" if complete else "incomplete",
+    row |= {
+        "status": "complete" if len(present) == len(wanted) else "incomplete",
         "present_blobs": len(present),
         "blobs": len(wanted),
         "present_size": sum(wanted[digest] for digest in present),
         "size": sum(wanted.values()),
-        "unpacked": complete and unpack.is_unpacked(client, target, snapshotter, matcher),
     }
+    try:
+        return {**row, "unpacked": unpack.is_unpacked(client, target, snapshotter, matcher)}, None
+    except ContainerdError as error:
+        return {**row, "unpacked": False}, error

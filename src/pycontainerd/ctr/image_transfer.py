@@ -7,16 +7,10 @@ from __future__ import annotations
 
 import time
 
-from pycontainerd.client import archive
 from pycontainerd.client.transfer import Transfer
 from pycontainerd.ctr import display, session, text
 from pycontainerd.ctr.meter import Meter
-from pycontainerd.ctr.registry_flags import (
-    matcher_of,
-    platforms_of,
-    registry_options,
-    wants_all_metadata,
-)
+from pycontainerd.ctr.registry_flags import platforms_of, registry_options, wants_all_metadata
 from pycontainerd.ctr.transfer_view import TransferView
 from pycontainerd.lib import platforms, reference
 from pycontainerd.lib.api.light import transfer_types as wire
@@ -126,24 +120,20 @@ def import_(call: Call, client: Client, source: Source, total: int) -> None:
 
 
 def export(
-    call: Call, client: Client, names: Sequence[str], write: Callable[[bytes], object], *, shown: bool
+    call: Call,
+    client: Client,
+    names: Sequence[str],
+    write: Callable[[bytes], object],
+    meter: Meter,
+    *,
+    shown: bool,
 ) -> None:
-    """`images export --local=false`; not `shown` where the archive itself goes to stdout."""
+    """`images export --local=false`, metered by `write` itself; not `shown` where the archive goes to stdout."""
     flags = call.flags
     store = wire.ImageStore(extra_references=[wire.ImageReference(name=name) for name in names])
     transfer = Transfer(client)
-    meter = Meter("exporting")
-    if meter.live:
-        meter.total = archive.size_of(
-            client, names, matcher_of(flags), with_foreign=not flags.on("skip-non-distributable")
-        )
-
-    def metered(data: bytes) -> None:
-        write(data)
-        meter.move(len(data))
-
     out = wire.ImageExportStream(
-        stream=transfer.receives(metered),
+        stream=transfer.receives(write),
         platforms=_wire(platforms_of(flags)),
         all_platforms=flags.on("all-platforms"),
         skip_compatibility_manifest=flags.on("skip-manifest-json"),

@@ -63,6 +63,15 @@ class Meter:
         """The same stream, its bytes counted."""
         return Metered(source.read, self)
 
+    def writing(self, write: Callable[[bytes], object]) -> Callable[[bytes], None]:
+        """The same function, its bytes counted once they are written."""
+
+        def metered(data: bytes) -> None:
+            write(data)
+            self.move(len(data))
+
+        return metered
+
     @staticmethod
     def _write(line: str) -> None:
         sys.stderr.write(line)

@@ -14,12 +14,26 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def load(path: str, limit_bytes: int) -> Any:
+    """What `parse` makes of a file; OSError, InvalidArgument for one that is too large, too."""
+    with open(path, "rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise InvalidArgument(f"it is larger than {limit_bytes} bytes")
+    try:
+        return parse(data.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"it is not UTF-8: {error}") from error
+
+
 def parse(document: str) -> Any:
     """Nested dicts and lists of texts, {} for an empty document; InvalidArgument says what isn't YAML where."""
     try:
         found = yaml.load(document, Loader=_Loader)  # noqa: S506 - it makes texts, lists and dicts only
     except yaml.YAMLError as error:
         raise InvalidArgument(f"it is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise InvalidArgument("it is nested too deeply") from error
     return {} if found is None or found == "" else found
 
 

@@ -20,18 +20,18 @@ def of_profiles(call: Call) -> str:
     container_id = call.group_flags.text("id")
     if not container_id:
         raise InvalidArgument("container id must be provided", hint="shim --id ID pprof ...")
-    return _path(f"{call.root_flags.text('address')}/{call.namespace}/{container_id}/debug")
+    return _path(call.root_flags.text("address"), call.namespace, f"{container_id}/debug")
 
 
-def _path(name: str) -> str:
-    import hashlib
+def _path(address: str, namespace: str, name: str) -> str:
+    from pycontainerd.lib.ttrpc.address import shim_address, socket_path
 
-    return f"{_SOCKETS}/{hashlib.sha256(os.path.normpath(name).encode()).hexdigest()}"
+    return socket_path(shim_address(_SOCKETS, address, namespace, name))
 
 
 def candidates(address: str, namespace: str, container_id: str) -> list[str]:
-    """sha256(daemon's address / namespace / id) below the sockets' folder, and what the bundle says."""
-    found = [_path(f"{address}/{namespace}/{container_id}")]
+    """The one in the sockets' folder that the three make up, and what the bundle says."""
+    found = [_path(address, namespace, container_id)]
     # A shim that chose another socket wrote it into its bundle.
     file = f"{os.path.dirname(address)}/io.containerd.runtime.v2.task/{namespace}/{container_id}/address"
     if os.path.exists(file):

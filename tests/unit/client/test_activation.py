@@ -9,7 +9,7 @@ import pytest
 from pycontainerd.client import activation
 from pycontainerd.ctr import image_mount
 from pycontainerd.lib.api.light import mounts_v1, types
-from pycontainerd.lib.errdefs import NotFound, Unimplemented, Unknown
+from pycontainerd.lib.errdefs import NotFound, Unavailable, Unimplemented, Unknown
 
 if TYPE_CHECKING:
     from pycontainerd.lib.api.codec import Message, Service
@@ -47,6 +47,8 @@ def test_whether_it_is_served() -> None:
     assert activation.is_served(Daemon())  # type: ignore[arg-type]
     assert activation.is_served(Daemon(error=NotFound("x")))  # type: ignore[arg-type]
     assert not activation.is_served(Daemon(error=Unimplemented("unknown service")))  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        activation.is_served(Daemon(error=Unavailable("gone")))  # type: ignore[arg-type]
 
 
 def test_a_daemon_without_the_service() -> None:

@@ -93,11 +93,19 @@ def test_a_class_becomes_block_io(tmp_path: Path) -> None:
         ("Classes:\n  a:\n  - ThrottleReadBps: 5\n", "Devices not listed"),
         ("Classes: x\n", "not a mapping"),
         ("Classes:\n  a: x\n", "not a list"),
+        ("Classes:\n  a:\n  - Weight: [5]\n", '"Weight" is not a number'),
+        ("Classes:\n  a:\n  - Devices: [/dev/null]\n    ThrottleReadBps: {a: b}\n", "is not a number"),
+        ("Classes:\n  a:\n  - Devices: /dev/null\n", "Devices is not a list of patterns"),
+        ("Classes:\n  a:\n  - Devices: [[x]]\n", "Devices is not a list of patterns"),
+        ("Classes:\n  a:\n  - Devices:\n    ThrottleReadBps: 5\n", "Devices not listed"),
+        ("\udcff", "it is not UTF-8"),
+        ("[" * 10_000, "it is nested too deeply"),
+        ("#" * (1 << 20) + "\n", "it is larger than 1048576 bytes"),
     ],
 )
 def test_a_wrong_file_says_where(tmp_path: Path, document: str, said: str) -> None:
     path = tmp_path / "blockio.yaml"
-    path.write_text(document)
+    path.write_bytes(document.encode("utf-8", "surrogateescape"))
     with pytest.raises(InvalidArgument, match=said) as found:
         blockio.of_class(str(path), "a")
     assert str(found.value).startswith(

@@ -144,7 +144,32 @@ def test_a_wrong_file_is_named(
         cdi.with_devices(SPEC, ["v/c=x"], folders)
 
 
-def test_a_file_that_is_none_is_named(folders: tuple[str, str], tmp_path: Path) -> None:
-    (tmp_path / "run/w.yaml").write_text("a: [x\n")
-    with pytest.raises(InvalidArgument, match=r"CDI file .*/run/w.yaml: it is not YAML: .* line 2"):
-        cdi.with_devices(SPEC, ["v/c=x"], folders)
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (b"a: [x\n", "w.yaml: it is not YAML: .* line 2"),
+        (b"\xff\xfe", "w.yaml: it is not UTF-8"),
+        (b"[a]", "w.yaml: it lacks or misplaces 'list' object"),
+        (b"kind: v/c\ndevices: [x]\n", "w.yaml: it lacks or misplaces"),
+        (b"kind: v/c\ndevices: [{containerEdits: {}}]\n", "w.yaml: it lacks or misplaces 'name'"),
+        (b"kind: [v/c]\n", "w.yaml: it lacks or misplaces unhashable"),
+        (None, ": open .*/w.yaml: no such file or directory"),
+    ],
+)
+def test_a_file_that_is_none_is_named_where_it_may_be_missed(
+    folders: tuple[str, str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    document: bytes | None,
+    said: str,
+) -> None:
+    path = tmp_path / "run/w.yaml"
+    path.symlink_to("nowhere") if document is None else path.write_bytes(document)
+    with pytest.raises(InvalidArgument, match=f"CDI file.*{said}"):
+        cdi.with_devices(SPEC, ["nvidia.com/gpu=0", "v/c=x"], folders)
+    assert capfd.readouterr().err == ""
+    spec = cdi.with_devices(SPEC, ["nvidia.com/gpu=0"], folders)
+    assert len(spec["linux"]["devices"]) == 1
+    warning = 'level=warning msg="CDI registry refresh failed: CDI file'
+    is_of_another_kind = document is not None and document.startswith(b"kind: v/c")
+    assert (warning in capfd.readouterr().err) != is_of_another_kind

@@ -41,9 +41,13 @@ class Events:
         """Subscribes: what happens from now on is seen. Owns the client."""
         self._client = client
         request = events_v1.SubscribeRequest(filters=list(filters))
-        self._stream = client.stream(events_v1.EVENTS, "Subscribe", request)
-        # A subscription isn't answered before its first event: the answer to what was asked after it says that it was read.
-        client.call(version_v1.VERSION, "Version", wkt.Empty())
+        try:
+            self._stream = client.stream(events_v1.EVENTS, "Subscribe", request)
+            # A subscription isn't answered before its first event: the answer to what was asked after it says that it was read.
+            client.call(version_v1.VERSION, "Version", wkt.Empty())
+        except BaseException:
+            client.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -145,18 +145,17 @@ class Running:
 
     def remove(self) -> None:
         """Kills it if it still runs, waits, removes it and closes its streams."""
-        if not self._removed:
-            self._removed = True
-            try:
+        with contextlib.ExitStack() as last:
+            if self._then is not None:
+                last.callback(self._then)
+                self._then = None
+            if not self._removed:
+                self._removed = True
+                last.callback(self.close)
                 self._end()
-            finally:
-                self.close()
-        if self._then is not None:
-            then, self._then = self._then, None
-            then()
 
     def and_then(self, then: Callable[[], None]) -> None:
-        """Has something called once it is removed."""
+        """Has something called once it is removed, or couldn't be."""
         self._then = then
 
     def close(self) -> None:

@@ -31,17 +31,12 @@ def _line(envelope: types.Envelope) -> str:
 
 
 def _body(event: Any) -> str:
-    """The event's message as JSON; one that nobody here knows stays as it came."""
+    """The event's message as JSON; nothing of one that nobody here knows."""
+    from pycontainerd.client.objects.events import decode
     from pycontainerd.ctr.metrics_view import as_json
-    from pycontainerd.lib.api.light import events, images_v1
 
-    full_name = event.type_url.rpartition("/")[2]
-    name = full_name.rpartition(".")[2]
-    # The image events live in the images service's package, all others in containerd.events.
-    kind = getattr(events, name, None) or getattr(images_v1, name, None)
-    if kind is None or full_name != kind.FULL_NAME:
-        return ""
-    return display.go_json(_with_times(as_json(kind.FromString(event.value))))
+    message = decode(event)
+    return "" if message is None else display.go_json(_with_times(as_json(message)))
 
 
 def _with_times(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,11 @@ COMMANDS = (
         at("image_list", "check"),
         arguments="[flags] [<filter>, ...]",
         flags=(
-            Flag("quiet, q", BOOL, "print the names of ready images only"),
+            Flag("quiet, q", BOOL, "print the names of complete images only"),
             text.SNAPSHOTTER_FLAG,
             text.FORMAT_FLAG,
         ),
-        description="filters as of images list; -q prints the names of those that could run at once",
+        description="filters as of images list; -q prints the names of those whose content is all here",
     ),
     Command(
         "convert",
