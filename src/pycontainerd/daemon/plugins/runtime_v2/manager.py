@@ -311,7 +311,7 @@ class ShimManager:
         shim.close()
 
     async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Exit:
-        """Cleans up as the shim would and removes the bundle; how the task ended, as far as can be known."""
+        """Cleans up as the shim would, removes bundle and mounts; how the task ended, as far as can be known."""
         self._log.warning("cleaning up after shim disconnected", id=bundle.id, namespace=bundle.namespace)
         result = Exit(0, _UNKNOWN_EXIT_STATUS, now_nanos())
         try:
@@ -395,11 +395,7 @@ class ShimManager:
             await self._delete_bundle(bundle)
             return
         try:
-            if self.linux and isinstance(bundle, LinuxBundle) and isinstance(command, LinuxCommand):
-                shim: Shim = await self.linux.reconnect(bundle, command)
-            else:
-                assert isinstance(command, ShimCommand)
-                shim = await self._reconnect(bundle, command)
+            shim = await self._reconnect(bundle, command)
         except (ContainerdError, OSError) as e:
             self._log.warning("shim did not answer after restart", id=bundle.id, error=str(e))
             end = await self._clean_up_dead(bundle, command)
@@ -430,20 +426,17 @@ class ShimManager:
             return False
         return True
 
-    async def _reconnect(self, bundle: Bundle, command: ShimCommand) -> Shim:
+    async def _reconnect(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Shim:
         """A connection to a running shim; raises when there is none, or it has no task."""
-        bootstrap = _read_bootstrap(bundle)
-        shim_log = ShimLog(f"{bundle.path}/log")
-        try:
-            client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
-        except BaseException:
-            shim_log.close()
-            raise
-        shim = Shim(bundle, command, client, bootstrap.version, shim_log)
+        if self.linux is not None and isinstance(command, LinuxCommand):
+            shim: Shim = await self.linux.connect(command)
+        else:
+            shim = await self._connect(bundle, command)
         try:
             state = await shim.state(timeout_s=self._settings.load_timeout_s)
             if state.status == Status.UNKNOWN:
                 raise DeadlineExceeded("shim has no task")
+            shim.adopt(state)
         except NotFound:
             # The last daemon died between the task's deletion and the shim's end, which nobody else will ask for.
             await self._end_unused(shim)
@@ -453,6 +446,16 @@ class ShimManager:
             shim.close()
             raise
         return shim
+
+    async def _connect(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Shim:
+        bootstrap = _read_bootstrap(bundle)
+        shim_log = ShimLog(f"{bundle.path}/log")
+        try:
+            client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
+        except BaseException:
+            shim_log.close()
+            raise
+        return Shim(bundle, command, client, bootstrap.version, shim_log)
 
 
 def _remove_stale_work(root: str, known: set[tuple[str, str]]) -> None:
