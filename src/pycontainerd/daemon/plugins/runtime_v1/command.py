@@ -123,8 +123,8 @@ class LinuxCommand:
         with suppress(FileNotFoundError):
             os.unlink(socket_path(self.socket_address()))
 
-    def clean_up(self, timeout_s: float) -> Exit:
-        """What a shim that died has left: the container, through its runtime, and the socket. Blocking."""
+    def clean_up(self, timeout_s: float) -> tuple[Exit, str]:
+        """As ShimCommand's: the container goes through its runtime, and the socket with it."""
         runtime = launcher.path("pyrunc") if self.runtime == "runc" else self.runtime
         root = f"{self.runtime_root}/{self.bundle.namespace}"
         argv = [runtime, "--root", root, "delete", "--force", self.bundle.id]
@@ -139,7 +139,7 @@ class LinuxCommand:
         if done.returncode:
             raise Unknown(f"{done.stderr.strip()}: exit status {done.returncode}")
         pid = self.bundle.read("init.pid")
-        return Exit(int(pid) if pid.isascii() and pid.isdigit() else 0, _KILLED, now_nanos())
+        return Exit(int(pid) if pid.isascii() and pid.isdigit() else 0, _KILLED, now_nanos()), ""
 
 
 def _listen(address: str) -> closing[_socket.socket]:

@@ -91,8 +91,8 @@ class LinuxRuntime:
         for path in bundle.log_paths:
             os.mkfifo(path, 0o700)
         pid = await self._pools.run("shims", command.start)
-        _reap_at_end(pid)
         try:
+            _reap_at_end(pid)
             return await self._reach(command)
         except BaseException as e:
             await self._pools.run("shims", command.take_back, pid)

@@ -26,7 +26,6 @@ from pycontainerd.daemon.plugins.runtime_v2.shim import Shim
 from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
 from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
 from pycontainerd.lib import trace
-from pycontainerd.lib.api.full import task_v2
 from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExceeded, NotFound, Unknown
 from pycontainerd.lib.ttrpc.aio import Client
 
@@ -317,15 +316,9 @@ class ShimManager:
         try:
             self._log.info("cleaning up dead shim")
             timeout_s = self._settings.cleanup_timeout_s
-            if isinstance(command, LinuxCommand):
-                result = await self._pools.run("shims", command.clean_up, timeout_s)
-            else:
-                output, warnings = await self._pools.run("shims", starter.run_delete, command, timeout_s)
-                if warnings:
-                    self._log.warning(f"cleanup warnings {warnings}")
-                response = task_v2.DeleteResponse.FromString(output)
-                exited = response.exited_at.seconds * 1_000_000_000 + response.exited_at.nanos
-                result = Exit(response.pid, response.exit_status, exited or now_nanos())
+            result, warnings = await self._pools.run("shims", command.clean_up, timeout_s)
+            if warnings:
+                self._log.warning(f"cleanup warnings {warnings}")
         except (ContainerdError, OSError, ValueError) as e:
             self._log.warning(
                 "failed to clean up after shim disconnected",
@@ -334,6 +327,7 @@ class ShimManager:
                 error=str(e),
             )
         await self._delete_bundle(bundle)
+        await self._release_mounts(bundle.namespace, bundle.id)
         return result
 
     async def _abandon(self, shim: Shim) -> None:
