@@ -14,8 +14,9 @@ import pytest
 from pycontainerd.client import spec_opts
 from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.lib.api.full import containers_v1, leases_v1, mounts_v1, tasks_v1, types, wkt
-from pycontainerd.lib.mounts import mount_points
-from support.daemons import Daemon, call, make_rootfs
+from pycontainerd.lib.mounts import points_below
+from support.daemons import Daemon, call, kill, make_rootfs
+from support.walkthrough import wait_until
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
 
@@ -31,7 +32,7 @@ def folder():
         (folder / name).mkdir()
         (folder / name / f"in-{name}").write_text(name)
     yield folder
-    for point in reversed([p for p in mount_points() if p.startswith(f"{folder}/")]):
+    for point in points_below(str(folder)):
         subprocess.run(["umount", "-l", point], check=True)
     remove_tree(str(folder))
 
@@ -85,7 +86,7 @@ def names(channel, *filters, **keywords) -> list[str]:
 def mounted(folder: Path) -> list[str]:
     """What is mounted below the test's folder, by its place below that of the mounts."""
     top = f"{folder}/{TARGETS}/"
-    return sorted(point.removeprefix(top) for point in mount_points() if point.startswith(f"{folder}/"))
+    return sorted(point.removeprefix(top) for point in points_below(str(folder)))
 
 
 def collect(channel) -> None:
@@ -248,6 +249,11 @@ BAD_MOUNTS = {
         "UNKNOWN",
         'function "if" not defined',
     ),
+    "an endless number": (
+        mount("format/bind", f"{{{{ mount {'1' * 5000} }}}}"),
+        "UNKNOWN",
+        "is not supported",
+    ),
     "an open brace": (mount("format/bind", "{{ mount 0"), "UNKNOWN", "unclosed action"),
 }
 
@@ -383,6 +389,8 @@ def test_a_device_that_has_become_somebody_elses_is_left_alone(daemon, folder):
 BAD_IMAGES = {
     "no size": ([], "INVALID_ARGUMENT", "mkfs requires mkfs.size option"),
     "bad size": (["size=much"], "UNKNOWN", "bad option size: invalid size: 'much'"),
+    "endless size": ([f"size={'9' * 5000}"], "UNKNOWN", "bad option size: invalid size: '999"),
+    "endless fraction": ([f"size=1.{'9' * 5000}"], "UNKNOWN", "bad option size: invalid size: '1.999"),
     "other kind": (["size=1m", "fs=ntfs"], "INVALID_ARGUMENT", 'unsupported filesystem "ntfs"'),
     "bad id": (["size=1m", "uuid=-x"], "INVALID_ARGUMENT", 'invalid uuid "-x"'),
     "unknown": (["size=1m", "label=x"], "INVALID_ARGUMENT", "unknown mount option label"),
@@ -462,7 +470,8 @@ def test_a_mount_in_use_is_forgotten_at_once_and_unmounted_later(channel, folder
     assert Path(folder, "lower/in-lower").exists()
 
 
-def test_a_tasks_root_is_activated_for_as_long_as_the_task_is_there(channel, folder):
+def container_with_a_root(channel, folder: Path) -> tuple[str, list[types.Mount]]:
+    """The id of a container of /bin/sleep, and mounts for its root that a shim can't make."""
     make_rootfs(folder / "root/rootfs")
     id = f"mounts-{os.getpid()}"
     document = spec_opts.with_args(spec_opts.default_spec("default", id), ["/bin/sleep", "1000"])
@@ -478,6 +487,11 @@ def test_a_tasks_root_is_activated_for_as_long_as_the_task_is_there(channel, fol
         mount("bind", folder / "root/rootfs", "rbind", "ro"),
         mount("format/mkdir/overlay", "overlay", *made, *where),
     ]
+    return id, rootfs
+
+
+def test_a_tasks_root_is_activated_for_as_long_as_the_task_is_there(channel, folder):
+    id, rootfs = container_with_a_root(channel, folder)
     bad = tasks_v1.CreateTaskRequest(
         container_id=id, rootfs=[rootfs[0], mount("format/nofs", "{{ mount 0 }}")]
     )
@@ -500,6 +514,25 @@ def test_a_tasks_root_is_activated_for_as_long_as_the_task_is_there(channel, fol
     assert deleted[:2] == ("OK", "")
     assert (names(channel), mounted(folder)) == ([], [])
     assert list(Path(folder, TARGETS).iterdir()) == []
+
+
+@pytest.mark.parametrize("when", ["under the daemon", "while it is away"])
+def test_the_root_of_a_task_whose_shim_died_is_taken_away(daemon, folder, when):
+    with daemon.channel() as channel:
+        id, rootfs = container_with_a_root(channel, folder)
+        request = tasks_v1.CreateTaskRequest(container_id=id, rootfs=rootfs)
+        status, text, answer = call(channel, tasks_v1.TASKS, "Create", request)
+        assert (status, text) == ("OK", "")
+        assert len(mounted(folder)) == 2
+    shim = int(Path(f"/proc/{answer.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    if when == "while it is away":
+        daemon.stop(signal.SIGKILL)
+    kill(shim)
+    if when == "while it is away":
+        daemon.start()
+    with daemon.channel() as channel:
+        wait_until(lambda: not mounted(folder))
+        assert names(channel) == []
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

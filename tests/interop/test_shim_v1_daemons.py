@@ -15,6 +15,8 @@ import grpc
 import pytest
 
 from pycontainerd.lib.api.full import tasks_v1
+from pycontainerd.lib.api.light import shim_v1, wkt
+from pycontainerd.lib.ttrpc.client import Client
 from support import shims
 from support.daemons import call
 from support.programs import ours, peer, peer_environment
@@ -279,6 +281,28 @@ def test_a_shim_that_died_while_the_daemon_was_away(stack, runtime, busybox):
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
     wait_until(lambda: stack.status_of("k2") == "")
     stack.ctr("container", "rm", "k2")
+
+
+def test_a_shim_whose_task_was_deleted_while_the_daemon_died_ends(stack, busybox):
+    stack.ctr("run", "-d", "--runtime", LINUX, busybox, "d1", "sleep", "100")
+    shim = int(Path(f"/proc/{stack.pid_of('d1')}/stat").read_text().rpartition(")")[2].split()[1])
+    address = Path(f"{stack.root}/s/{LINUX}/default/d1/address").read_text()
+    stack.stop(9)
+    # As far as a daemon gets that dies between the two calls of a deletion.
+    with Client.connect(address) as client:
+        for method, request in (
+            ("Kill", shim_v1.KillRequest(id="d1", signal=9)),
+            ("Wait", shim_v1.WaitRequest(id="d1")),
+            ("Delete", wkt.Empty()),
+        ):
+            client.call(shim_v1.SHIM.name, method, request.SerializeToString(), timeout_s=10)
+    stack.start()
+    if stack.kind == "real":
+        os.kill(shim, 9)  # containerd 1.6 leaves it running
+    wait_until(lambda: not Path(f"/proc/{shim}").exists())
+    wait_until(lambda: stack.status_of("d1") == "")
+    wait_until(lambda: not Path(address.removeprefix("unix://")).exists())
+    stack.ctr("container", "rm", "d1")
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,7 @@ class Registration(NamedTuple):
     has_platform: bool = False
     platforms: tuple[Platform, ...] = ()
     capabilities: tuple[str, ...] = ()
-    exports: Mapping[str, str] = {}
-    # Those that depend on the configuration.
-    exports_of: Callable[[Context], Mapping[str, str]] | None = None
+    exports: Callable[[Context], Mapping[str, str]] | None = None
 
     @property
     def type(self) -> str:
@@ -186,7 +184,6 @@ def start_all(context: Context, registrations: tuple[Registration, ...]) -> None
 
 
 def _info(context: Context, registration: Registration, error: tuple[int, str] | None) -> PluginInfo:
-    exports = registration.exports_of(context) if registration.exports_of else registration.exports
     platforms = registration.platforms or ((host_platform(),) if registration.has_platform else ())
     return PluginInfo(
         registration.type,
@@ -194,7 +191,7 @@ def _info(context: Context, registration: Registration, error: tuple[int, str] |
         registration.requires,
         platforms,
         registration.capabilities,
-        exports,
+        registration.exports(context) if registration.exports else {},
         error,
     )
 
@@ -440,7 +437,7 @@ def _introspection(context: Context) -> tuple[Service, object]:
 
 
 PLUGINS: Final = (
-    Registration(OPT, _opt, exports_of=lambda c: {"path": _opt_folder(c)}),
+    Registration(OPT, _opt, exports=lambda c: {"path": _opt_folder(c)}),
     Registration(CONTENT, _content),
     Registration(METADATA, _metadata, ("io.containerd.content.v1", "io.containerd.snapshotter.v1")),
     Registration(settings.NATIVE, _native, has_platform=True),

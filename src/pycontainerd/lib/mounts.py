@@ -154,8 +154,7 @@ def _target(root: str, below: str) -> str:
 
 def unmount_recursive(path: str) -> None:
     """Unmounts everything at and below a path, newest first; nothing mounted there is fine. Raises OSError."""
-    below = path + "/"
-    for point in reversed([p for p in mount_points() if p == path or p.startswith(below)]):
+    for point in points_below(path):
         try:
             mount.umount2(point, flags=mount.UMOUNT_NOFOLLOW)
         except OSError as e:
@@ -175,6 +174,12 @@ def unmount_all(path: str) -> None:
             if e.errno in {EINVAL, ENOENT}:
                 return
             raise
+
+
+def points_below(path: str) -> list[str]:
+    """Every mount point at and below a path, newest first: the order in which they can be unmounted."""
+    below = path + "/"
+    return [point for point in reversed(mount_points()) if point == path or point.startswith(below)]
 
 
 def mount_points() -> list[str]:

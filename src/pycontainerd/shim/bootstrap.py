@@ -11,18 +11,19 @@ Spec: containerd docs/runtime-v2.md#start
 
 from __future__ import annotations
 
-import _socket
 import os
 
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import bootstrap_v1, wkt
 from pycontainerd.lib.linux import prctl, process
 from pycontainerd.lib.oci import document
-from pycontainerd.lib.ttrpc.address import shim_address, socket_path
+from pycontainerd.lib.ttrpc.address import shim_address
+from pycontainerd.lib.ttrpc.listener import listen_unless_served
 from pycontainerd.shim import options as runtime_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Sequence
     from typing import Final
 
@@ -107,51 +108,6 @@ def grouping_id(id: str) -> str:
     return id
 
 
-def listen(address: str) -> _socket.socket | None:
-    """A listening socket only its owner may use, or None when a shim answers there already."""
-    path = socket_path(address)
-    _make_socket_dir(os.path.dirname(path))
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        for is_last in (False, True):
-            try:
-                sock.bind(path)
-                break
-            except OSError as e:
-                if e.errno != 98 or is_last:  # EADDRINUSE
-                    raise errdefs.Unknown(f"create new shim socket: listen unix {path}: {e.strerror}") from e
-            if _answers(path):
-                sock.close()
-                return None
-            os.unlink(path)  # left behind by a shim that was killed
-        os.chmod(path, 0o600)
-        sock.listen(128)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _make_socket_dir(directory: str) -> None:
-    os.makedirs(os.path.dirname(directory), 0o711, exist_ok=True)
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        pass  # shared with every other shim of this machine
-
-
-def _answers(path: str) -> bool:
-    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    probe.settimeout(0.1)
-    try:
-        probe.connect(path)
-    except OSError:
-        return False
-    finally:
-        probe.close()
-    return True
-
-
 def serving_argv(program: str, flags: Flags) -> list[str]:
     """The command line of the long-lived process, as it is executed by hand and shown by ps."""
     argv = [program, "-namespace", flags.namespace, "-id", flags.id, "-address", flags.address]
@@ -173,7 +129,7 @@ def prepare(
     bootstrap = read_bootstrap(stdin, flags)
     serving = grouping_id(flags.id) if grouped else flags.id
     address = shim_address(bootstrap.socket_dir, flags.address, flags.namespace, serving)
-    listener = listen(address)
+    listener = listen_unless_served(address)
     _write_address(address)
     if listener is not None and bootstrap.options.shim_cgroup:
         # Before the fork: a child is born in its parent's cgroup, so there is no moment in which it isn't there.

@@ -15,6 +15,7 @@ import struct
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import task_v2, task_v3
 from pycontainerd.lib.ttrpc.connection import RequestEvent, ServerConnection
+from pycontainerd.lib.ttrpc.listener import listen as listen_privately
 from pycontainerd.lib.ttrpc.wire import Request
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.loop import ERROR, READ, WRITE
@@ -213,15 +214,8 @@ class _Connection:
 
 
 def listen(path: str) -> _socket.socket:
-    """A listener on a socket file that only its owner may use."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        sock.bind(path)
-        os.chmod(path, 0o600)
-        sock.listen(128)
-    except BaseException:
-        sock.close()
-        raise
+    """A listener on a socket file that only its owner may use, for the loop."""
+    sock = listen_privately(path)
     sock.setblocking(False)
     return sock
 

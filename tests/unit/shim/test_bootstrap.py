@@ -1,8 +1,6 @@
 """The start action without starting anything: addresses, generations, sockets."""
 
 import hashlib
-import os
-import socket
 
 import pytest
 
@@ -72,25 +70,6 @@ def test_grouping_annotations(tmp_path, monkeypatch, annotations, group) -> None
     (tmp_path / "config.json").write_text('{"annotations": %s}' % annotations)  # noqa: UP031 - braces
     monkeypatch.chdir(tmp_path)
     assert bootstrap.grouping_id("c1") == group
-
-
-def test_listener_is_private_and_found_again(tmp_path) -> None:
-    address = f"unix://{tmp_path}/s/sock"
-    listener = bootstrap.listen(address)
-    assert listener is not None
-    assert os.stat(tmp_path / "s").st_mode & 0o777 == 0o700
-    assert os.stat(tmp_path / "s/sock").st_mode & 0o777 == 0o600
-    assert bootstrap.listen(address) is None
-    listener.close()
-
-
-def test_socket_of_a_dead_shim_is_replaced(tmp_path) -> None:
-    (tmp_path / "s").mkdir(mode=0o700)
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(tmp_path / "s/sock"))
-    listener = bootstrap.listen(f"unix://{tmp_path}/s/sock")
-    assert listener is not None
-    listener.close()
 
 
 def test_s067_serving_command_line() -> None:

@@ -61,7 +61,7 @@ def _registration(type: str, name: str, proxy: ProxyPlugin, start: Any) -> Regis
         lambda context: start(context, name, proxy),
         platforms=(Platform(platform.os, platform.architecture, platform.variant),),
         capabilities=tuple(proxy.capabilities),
-        exports={**proxy.exports, "address": proxy.address},
+        exports=lambda _: {**proxy.exports, "address": proxy.address},
     )
 
 

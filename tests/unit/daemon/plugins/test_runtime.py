@@ -135,6 +135,24 @@ def test_s066_start_argv_is_containerds():
     )
 
 
+@pytest.mark.parametrize(
+    ("printed", "ending"),
+    [(r"\020\011", (0, 9)), ("garbage", "no DeleteResponse"), ("", (0, 0))],  # field 2, exit_status: 9
+)
+def test_what_a_shim_prints_after_its_clean_up_is_how_the_task_ended(tmp_path, printed, ending):
+    shim = tmp_path / "shim"
+    shim.write_text(f"#!/bin/sh\nprintf '{printed}'; printf warned >&2\n")
+    shim.chmod(0o755)
+    command = ShimCommand(str(shim), "default", "u9", str(tmp_path), "/c.sock", "/c.sock.ttrpc", "/c")
+    if isinstance(ending, str):
+        with pytest.raises(Unknown, match=ending):
+            command.clean_up(5)
+        return
+    end, warnings = command.clean_up(5)
+    assert ((end.pid, end.status), warnings) == (ending, "warned")
+    assert end.exited_nanos > 0
+
+
 def test_both_names_are_our_shim_unless_configured():
     own = launcher.path("containerd-shim-pyrunc-v2")
     assert binary.resolve("io.containerd.runc.v2", {}) == own

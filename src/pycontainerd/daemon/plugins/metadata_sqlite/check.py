@@ -8,6 +8,8 @@
     containers      the snapshot is there
     leases          what they hold is there
 
+Activations of mounts are not among them: a daemon that starts forgets those whose mounts are gone.
+
 Mending removes rows of what is gone or damaged, so that clients bring it again, and files that nothing refers to. It
 never removes an image or a container: those are a person's to decide about.
 """

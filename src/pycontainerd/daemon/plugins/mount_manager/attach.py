@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -57,8 +57,7 @@ def remove(point: str, *, is_device: bool) -> None:
     if is_device:
         _remove_device(point)
         return
-    below = point + "/"
-    for path in reversed([p for p in lib_mounts.mount_points() if p == point or p.startswith(below)]):
+    for path in lib_mounts.points_below(point):
         _unmount(path)
 
 
@@ -102,21 +101,14 @@ def _attach(mount: Mount, point: str) -> None:
     if mount.type != "overlay" or sum(len(option) + 1 for option in mount.options) < lib_mounts.LONG:
         lib_mounts.attach([wire], point)
         return
-    failures: list[Exception] = []
 
     def attach() -> None:
-        try:
-            namespaces.unshare(_CLONE_FS)
-            lib_mounts.attach([wire], point)
-        except (OSError, ContainerdError) as e:
-            failures.append(e)
+        namespaces.unshare(_CLONE_FS)
+        lib_mounts.attach([wire], point)
 
     # Many layers are named from a working folder, which has to be this thread's alone.
-    thread = threading.Thread(target=attach, name="mount")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(1, "mount") as thread:
+        thread.submit(attach).result()
 
 
 def _make_device(mount: Mount, point: str) -> None:

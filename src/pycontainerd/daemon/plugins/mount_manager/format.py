@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # A dash beside a brace takes the white space on its outside away.
 _ACTION: Final = re.compile(r"(?:\s*\{\{-(?=\s)|\{\{)(.*?)(?:(?<=\s)-\}\}\s*|\}\})", re.DOTALL)
-_CALL: Final = re.compile(r"\s*(\w+)((?:\s+[+-]?[0-9]+)*)\s*", re.ASCII)
+_CALL: Final = re.compile(r"\s*(\w+)((?:\s+[+-]?[0-9]{1,18})*)\s*", re.ASCII)
 _ARGUMENTS: Final = {"source": 1, "target": 1, "mount": 1, "overlay": 2}
 
 

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.scope import now_nanos
 from pycontainerd.daemon.core.tasks import Exit
 from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
@@ -27,8 +25,10 @@ from pycontainerd.lib import launcher, trace
 from pycontainerd.lib.errdefs import AlreadyExists, DeadlineExceeded, Unknown
 from pycontainerd.lib.linux import posix_spawn
 from pycontainerd.lib.ttrpc.address import shim_address, socket_path
+from pycontainerd.lib.ttrpc.listener import listen_unless_served
 
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Sequence
 
 _SOCKETS: Final = "/run/containerd/s"
@@ -123,8 +123,8 @@ class LinuxCommand:
         with suppress(FileNotFoundError):
             os.unlink(socket_path(self.socket_address()))
 
-    def clean_up(self, timeout_s: float) -> Exit:
-        """What a shim that died has left: the container, through its runtime, and the socket. Blocking."""
+    def clean_up(self, timeout_s: float) -> tuple[Exit, str]:
+        """As ShimCommand's: the container goes through its runtime, and the socket with it."""
         runtime = launcher.path("pyrunc") if self.runtime == "runc" else self.runtime
         root = f"{self.runtime_root}/{self.bundle.namespace}"
         argv = [runtime, "--root", root, "delete", "--force", self.bundle.id]
@@ -139,28 +139,14 @@ class LinuxCommand:
         if done.returncode:
             raise Unknown(f"{done.stderr.strip()}: exit status {done.returncode}")
         pid = self.bundle.read("init.pid")
-        return Exit(int(pid) if pid.isascii() and pid.isdigit() else 0, _KILLED, now_nanos())
+        return Exit(int(pid) if pid.isascii() and pid.isdigit() else 0, _KILLED, now_nanos()), ""
 
 
-def _listen(address: str) -> socket.socket:
-    path = socket_path(address)
-    files.make_dir(os.path.dirname(path), 0o700)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        try:
-            listener.bind(path)
-        except OSError:
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(path) == 0:
-                    raise AlreadyExists(f"a shim answers on {path} already: already exists") from None
-            os.unlink(path)  # left behind by a shim that was killed
-            listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(128)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+def _listen(address: str) -> closing[_socket.socket]:
+    listener = listen_unless_served(address)
+    if listener is None:
+        raise AlreadyExists(f"a shim answers on {socket_path(address)} already: already exists")
+    return closing(listener)
 
 
 def _raise_oom_score(pid: int) -> None:

@@ -11,14 +11,12 @@ import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core.scope import Scope
-from pycontainerd.daemon.core.tasks import Status
 from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCommand
 from pycontainerd.daemon.plugins.runtime_v1.task import LinuxShim
 from pycontainerd.lib import launcher
 from pycontainerd.lib.api.full import runc_v1, runctypes
 from pycontainerd.lib.errdefs import (
     ContainerdError,
-    DeadlineExceeded,
     InvalidArgument,
     NotFound,
     Unimplemented,
@@ -93,8 +91,8 @@ class LinuxRuntime:
         for path in bundle.log_paths:
             os.mkfifo(path, 0o700)
         pid = await self._pools.run("shims", command.start)
-        _reap_at_end(pid)
         try:
+            _reap_at_end(pid)
             return await self._reach(command)
         except BaseException as e:
             await self._pools.run("shims", command.take_back, pid)
@@ -113,22 +111,13 @@ class LinuxRuntime:
             raise
         return shim
 
-    async def reconnect(self, bundle: LinuxBundle, command: LinuxCommand) -> LinuxShim:
-        """A connection to a running shim; raises when there is none, or it has no task."""
-        address = bundle.read("address")
+    async def connect(self, command: LinuxCommand) -> LinuxShim:
+        """A connection to the shim of an earlier daemon."""
+        address = command.bundle.read("address")
         if not address:
-            raise Unknown(f"no shim address in {bundle.path}")
-        timeout_s = self.settings.load_timeout_s
-        shim = LinuxShim(command, await Client.connect(address, timeout_s), self._publish, self._exits)
-        try:
-            if (await shim.state(timeout_s=timeout_s)).status == Status.UNKNOWN:
-                raise DeadlineExceeded("shim has no task")
-            await shim.pid()
-            shim.watch_memory()
-        except BaseException:
-            shim.close()
-            raise
-        return shim
+            raise Unknown(f"no shim address in {command.bundle.path}")
+        client = await Client.connect(address, self.settings.load_timeout_s)
+        return LinuxShim(command, client, self._publish, self._exits)
 
     def _shim(self) -> str:
         wanted: str = self._options["shim"]

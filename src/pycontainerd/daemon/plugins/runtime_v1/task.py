@@ -13,23 +13,22 @@ import os
 import select
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from pycontainerd.daemon.core.tasks import Exit, ProcessState, Streams
 from pycontainerd.daemon.core.typed import TypedValue
-from pycontainerd.daemon.plugins.runtime_v2.shim import Shim, any_of, nanos_of, typed_of
+from pycontainerd.daemon.plugins.runtime_v2.shim import Shim, any_of, exit_of, typed_of
 from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
-from pycontainerd.lib import cgroup_folders, cgroup_metrics, identifiers
+from pycontainerd.lib import cgroup_folders, cgroup_metrics
 from pycontainerd.lib.api import anys
-from pycontainerd.lib.api.full import events, shim_v1, types, wkt
+from pycontainerd.lib.api.full import events, shim_v1, wkt
 from pycontainerd.lib.cgroups.oom import OomWatch
-from pycontainerd.lib.errdefs import ContainerdError, NotFound, Unknown
-from pycontainerd.lib.ttrpc.client import Closed
+from pycontainerd.lib.errdefs import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pycontainerd.daemon.core.tasks import CreateOptions
+    from pycontainerd.daemon.core.tasks import CreateOptions, Exit, ProcessState
     from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCommand
     from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
     from pycontainerd.lib.ttrpc.aio import Client
@@ -48,7 +47,7 @@ class LinuxShim(Shim):
     def __init__(self, command: LinuxCommand, client: Client, publish: Publish, exits: ExitReports) -> None:
         bundle: LinuxBundle = command.bundle
         super().__init__(bundle, command, client, 1, ShimLog(bundle.log_paths[0]))
-        self._service = _SERVICE
+        self._api, self._service = shim_v1, _SERVICE
         self._runtime = command.runtime
         self._tell = publish
         self._exits = exits
@@ -56,25 +55,17 @@ class LinuxShim(Shim):
         self._oom: OomWatch | None = None
         self._oom_poll: select.epoll | None = None
 
+    def _process(self, exec_id: str) -> dict[str, str]:
+        return {"id": exec_id or self.id}
+
     async def create(self, options: CreateOptions) -> int:
         given = options.options
-        request = shim_v1.CreateTaskRequest(
-            id=self.id,
-            bundle=self.bundle.path,
-            runtime=self._runtime,
-            rootfs=[
-                types.Mount(type=m.type, source=m.source, target=m.target, options=list(m.options))
-                for m in options.rootfs
-            ],
-            stdin=options.streams.stdin,
-            stdout=options.streams.stdout,
-            stderr=options.streams.stderr,
-            terminal=options.streams.terminal,
-            checkpoint=options.checkpoint,
-            options=any_of(given) if given and given.type_url.endswith(_CREATE_OPTIONS) else None,
-        )
+        request = self._create_request(replace(options, options=None))
+        request.runtime = self._runtime
+        if given is not None and given.type_url.endswith(_CREATE_OPTIONS):
+            request.options.CopyFrom(any_of(given))
         self._pid = int((await self._call("Create", request, shim_v1.CreateTaskResponse)).pid)
-        self.watch_memory()
+        self._watch_memory()
         created = events.TaskCreate(
             container_id=self.id,
             bundle=self.bundle.path,
@@ -88,31 +79,17 @@ class LinuxShim(Shim):
         self._publish("/tasks/create", created)
         return self._pid
 
+    def adopt(self, state: ProcessState) -> None:
+        self._pid = state.pid
+        self._watch_memory()
+
     async def pid(self) -> int:
         if not self._pid:
             self._pid = (await self.state()).pid
         return self._pid
 
-    async def state(self, exec_id: str = "", timeout_s: float = 0) -> ProcessState:
-        request = shim_v1.StateRequest(id=exec_id or self.id)
-        try:
-            answer = await self._call("State", request, shim_v1.StateResponse, timeout_s)
-        except Unknown as e:
-            if isinstance(e.__cause__, Closed):
-                raise NotFound("not found") from e
-            raise
-        return ProcessState(
-            id=exec_id or self.id,
-            pid=answer.pid,
-            status=answer.status,
-            streams=Streams(answer.stdin, answer.stdout, answer.stderr, answer.terminal),
-            exit_status=answer.exit_status,
-            exited_nanos=nanos_of(answer.exited_at) if answer.HasField("exited_at") else None,
-        )
-
     async def start(self, exec_id: str = "") -> int:
-        request = shim_v1.StartRequest(id=exec_id or self.id)
-        pid = int((await self._call("Start", request, shim_v1.StartResponse)).pid)
+        pid = await super().start(exec_id)
         if exec_id:
             started = events.TaskExecStarted(container_id=self.id, exec_id=exec_id, pid=pid)
             self._publish("/tasks/exec-started", started)
@@ -120,37 +97,13 @@ class LinuxShim(Shim):
             self._publish("/tasks/start", events.TaskStart(container_id=self.id, pid=pid))
         return pid
 
-    async def kill(self, signal: int, exec_id: str = "", *, all: bool = False) -> None:
-        request = shim_v1.KillRequest(id=exec_id or self.id, signal=signal, all=all)
-        await self._call("Kill", request, wkt.Empty)
-
-    async def wait(self, exec_id: str = "") -> Exit:
-        answer = await self._call("Wait", shim_v1.WaitRequest(id=exec_id or self.id), shim_v1.WaitResponse)
-        return Exit(0, answer.exit_status, nanos_of(answer.exited_at))
-
-    async def exec(self, exec_id: str, spec: TypedValue, streams: Streams) -> None:
-        try:
-            identifiers.require_valid(exec_id)
-        except ContainerdError as e:
-            raise type(e)(f"invalid exec id {exec_id}: {e}") from e
-        request = shim_v1.ExecProcessRequest(
-            id=exec_id,
-            terminal=streams.terminal,
-            stdin=streams.stdin,
-            stdout=streams.stdout,
-            stderr=streams.stderr,
-            spec=any_of(spec),
-        )
-        await self._call("Exec", request, wkt.Empty)
-
     async def delete_process(self, exec_id: str) -> Exit:
         if exec_id:
             request = shim_v1.DeleteProcessRequest(id=exec_id)
-            answer = await self._call("DeleteProcess", request, shim_v1.DeleteResponse)
-            return Exit(answer.pid, answer.exit_status, nanos_of(answer.exited_at))
+            return exit_of(await self._call("DeleteProcess", request, shim_v1.DeleteResponse))
         answer = await self._call("Delete", wkt.Empty(), shim_v1.DeleteResponse)
         self._stop_watching()
-        end = Exit(answer.pid, answer.exit_status, nanos_of(answer.exited_at))
+        end = exit_of(answer)
         await self._exit_is_told(end)
         deleted = events.TaskDelete(
             container_id=self.id, pid=answer.pid, exit_status=answer.exit_status, exited_at=answer.exited_at
@@ -180,13 +133,6 @@ class LinuxShim(Shim):
     async def resume(self) -> None:
         await self._call("Resume", wkt.Empty(), wkt.Empty)
         self._publish("/tasks/resumed", events.TaskResumed(container_id=self.id))
-
-    async def resize_pty(self, width: int, height: int, exec_id: str = "") -> None:
-        request = shim_v1.ResizePtyRequest(id=exec_id or self.id, width=width, height=height)
-        await self._call("ResizePty", request, wkt.Empty)
-
-    async def close_stdin(self, exec_id: str = "") -> None:
-        await self._call("CloseIO", shim_v1.CloseIORequest(id=exec_id or self.id, stdin=True), wkt.Empty)
 
     async def checkpoint(self, path: str, options: TypedValue | None) -> None:
         request = shim_v1.CheckpointTaskRequest(path=path, options=any_of(options))
@@ -223,7 +169,7 @@ class LinuxShim(Shim):
         self._errors.close()
         super().close()
 
-    def watch_memory(self) -> None:
+    def _watch_memory(self) -> None:
         """Tells clients when the kernel kills in the container; not being able to is no reason to refuse it."""
         try:
             self._oom = OomWatch(cgroup_folders.locate(self._pid))

@@ -26,7 +26,6 @@ from pycontainerd.daemon.plugins.runtime_v2.shim import Shim
 from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
 from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
 from pycontainerd.lib import trace
-from pycontainerd.lib.api.full import task_v2
 from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExceeded, NotFound, Unknown
 from pycontainerd.lib.ttrpc.aio import Client
 
@@ -311,21 +310,15 @@ class ShimManager:
         shim.close()
 
     async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Exit:
-        """Cleans up as the shim would and removes the bundle; how the task ended, as far as can be known."""
+        """Cleans up as the shim would, removes bundle and mounts; how the task ended, as far as can be known."""
         self._log.warning("cleaning up after shim disconnected", id=bundle.id, namespace=bundle.namespace)
         result = Exit(0, _UNKNOWN_EXIT_STATUS, now_nanos())
         try:
             self._log.info("cleaning up dead shim")
             timeout_s = self._settings.cleanup_timeout_s
-            if isinstance(command, LinuxCommand):
-                result = await self._pools.run("shims", command.clean_up, timeout_s)
-            else:
-                output, warnings = await self._pools.run("shims", starter.run_delete, command, timeout_s)
-                if warnings:
-                    self._log.warning(f"cleanup warnings {warnings}")
-                response = task_v2.DeleteResponse.FromString(output)
-                exited = response.exited_at.seconds * 1_000_000_000 + response.exited_at.nanos
-                result = Exit(response.pid, response.exit_status, exited or now_nanos())
+            result, warnings = await self._pools.run("shims", command.clean_up, timeout_s)
+            if warnings:
+                self._log.warning(f"cleanup warnings {warnings}")
         except (ContainerdError, OSError, ValueError) as e:
             self._log.warning(
                 "failed to clean up after shim disconnected",
@@ -334,6 +327,7 @@ class ShimManager:
                 error=str(e),
             )
         await self._delete_bundle(bundle)
+        await self._release_mounts(bundle.namespace, bundle.id)
         return result
 
     async def _abandon(self, shim: Shim) -> None:
@@ -395,11 +389,7 @@ class ShimManager:
             await self._delete_bundle(bundle)
             return
         try:
-            if self.linux and isinstance(bundle, LinuxBundle) and isinstance(command, LinuxCommand):
-                shim: Shim = await self.linux.reconnect(bundle, command)
-            else:
-                assert isinstance(command, ShimCommand)
-                shim = await self._reconnect(bundle, command)
+            shim = await self._reconnect(bundle, command)
         except (ContainerdError, OSError) as e:
             self._log.warning("shim did not answer after restart", id=bundle.id, error=str(e))
             end = await self._clean_up_dead(bundle, command)
@@ -430,20 +420,17 @@ class ShimManager:
             return False
         return True
 
-    async def _reconnect(self, bundle: Bundle, command: ShimCommand) -> Shim:
+    async def _reconnect(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Shim:
         """A connection to a running shim; raises when there is none, or it has no task."""
-        bootstrap = _read_bootstrap(bundle)
-        shim_log = ShimLog(f"{bundle.path}/log")
-        try:
-            client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
-        except BaseException:
-            shim_log.close()
-            raise
-        shim = Shim(bundle, command, client, bootstrap.version, shim_log)
+        if self.linux is not None and isinstance(command, LinuxCommand):
+            shim: Shim = await self.linux.connect(command)
+        else:
+            shim = await self._connect(bundle, command)
         try:
             state = await shim.state(timeout_s=self._settings.load_timeout_s)
             if state.status == Status.UNKNOWN:
                 raise DeadlineExceeded("shim has no task")
+            shim.adopt(state)
         except NotFound:
             # The last daemon died between the task's deletion and the shim's end, which nobody else will ask for.
             await self._end_unused(shim)
@@ -453,6 +440,16 @@ class ShimManager:
             shim.close()
             raise
         return shim
+
+    async def _connect(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Shim:
+        bootstrap = _read_bootstrap(bundle)
+        shim_log = ShimLog(f"{bundle.path}/log")
+        try:
+            client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
+        except BaseException:
+            shim_log.close()
+            raise
+        return Shim(bundle, command, client, bootstrap.version, shim_log)
 
 
 def _remove_stale_work(root: str, known: set[tuple[str, str]]) -> None:

@@ -1,6 +1,7 @@
 """A task, spoken to through its shim.
 
-Implements core.tasks.Task over one ttrpc connection, in the task API version the shim asked for.
+Implements core.tasks.Task over one ttrpc connection, in the task API version the shim asked for; runtime_v1/task.py
+overrides what is different in the API before it.
 
 Spec: containerd.task.v2.Task and v3.Task (the same messages under two names)
 """
@@ -39,7 +40,7 @@ class Shim:
         self.client = client
         self.deleted = False
         self._log = log
-        self._api: Any = task_v3 if version >= 3 else task_v2
+        self._api: Any = task_v3 if version >= 3 else task_v2  # the messages of _service
         self._service = f"containerd.task.v{3 if version >= 3 else 2}.Task"
         self._metadata = {"containerd-namespace-ttrpc": bundle.namespace}
         self._pid = 0  # of init, once it has been created here
@@ -54,7 +55,12 @@ class Shim:
 
     async def create(self, options: CreateOptions) -> int:
         """Creates the container; the pid of its init."""
-        request = self._api.CreateTaskRequest(
+        response = await self._call("Create", self._create_request(options), self._api.CreateTaskResponse)
+        self._pid = int(response.pid)
+        return self._pid
+
+    def _create_request(self, options: CreateOptions) -> Any:
+        return self._api.CreateTaskRequest(
             id=self.id,
             bundle=self.bundle.path,
             rootfs=[
@@ -68,9 +74,13 @@ class Shim:
             checkpoint=options.checkpoint,
             options=any_of(options.options),
         )
-        response = await self._call("Create", request, self._api.CreateTaskResponse)
-        self._pid = int(response.pid)
-        return self._pid
+
+    def _process(self, exec_id: str) -> dict[str, str]:
+        """The fields that name an exec, with "" the task's init."""
+        return {"id": self.id, "exec_id": exec_id}
+
+    def adopt(self, state: ProcessState) -> None:
+        """Goes on with a task that an earlier daemon created."""
 
     async def pid(self) -> int:
         return self._pid or int((await self.connect()).task_pid)
@@ -81,7 +91,7 @@ class Shim:
         return await self._call("Connect", request, self._api.ConnectResponse, timeout_s)
 
     async def state(self, exec_id: str = "", timeout_s: float = 0) -> ProcessState:
-        request = self._api.StateRequest(id=self.id, exec_id=exec_id)
+        request = self._api.StateRequest(**self._process(exec_id))
         try:
             response = await self._call("State", request, self._api.StateResponse, timeout_s)
         except Unknown as e:
@@ -94,21 +104,21 @@ class Shim:
             status=response.status,
             streams=Streams(response.stdin, response.stdout, response.stderr, response.terminal),
             exit_status=response.exit_status,
-            exited_nanos=nanos_of(response.exited_at) if response.HasField("exited_at") else None,
+            exited_nanos=_nanos(response.exited_at) if response.HasField("exited_at") else None,
         )
 
     async def start(self, exec_id: str = "") -> int:
-        request = self._api.StartRequest(id=self.id, exec_id=exec_id)
+        request = self._api.StartRequest(**self._process(exec_id))
         return int((await self._call("Start", request, self._api.StartResponse)).pid)
 
     async def kill(self, signal: int, exec_id: str = "", *, all: bool = False) -> None:
-        request = self._api.KillRequest(id=self.id, exec_id=exec_id, signal=signal, all=all)
+        request = self._api.KillRequest(**self._process(exec_id), signal=signal, all=all)
         await self._call("Kill", request, wkt.Empty)
 
     async def wait(self, exec_id: str = "") -> Exit:
-        request = self._api.WaitRequest(id=self.id, exec_id=exec_id)
+        request = self._api.WaitRequest(**self._process(exec_id))
         response = await self._call("Wait", request, self._api.WaitResponse)
-        return Exit(0, response.exit_status, nanos_of(response.exited_at))
+        return Exit(0, response.exit_status, _nanos(response.exited_at))
 
     async def exec(self, exec_id: str, spec: TypedValue, streams: Streams) -> None:
         try:
@@ -116,8 +126,7 @@ class Shim:
         except ContainerdError as e:
             raise type(e)(f"invalid exec id {exec_id}: {e}") from e
         request = self._api.ExecProcessRequest(
-            id=self.id,
-            exec_id=exec_id,
+            **self._process(exec_id),
             terminal=streams.terminal,
             stdin=streams.stdin,
             stdout=streams.stdout,
@@ -129,8 +138,7 @@ class Shim:
     async def delete_process(self, exec_id: str) -> Exit:
         """Deletes an exec; with "" the task's init."""
         request = self._api.DeleteRequest(id=self.id, exec_id=exec_id)
-        response = await self._call("Delete", request, self._api.DeleteResponse)
-        return Exit(response.pid, response.exit_status, nanos_of(response.exited_at))
+        return exit_of(await self._call("Delete", request, self._api.DeleteResponse))
 
     async def pids(self) -> Sequence[tuple[int, TypedValue | None]]:
         response = await self._call("Pids", self._api.PidsRequest(id=self.id), self._api.PidsResponse)
@@ -143,11 +151,11 @@ class Shim:
         await self._call("Resume", self._api.ResumeRequest(id=self.id), wkt.Empty)
 
     async def resize_pty(self, width: int, height: int, exec_id: str = "") -> None:
-        request = self._api.ResizePtyRequest(id=self.id, exec_id=exec_id, width=width, height=height)
+        request = self._api.ResizePtyRequest(**self._process(exec_id), width=width, height=height)
         await self._call("ResizePty", request, wkt.Empty)
 
     async def close_stdin(self, exec_id: str = "") -> None:
-        request = self._api.CloseIORequest(id=self.id, exec_id=exec_id, stdin=True)
+        request = self._api.CloseIORequest(**self._process(exec_id), stdin=True)
         await self._call("CloseIO", request, wkt.Empty)
 
     async def checkpoint(self, path: str, options: TypedValue | None) -> None:
@@ -212,6 +220,10 @@ def typed_of(message: Any, field: str) -> TypedValue | None:
     return TypedValue(value.type_url, value.value)
 
 
-def nanos_of(message: Any) -> int:
-    """Of a Timestamp, since 1970."""
+def exit_of(response: Any) -> Exit:
+    """What a shim answers to a deletion."""
+    return Exit(response.pid, response.exit_status, _nanos(response.exited_at))
+
+
+def _nanos(message: Any) -> int:
     return int(message.seconds) * 1_000_000_000 + int(message.nanos)

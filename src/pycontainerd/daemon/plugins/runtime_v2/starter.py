@@ -11,17 +11,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from google.protobuf.message import DecodeError
+
+from pycontainerd.daemon.core.scope import now_nanos
+from pycontainerd.daemon.plugins.runtime_v2.shim import exit_of
 from pycontainerd.lib import trace
-from pycontainerd.lib.api.full import bootstrap_v1, wkt
+from pycontainerd.lib.api.full import bootstrap_v1, task_v2, wkt
 from pycontainerd.lib.errdefs import DeadlineExceeded, Unimplemented, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
+    from pycontainerd.daemon.core.tasks import Exit
     from pycontainerd.daemon.core.typed import TypedValue
 
 MAX_SHIM_VERSION: Final = 3
@@ -55,6 +60,15 @@ class ShimCommand:
         argv = [self.binary, "-namespace", self.namespace, "-address", self.address]
         argv += ["-publish-binary", self.publish_binary, "-id", self.id, "-bundle", self.bundle]
         return [*argv, "delete"]
+
+    def clean_up(self, timeout_s: float) -> tuple[Exit, str]:
+        """What a shim that died has left, by its `delete`; how the task ended, and warnings. Blocking; Unknown."""
+        output, warnings = run_delete(self, timeout_s)
+        try:
+            end = exit_of(task_v2.DeleteResponse.FromString(output))
+        except DecodeError as e:
+            raise Unknown("shim delete: what it printed is no DeleteResponse") from e
+        return (end if end.exited_nanos else replace(end, exited_nanos=now_nanos())), warnings
 
     def environment(self) -> dict[str, str]:
         """The daemon's own environment and what shims expect in theirs."""
