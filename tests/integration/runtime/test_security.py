@@ -205,6 +205,16 @@ def test_r10_a_procfs_elsewhere_takes_mounts(runtime, bundle, short_tmp):
     assert runtime.run(bundle.args("ls", "/mnt/sys/net").build()).out == ""
 
 
+@ours_only("a root without /proc runs")
+def test_r10_a_procfs_elsewhere_takes_mounts_in_a_root_without_proc(runtime, bundle):
+    bundle.spec["mounts"] = [entry for entry in bundle.spec["mounts"] if entry["destination"] != "/proc"]
+    (bundle.rootfs / "proc").rmdir()
+    bundle.mount("/mnt", "bind", "/proc", "bind")
+    bundle.mount("/mnt/sys/net", "tmpfs", "tmpfs")
+    done = runtime.run(bundle.args("ls", "/mnt/sys/net").build())
+    assert (done.code, done.out) == (0, ""), done
+
+
 @ours_only("security R08: masks don't trust the image's /dev/null")
 def test_r08_masked_paths_do_not_trust_the_images_null(runtime, bundle, canary):
     """CVE-2025-31133."""
