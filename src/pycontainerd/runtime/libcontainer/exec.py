@@ -145,9 +145,7 @@ def _see_through(container: Container, child: parent.Child, process: Process, op
     child.go()
     child.expect(sync.READY)
     if options.pid_file:
-        from pycontainerd.runtime.libcontainer.container import write_pid_file
-
-        write_pid_file(options.pid_file, child.pid)
+        parent.write_pid_file(options.pid_file, child.pid)
     if options.pidfd_socket_fd >= 0:
         parent.send_pidfd(options.pidfd_socket_fd, child.pid, "setns")
     child.go()
