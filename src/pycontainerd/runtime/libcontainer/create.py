@@ -130,13 +130,15 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
     """The parent's story of a create, with sync.py's diagram."""
     rootless = os.geteuid() != 0
     joins = parent.Joins(config)
-    with trace.span("cgroup.create"):
-        container.cgroups.create()
-    ends = sync.make_pair()
     opened: list[int] = []
     try:
+        with trace.span("cgroup.create"):
+            container.cgroups.create()
         with trace.span("init.plan"):
             plan = plan_init(container, config, options, joins, opened)
+        ends = (
+            sync.make_pair()
+        )  # closed by parent.start or with the child: nothing else may fail from here on
         plan.sync_fd = ends[1]
         plan.rootless = rootless
         run = run_outer if joins.in_two_steps else run_init
@@ -144,6 +146,7 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
             joins, lambda: run(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
         )
     finally:
+        joins.close()
         for fd in opened:
             os.close(fd)
     try:

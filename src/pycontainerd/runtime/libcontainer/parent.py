@@ -68,22 +68,26 @@ class Joins:
         self.parent_fds: list[tuple[int, str]] = []
         self.child_fds: list[tuple[int, int]] = []
         self.time_offsets = config.time_offsets
-        for kind, (flag, _name) in LINUX_NAMESPACES.items():
-            path = config.namespaces.get(kind)
-            if path is None or (kind == "cgroup" and path == ""):
-                continue  # a new cgroup namespace is made by init, once it is in its cgroup
-            if path == "":
-                self.flags |= flag
-                continue
-            fd = _open_namespace(kind, path)
-            if kind in ("user", "mount"):
-                self.child_fds.append((fd, flag))
-            else:
-                self.parent_fds.append((fd, kind))
+        try:
+            for kind, (flag, _name) in LINUX_NAMESPACES.items():
+                self._add(kind, flag, config.namespaces.get(kind))
+        except InvalidArgument:
+            self.close()
+            raise
         if config.namespaces.get("user"):
             # Made after the join, so that the joined user namespace owns them; but for the time namespace, whose
             # offsets want a process that may still write to the host's /proc.
             self.unshare_flags, self.flags = self.flags & ~CLONE_NEWTIME, self.flags & CLONE_NEWTIME
+
+    def _add(self, kind: str, flag: int, path: str | None) -> None:
+        if path is None or (kind == "cgroup" and path == ""):
+            return  # a new cgroup namespace is made by init, once it is in its cgroup
+        if path == "":
+            self.flags |= flag
+        elif kind in ("user", "mount"):
+            self.child_fds.append((_open_namespace(kind, path), flag))
+        else:
+            self.parent_fds.append((_open_namespace(kind, path), kind))
 
     @property
     def in_two_steps(self) -> bool:
