@@ -24,14 +24,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = ".".join(map(str, sys.version_info[:2]))
-ALIASES = {
-    "ctr": "pyctr",
-    "containerd": "pycontainerd",
-    "runc": "pyrunc",
-    "containerd-shim": "containerd-shim-py",
-    "containerd-shim-runc-v1": "containerd-shim-pyrunc-v1",
-    "containerd-shim-runc-v2": "containerd-shim-pyrunc-v2",
-}
 
 
 def main() -> int:
@@ -40,18 +32,26 @@ def main() -> int:
         sys.stderr.write("usage: scripts/programs.py DIR [NAME...]\n")
         return 2
     known = sorted(path.name for path in (ROOT / "bin").iterdir())
-    names = sys.argv[2:] or known
+    names, ours = sys.argv[2:] or known, aliases()
     for name in names:
-        if ALIASES.get(name, name) not in known:
-            sys.stderr.write(f"programs: no program {name}; there are {', '.join([*known, *ALIASES])}\n")
+        if ours.get(name, name) not in known:
+            sys.stderr.write(f"programs: no program {name}; there are {', '.join([*known, *ours])}\n")
             return 2
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     archive = build_archive()
     for name in names:
-        write_program(folder / name, ALIASES.get(name, name), archive)
+        write_program(folder / name, ours.get(name, name), archive)
         print(folder / name)
     return 0
+
+
+def aliases() -> dict[str, str]:
+    """Upstream name -> the program of ours that scripts/aliases links it to."""
+    links = re.findall(
+        r"^for name in (.+); do link (\S+)", (ROOT / "scripts/aliases").read_text(), re.MULTILINE
+    )
+    return {name: program for names, program in links for name in names.split()}
 
 
 def build_archive() -> bytes:

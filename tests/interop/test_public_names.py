@@ -40,3 +40,23 @@ def test_docker_io_names_pull_and_run_with_every_client_on_every_daemon(short_tm
     for kind in ("ours", "real"):
         for client in ("pyctr", "ctr"):
             assert results[kind][client] == WANTED, (kind, client)
+
+
+def test_a_file_that_a_bare_system_lacks_is_there_without_being_written(short_tmp):
+    (short_tmp / "etc").mkdir()
+    (short_tmp / "etc/kept").write_text("kept")
+    code = (
+        "import sys; from pathlib import Path; from support.public_world import mount_over\n"
+        "work, etc = Path(sys.argv[1]), Path(sys.argv[1]) / 'etc'\n"
+        "for name in ('hosts', 'ssl/certs/bundle'): mount_over(work, name.replace('/', '-'), etc / name, name)\n"
+        "print(*((etc / name).read_text() for name in ('kept', 'hosts', 'ssl/certs/bundle')))"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", code, str(short_tmp)],
+        env={**os.environ, "PYTHONPATH": f"{TOP}/tests:{TOP}/src"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "kept hosts ssl/certs/bundle\n", done.stderr
+    assert os.listdir(short_tmp / "etc") == ["kept"]

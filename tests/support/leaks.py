@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 _CGROUP_ROOT = "/sys/fs/cgroup"
 DAEMONS: set[int] = set()  # started by fixtures that outlive a test and may restart them in it
@@ -125,6 +126,30 @@ def files() -> set[str]:
         "/var/tmp",
     )
     return {f"{folder}/{name}" for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)}
+
+
+# What the kernel counts, notes or tunes by itself.
+_CHANGED_BY_THE_KERNEL = (
+    "ns_last_pid",
+    "nr",
+    "tainted",
+    "perf_event_max_sample_rate",
+    "hung_task_detect_count",
+)
+
+
+def kernel_settings() -> dict[str, bytes]:
+    """Every setting below /proc/sys/kernel that can be read and that only a write changes."""
+    found = {}
+    for path in Path("/proc/sys/kernel").rglob("*"):
+        if "random" in path.parts or path.name in _CHANGED_BY_THE_KERNEL:
+            continue
+        try:
+            found[str(path)] = path.read_bytes() if path.is_file() else b""
+        except OSError:
+            continue
+    assert len(found) > 50
+    return found
 
 
 class Snapshot:

@@ -20,6 +20,7 @@ from support import images
 from support.programs import peer, peer_environment
 from support.stack import Stack
 
+BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 HOSTS = ("registry-1.docker.io", "auth.docker.io", "index.docker.io")
 _SIOCSIFFLAGS = 0x8914
 
@@ -60,8 +61,16 @@ def make_certificates(work: Path) -> None:
     )  # fmt: skip
 
 
-def mount_over(work: Path, name: str, target: str, text: str) -> None:
-    """Binds a file of ours over one of the system's."""
+def mount_over(work: Path, name: str, target: Path, text: str) -> None:
+    """Binds a file of ours over one of the system's; where there is none, a copy of its folder that has one first."""
+    if not target.exists():
+        folder = next(parent for parent in target.parents if parent.is_dir())
+        copied = work / f"{name}.folder"
+        subprocess.run(["cp", "-a", folder, copied], check=True)
+        place = copied / target.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        subprocess.run(["mount", "--bind", copied, folder], check=True)
     (work / name).write_text(text)
     subprocess.run(["mount", "--bind", work / name, target], check=True)
 
@@ -91,8 +100,8 @@ def main() -> int:
     work = Path(sys.argv[1])
     loopback_up()
     make_certificates(work)
-    mount_over(work, "hosts", "/etc/hosts", "127.0.0.1 localhost " + " ".join(HOSTS) + "\n")
-    mount_over(work, "bundle", "/etc/ssl/certs/ca-certificates.crt", (work / "ca.pem").read_text())
+    mount_over(work, "hosts", Path("/etc/hosts"), "127.0.0.1 localhost " + " ".join(HOSTS) + "\n")
+    mount_over(work, "bundle", BUNDLE, (work / "ca.pem").read_text())
     registry = serve(work)
     try:
         results = everything(work)
@@ -112,9 +121,7 @@ def everything(work: Path) -> dict[str, dict[str, object]]:
         images.push(layout, f"registry-1.docker.io/library/{name}:latest")
     results: dict[str, dict[str, object]] = {}
     for kind in ("ours", "real"):
-        stack = Stack(
-            work / kind[0], kind=kind, env={"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
-        ).start()
+        stack = Stack(work / kind[0], kind=kind, env={"SSL_CERT_FILE": str(BUNDLE)}).start()
         try:
             results[kind] = {client: use(stack, client) for client in ("pyctr", "ctr")}
         finally:

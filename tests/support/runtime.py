@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.patience import seconds
 from support.programs import ours, peer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def program() -> str:
@@ -126,6 +124,20 @@ class Runtime:
     def pid(self, id: str = "c") -> int:
         """Init's host pid."""
         return int(self.state(id)["pid"])
+
+    def cgroup_paths(self, id: str = "c") -> dict[str, str]:
+        """Controller -> cgroup; the one of version 2 has the key ""."""
+        found: dict[str, str] = json.loads((self.root / id / "state.json").read_text())["cgroup_paths"]
+        return found
+
+    def cgroup(self, controller: str = "") -> Path:
+        """The container's cgroup: a controller's, or the one there is."""
+        paths = self.cgroup_paths()
+        return Path(paths.get(controller) or paths[""])
+
+    def limit(self, file: str) -> str:
+        """A file of the container's cgroup, as the kernel shows it."""
+        return (self.cgroup(file.partition(".")[0]) / file).read_text().strip()
 
     def wait_status(self, wanted: str, id: str = "c") -> None:
         """Waits for a status."""

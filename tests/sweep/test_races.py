@@ -10,12 +10,15 @@ import ctypes
 import os
 import subprocess
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support import leaks
 from support.bundle import BundleBuilder, make_rootfs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276}[os.uname().machine]
 _EXCHANGE = 2
@@ -90,20 +93,6 @@ def started_quietly(runtime, path: Path, id: str) -> bool:
         )
 
 
-def settings() -> dict[str, str]:
-    """What a misled write would change on the host."""
-    names = (
-        "core_pattern",
-        "hostname",
-        "modprobe",
-        "sysrq",
-        "unprivileged_userns_clone",
-        "yama/ptrace_scope",
-    )
-    paths = [Path("/proc/sys/kernel") / name for name in names]
-    return {str(path): path.read_text() for path in paths if path.exists()}
-
-
 @pytest.fixture
 def shared_volume(short_tmp):
     """A folder whose mounts spread between the host and whoever has it."""
@@ -132,7 +121,7 @@ def test_no_write_to_procfs_is_led_elsewhere(runtime, bundle, short_tmp, shared_
     bundle.spec["root"]["path"] = str(shared_volume / "rootfs")
     bundle.linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "77"}
     path = bundle.args("sleep", "100").build()
-    before, started = settings(), 0
+    before, started = leaks.kernel_settings(), 0
     for number in range(amount(10, 500)):
         if started_quietly(runtime, path, f"c{number}"):
             started += 1
@@ -146,7 +135,7 @@ def test_no_write_to_procfs_is_led_elsewhere(runtime, bundle, short_tmp, shared_
             assert value.stdout == "77\n", number
         runtime("delete", "--force", f"c{number}")
         assert victim.read_text() == "mine", number
-        assert settings() == before, number
+        assert leaks.kernel_settings() == before, number
     runtime.ok("delete", "--force", "attacker")
     assert started > 2
     assert (shared_volume / "covered").stat().st_size > 20

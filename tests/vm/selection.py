@@ -9,7 +9,11 @@ RUNTIME_TESTS = "tests/integration/runtime"
 
 # name, version of cgroups, files below RUNTIME_TESTS
 BATCHES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("limits", "v2", ("test_resources_v2.py", "test_cgroup_v2.py", "test_rootless.py")),
+    (
+        "limits",
+        "v2",
+        ("test_resources_v2.py", "test_resources_both.py", "test_cgroup_v2.py", "test_rootless.py"),
+    ),
     ("rights", "v2", ("test_apparmor.py", "test_privileges.py", "test_capabilities.py", "test_userns.py")),
     ("life", "v2", ("test_lifecycle.py", "test_exec.py", "test_delete.py", "test_state.py")),
     ("surroundings", "v2", ("test_mounts.py", "test_properties.py", "test_seccomp.py", "test_tty.py")),
@@ -18,7 +22,7 @@ BATCHES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "v2",
         ("test_hooks.py", "test_list.py", "test_scheduling.py", "test_pidfd_socket.py", "test_netdevice.py"),
     ),
-    ("limits of version 1", "v1", ("test_resources.py", "test_cgroups.py")),
+    ("limits of version 1", "v1", ("test_resources.py", "test_resources_both.py", "test_cgroups.py")),
 )
 
 

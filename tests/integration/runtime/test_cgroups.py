@@ -17,11 +17,6 @@ pytestmark = pytest.mark.requires("cgroup_v1")
 ROOT = Path("/sys/fs/cgroup")
 
 
-def own(runtime, controller: str) -> Path:
-    state = json.loads((runtime.root / "c/state.json").read_text())
-    return Path(state["cgroup_paths"][controller])
-
-
 def test_limits_are_written(runtime, bundle):
     bundle.linux["cgroupsPath"] = f"{bundle.cgroup}/c"
     bundle.linux["resources"].update(
@@ -31,7 +26,7 @@ def test_limits_are_written(runtime, bundle):
     )
     runtime.create(bundle.build())
     try:
-        assert own(runtime, "memory") == ROOT / f"memory{bundle.cgroup}/c"
+        assert runtime.cgroup("memory") == ROOT / f"memory{bundle.cgroup}/c"
         for controller, name, value in (
             ("memory", "memory.limit_in_bytes", str(64 << 20)),
             ("memory", "memory.soft_limit_in_bytes", str(32 << 20)),
@@ -41,7 +36,7 @@ def test_limits_are_written(runtime, bundle):
             ("cpuset", "cpuset.cpus", "0"),
             ("pids", "pids.max", "50"),
         ):
-            assert (own(runtime, controller) / name).read_text().strip() == value
+            assert (runtime.cgroup(controller) / name).read_text().strip() == value
     finally:
         runtime.ok("delete", "--force", "c")
         for folder in ROOT.glob(f"*{bundle.cgroup}"):
@@ -50,7 +45,7 @@ def test_limits_are_written(runtime, bundle):
 
 def test_init_is_in_every_cgroup_of_its_state(runtime, bundle):
     runtime.create(bundle.build())
-    paths = json.loads((runtime.root / "c/state.json").read_text())["cgroup_paths"]
+    paths = runtime.cgroup_paths()
     for path in paths.values():
         assert str(runtime.pid()) in (Path(path) / "cgroup.procs").read_text().split()
 
@@ -69,7 +64,7 @@ def test_devices_are_denied_but_for_the_list(runtime, bundle):
     assert "Operation not permitted" in done.err
     assert "fine" in done.out
     runtime.create(bundle.args("true").build())
-    lines = (own(runtime, "devices") / "devices.list").read_text().split("\n")
+    lines = (runtime.cgroup("devices") / "devices.list").read_text().split("\n")
     assert "c 10:229 rw" in lines
     assert "c 1:3 rwm" in lines
     assert not any(line.startswith("a") for line in lines)
@@ -78,7 +73,7 @@ def test_devices_are_denied_but_for_the_list(runtime, bundle):
 def test_allow_all_devices(runtime, bundle):
     bundle.linux["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
     runtime.create(bundle.build())
-    assert "a *:* rwm" in (own(runtime, "devices") / "devices.list").read_text()
+    assert "a *:* rwm" in (runtime.cgroup("devices") / "devices.list").read_text()
 
 
 def test_a_limit_below_what_is_used_fails_with_the_usage(runtime, bundle):
@@ -91,17 +86,17 @@ def test_a_limit_below_what_is_used_fails_with_the_usage(runtime, bundle):
 def test_update(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "100").build())
     runtime.ok("update", "--memory", "67108864", "--pids-limit", "33", "--cpu-share", "700", "c")
-    assert (own(runtime, "memory") / "memory.limit_in_bytes").read_text().strip() == "67108864"
-    assert (own(runtime, "pids") / "pids.max").read_text().strip() == "33"
+    assert (runtime.cgroup("memory") / "memory.limit_in_bytes").read_text().strip() == "67108864"
+    assert (runtime.cgroup("pids") / "pids.max").read_text().strip() == "33"
     runtime.ok("update", "--resources", "-", "c", stdin='{"pids": {"limit": 44}}')
-    assert (own(runtime, "pids") / "pids.max").read_text().strip() == "44"
-    assert (own(runtime, "cpu") / "cpu.shares").read_text().strip() == "700"
+    assert (runtime.cgroup("pids") / "pids.max").read_text().strip() == "44"
+    assert (runtime.cgroup("cpu") / "cpu.shares").read_text().strip() == "700"
 
 
 @ours_only("cpu burst and idle")
 def test_update_of_burst_and_idle(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "100").build())
-    folder = own(runtime, "cpu")
+    folder = runtime.cgroup("cpu")
     runtime.ok("update", "--cpu-quota", "50000", "--cpu-period", "100000", "--cpu-burst", "5000", "c")
     assert (folder / "cpu.cfs_burst_us").read_text().strip() == "5000"
     runtime.ok("update", "--cpu-idle", "1", "c")
@@ -155,7 +150,7 @@ def test_a_relative_path_counts_from_the_callers_own_cgroup(runtime, bundle):
     del bundle.linux["cgroupsPath"]
     id = f"id{bundle.cgroup[1:]}"
     runtime.create(bundle.build(), id)
-    paths = json.loads((runtime.root / id / "state.json").read_text())["cgroup_paths"]
+    paths = runtime.cgroup_paths(id)
     own = {
         name: path
         for line in Path("/proc/self/cgroup").read_text().split()

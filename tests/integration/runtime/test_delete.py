@@ -25,7 +25,7 @@ def test_delete_of_a_running_container_fails(runtime, bundle):
 
 def test_force_deletes_a_running_container(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "100").build())
-    paths = json.loads((runtime.root / "c/state.json").read_text())["cgroup_paths"]
+    paths = runtime.cgroup_paths()
     runtime.ok("delete", "--force", "c")
     assert not (runtime.root / "c").exists()
     assert not any(Path(path).exists() for path in paths.values())
@@ -51,8 +51,7 @@ def test_delete_of_nobody(runtime):
 
 def test_sub_cgroups_go_too(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "100").build())
-    paths = json.loads((runtime.root / "c/state.json").read_text())["cgroup_paths"]
-    path = Path(paths.get("pids") or paths[""])
+    path = runtime.cgroup("pids")
     (path / "a/b").mkdir(parents=True)
     runtime.ok("delete", "--force", "c")
     assert not path.exists()

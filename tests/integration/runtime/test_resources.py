@@ -12,19 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from support import rdma
 from support.patience import seconds
 from support.runtime import ours_only
 
 pytestmark = pytest.mark.requires("cgroup_v1")
-
-
-def own(runtime, controller: str) -> Path:
-    return Path(json.loads((runtime.root / "c/state.json").read_text())["cgroup_paths"][controller])
-
-
-def value(runtime, file: str) -> str:
-    return (own(runtime, file.partition(".")[0]) / file).read_text().strip()
 
 
 def disk() -> tuple[int, int]:
@@ -52,7 +43,7 @@ def test_a_resource_is_in_its_file(runtime, bundle, resources, file, text):
     for name, values in resources.items():
         bundle.linux["resources"].setdefault(name, {}).update(values)
     runtime.create(bundle.build())
-    assert value(runtime, file).startswith(text)
+    assert runtime.limit(file).startswith(text)
 
 
 @pytest.mark.parametrize("kind", ["read_bps", "write_bps", "read_iops", "write_iops"])
@@ -62,7 +53,7 @@ def test_throttled_devices(runtime, bundle, kind):
     major, minor = disk()
     bundle.linux["resources"]["blockIO"] = {key: [{"major": major, "minor": minor, "rate": 1000}]}
     runtime.create(bundle.build())
-    assert value(runtime, f"blkio.throttle.{kind}_device") == f"{major}:{minor} 1000"
+    assert runtime.limit(f"blkio.throttle.{kind}_device") == f"{major}:{minor} 1000"
 
 
 @pytest.mark.parametrize(
@@ -83,33 +74,22 @@ def test_throttled_devices(runtime, bundle, kind):
 def test_a_flag_of_update_is_in_its_file(runtime, bundle, flags, file, text):
     runtime.create(bundle.build())
     runtime.ok("update", *flags, "c")
-    assert value(runtime, file) == text
+    assert runtime.limit(file) == text
 
 
 def test_update_reads_all_from_a_document(runtime, bundle):
     runtime.create(bundle.build())
     wanted = {"memory": {"limit": 64 << 20}, "cpu": {"shares": 99}, "pids": {"limit": 9}}
     runtime.ok("update", "--resources", "-", "c", stdin=json.dumps(wanted))
-    assert value(runtime, "memory.limit_in_bytes") == str(64 << 20)
-    assert value(runtime, "cpu.shares") == "99"
-    assert value(runtime, "pids.max") == "9"
+    assert runtime.limit("memory.limit_in_bytes") == str(64 << 20)
+    assert runtime.limit("cpu.shares") == "99"
+    assert runtime.limit("pids.max") == "9"
 
 
 def test_update_of_what_the_machine_has_not_fails(runtime, bundle):
     runtime.create(bundle.build())
     assert runtime("update", "--l3-cache-schema", "L3:0=f", "c").code == 1
     assert runtime("update", "--mem-bw-schema", "MB:0=50", "c").code == 1
-
-
-@ours_only("cpu burst and idle")
-def test_cpu_burst_and_idle(runtime, bundle):
-    bundle.linux["resources"]["cpu"] = {"quota": 50000, "period": 100000, "burst": 4000, "idle": 1}
-    runtime.create(bundle.args("true").build())
-    assert value(runtime, "cpu.cfs_burst_us") == "4000"
-    assert value(runtime, "cpu.idle") == "1"
-    runtime.ok("update", "--cpu-idle", "0", "--cpu-burst", "0", "c")
-    assert value(runtime, "cpu.idle") == "0"
-    assert value(runtime, "cpu.cfs_burst_us") == "0"
 
 
 def test_a_huge_page_size_that_is_not_there_is_refused(runtime, bundle):
@@ -128,7 +108,7 @@ def test_a_limit_of_kernel_memory_is_only_a_warning(runtime, bundle, limit):
     assert said.count("level=warning") == 1
     assert "Kernel memory settings are ignored and will be removed" in said
     for file in ("memory.kmem.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"):
-        assert int(value(runtime, file)) > 1 << 62
+        assert int(runtime.limit(file)) > 1 << 62
 
 
 @pytest.mark.parametrize("flag", ["--kernel-memory", "--kernel-memory-tcp"])
@@ -137,7 +117,7 @@ def test_update_of_kernel_memory_is_only_a_warning(runtime, bundle, flag):
     done = runtime("update", flag, "64m", "--pids-limit", "9", "c")
     assert done.code == 0
     assert "Kernel memory settings are ignored and will be removed" in done.err
-    assert value(runtime, "pids.max") == "9"
+    assert runtime.limit("pids.max") == "9"
     assert flag not in runtime.ok("update", "--help").out
     done = runtime("update", flag, "nonsense", "c")
     assert done.code == 1
@@ -167,11 +147,11 @@ def realtime():
 def test_real_time(realtime, runtime, bundle):
     bundle.linux["resources"]["cpu"] = {"realtimePeriod": 500_000, "realtimeRuntime": 2000}
     runtime.create(bundle.build())
-    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("500000", "2000")
+    assert (runtime.limit("cpu.rt_period_us"), runtime.limit("cpu.rt_runtime_us")) == ("500000", "2000")
     runtime.ok("update", "--cpu-rt-runtime", "1000", "c")
-    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("500000", "1000")
+    assert (runtime.limit("cpu.rt_period_us"), runtime.limit("cpu.rt_runtime_us")) == ("500000", "1000")
     runtime.ok("update", "--cpu-rt-period", "400000", "c")
-    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("400000", "1000")
+    assert (runtime.limit("cpu.rt_period_us"), runtime.limit("cpu.rt_runtime_us")) == ("400000", "1000")
     # More than all together may have.
     done = runtime("update", "--cpu-rt-runtime", "399000", "c")
     assert done.code == 1
@@ -186,7 +166,7 @@ def test_a_period_that_fits_only_the_new_time_is_set_after_it(realtime, runtime,
     runtime.create(bundle.build())
     done = runtime("update", "--cpu-rt-period", "10000", "--cpu-rt-runtime", "100", "c")
     assert done.code == 0, done
-    assert (value(runtime, "cpu.rt_period_us"), value(runtime, "cpu.rt_runtime_us")) == ("10000", "100")
+    assert (runtime.limit("cpu.rt_period_us"), runtime.limit("cpu.rt_runtime_us")) == ("10000", "100")
 
 
 @pytest.mark.parametrize(("shares", "end"), [(1, "minimum allowed cpu-shares is 2"), (1 << 20, "maximum")])
@@ -200,7 +180,7 @@ def test_shares_that_the_kernel_would_change_are_refused(runtime, bundle, shares
 def test_a_block_io_weight(runtime, bundle):
     bundle.linux["resources"]["blockIO"] = {"weight": 500}
     runtime.create(bundle.build())
-    folder = own(runtime, "blkio")
+    folder = runtime.cgroup("blkio")
     (file,) = [folder / n for n in ("blkio.weight", "blkio.bfq.weight") if (folder / n).exists()]
     assert file.read_text().split()[-1] == "500"
     runtime.ok("update", "--blkio-weight", "300", "c")
@@ -215,7 +195,7 @@ def test_a_block_io_weight_of_a_device(runtime, bundle):
     major, minor = map(int, device.split(":"))
     bundle.linux["resources"]["blockIO"] = {"weightDevice": [{"major": major, "minor": minor, "weight": 300}]}
     runtime.create(bundle.build())
-    assert f"{device} 300" in value(runtime, "blkio.bfq.weight_device")
+    assert f"{device} 300" in runtime.limit("blkio.bfq.weight_device")
 
 
 @pytest.mark.parametrize(
@@ -238,23 +218,8 @@ def test_network_classes_and_priorities(runtime, bundle):
         "priorities": [{"name": "lo", "priority": 3}],
     }
     runtime.create(bundle.build())
-    assert value(runtime, "net_cls.classid") == str(0x100001)
-    assert "lo 3" in value(runtime, "net_prio.ifpriomap").splitlines()
-
-
-@pytest.mark.requires("rdma")
-def test_rdma(runtime, bundle):
-    with rdma.device() as name:
-        bundle.linux["resources"]["rdma"] = {name: {"hcaHandles": 3, "hcaObjects": 1000}}
-        runtime.create(bundle.build())
-        assert value(runtime, "rdma.max") == f"{name} hca_handle=3 hca_object=1000"
-
-
-@pytest.mark.requires("hugetlb")
-def test_huge_pages(runtime, bundle):
-    bundle.linux["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 4 << 20}]
-    runtime.create(bundle.build())
-    assert value(runtime, "hugetlb.2MB.limit_in_bytes") == str(4 << 20)
+    assert runtime.limit("net_cls.classid") == str(0x100001)
+    assert "lo 3" in runtime.limit("net_prio.ifpriomap").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -280,8 +245,8 @@ def test_an_update_keeps_what_it_depends_on(runtime, bundle):
     )
     runtime.create(bundle.build())
     runtime.ok("update", "--cpu-quota", "20000", "c")
-    assert value(runtime, "cpu.cfs_period_us") == "50000"
+    assert runtime.limit("cpu.cfs_period_us") == "50000"
     runtime.ok("update", "--memory", str(32 << 20), "c")
-    assert value(runtime, "memory.memsw.limit_in_bytes") == str(128 << 20)
+    assert runtime.limit("memory.memsw.limit_in_bytes") == str(128 << 20)
     done = runtime("update", "--memory", str(256 << 20), "c")
-    assert (done.code, value(runtime, "memory.limit_in_bytes")) == (1, str(32 << 20))
+    assert (done.code, runtime.limit("memory.limit_in_bytes")) == (1, str(32 << 20))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support import leaks
 from support.runtime import differs, ours_only
 
 
@@ -37,32 +38,9 @@ def seen(folder: Path) -> list[tuple[object, ...]]:
 @pytest.fixture
 def kernel():
     """Every setting of the kernel that can be read, /proc/sys/kernel, which must stay as it is."""
-    before = settings()
+    before = leaks.kernel_settings()
     yield
-    assert settings() == before
-
-
-# What it counts, notes or tunes by itself.
-_CHANGED_BY_THE_KERNEL = (
-    "ns_last_pid",
-    "nr",
-    "tainted",
-    "perf_event_max_sample_rate",
-    "hung_task_detect_count",
-)
-
-
-def settings() -> dict[str, bytes]:
-    found = {}
-    for path in Path("/proc/sys/kernel").rglob("*"):
-        if "random" in path.parts or path.name in _CHANGED_BY_THE_KERNEL:
-            continue
-        try:
-            found[str(path)] = path.read_bytes() if path.is_file() else b""
-        except OSError:
-            continue
-    assert len(found) > 50
-    return found
+    assert leaks.kernel_settings() == before
 
 
 def test_r01_the_interpreter_cannot_be_reopened_for_writing(runtime, bundle):
@@ -169,13 +147,14 @@ WRITTEN_BY_THE_RUNTIME = (
 @pytest.mark.parametrize("place", WRITTEN_BY_THE_RUNTIME)
 def test_r10_no_mount_stands_where_the_runtime_writes(runtime, bundle, canary, kernel, place, kind):
     """CVE-2025-52881: a write to a label or a sysctl would go elsewhere."""
+    bound = canary.parent / "bound"
+    bound.mkdir()
     for name in ("exec", "ip_forward"):
-        (canary.parent / "bound").mkdir(exist_ok=True)
-        (canary.parent / "bound" / name).symlink_to(canary / "secret")
+        (bound / name).symlink_to(canary / "secret")
     if kind == "tmpfs":
         bundle.mount(place, "tmpfs", "tmpfs")
     else:
-        bundle.mount(place, "bind", str(canary.parent / "bound"), "bind")
+        bundle.mount(place, "bind", str(bound), "bind")
     bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
     done = runtime.run(bundle.sh("cat /proc/sys/net/ipv4/ip_forward").build())
     assert done.code == 1
@@ -203,6 +182,16 @@ def test_r10_a_procfs_elsewhere_takes_mounts(runtime, bundle, short_tmp):
     bundle.mount("/mnt", "bind", "/proc", "bind")
     bundle.mount("/mnt/sys/net", "tmpfs", "tmpfs")
     assert runtime.run(bundle.args("ls", "/mnt/sys/net").build()).out == ""
+
+
+@ours_only("a root without /proc runs")
+def test_r10_a_procfs_elsewhere_takes_mounts_in_a_root_without_proc(runtime, bundle):
+    bundle.spec["mounts"] = [entry for entry in bundle.spec["mounts"] if entry["destination"] != "/proc"]
+    (bundle.rootfs / "proc").rmdir()
+    bundle.mount("/mnt", "bind", "/proc", "bind")
+    bundle.mount("/mnt/sys/net", "tmpfs", "tmpfs")
+    done = runtime.run(bundle.args("ls", "/mnt/sys/net").build())
+    assert (done.code, done.out) == (0, ""), done
 
 
 @ours_only("security R08: masks don't trust the image's /dev/null")

@@ -59,13 +59,25 @@ def test_no_verb_loads_an_expensive_module(verb):
     assert loaded(f"pycontainerd.runtime.cli.verbs.{verb}") & EXPENSIVE == set()
 
 
+def test_neither_create_nor_exec_loads_an_expensive_module():
+    folder = "pycontainerd.runtime.libcontainer"
+    assert loaded(f"{folder}.create, {folder}.exec") & EXPENSIVE == set()
+
+
 def test_the_entry_alone_loads_no_container_code():
     assert not any("libcontainer" in name for name in loaded("pycontainerd.runtime.cli.main"))
 
 
+@pytest.mark.parametrize("verb", ["delete", "kill", "list", "start", "state"])
+def test_what_makes_a_container_is_not_loaded_for_one_that_is_there(verb):
+    found = loaded(f"pycontainerd.runtime.cli.verbs.{verb}")
+    assert not {f"pycontainerd.runtime.libcontainer.{name}" for name in ("create", "plan", "parent")} & found
+
+
 def test_number_of_modules_of_a_run():
     bare = loaded("sys")
-    assert len(loaded("pycontainerd.runtime.cli.verbs.run") - bare) <= 84
+    run = loaded("pycontainerd.runtime.cli.verbs.run, pycontainerd.runtime.libcontainer.create")
+    assert len(run - bare) <= 84
 
 
 def test_init_imports_nothing_of_its_own():

@@ -28,7 +28,7 @@ V1_CONTROLLERS = frozenset(
 
 
 class HierarchyMount:
-    """One v1 hierarchy: its mount point, the root of the mount, its controllers as mount options."""
+    """One hierarchy: its mount point, the root of the mount, its controllers as mount options (none of version 2)."""
 
     __slots__ = ("options", "point", "root")
 
@@ -39,13 +39,18 @@ class HierarchyMount:
 
 
 class Mounts:
-    """v1: controller (or name=X) -> its mount; unified: the mount point of version 2, or empty."""
+    """v1: controller (or name=X) -> its mount; of version 2 the mount, if there is one."""
 
-    __slots__ = ("unified", "v1")
+    __slots__ = ("unified_mount", "v1")
 
     def __init__(self) -> None:
         self.v1: dict[str, HierarchyMount] = {}
-        self.unified = ""
+        self.unified_mount: HierarchyMount | None = None
+
+    @property
+    def unified(self) -> str:
+        """The mount point of version 2, or empty."""
+        return "" if self.unified_mount is None else self.unified_mount.point
 
 
 def _unescape(path: str) -> str:
@@ -78,7 +83,7 @@ def parse_mounts(mountinfo: str) -> Mounts:
         fields, rest = head.split(), tail.split()
         root, point = _unescape(fields[3]), _unescape(fields[4])
         if rest[0] == "cgroup2":
-            found.unified = found.unified or point
+            found.unified_mount = found.unified_mount or HierarchyMount(point, root, "")
         elif rest[0] == "cgroup":
             names = [
                 word for word in rest[2].split(",") if word in V1_CONTROLLERS or word.startswith("name=")

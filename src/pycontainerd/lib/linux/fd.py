@@ -22,6 +22,7 @@ FD_MAX = 0xFFFFFFFF
 # Numbers of asm-generic/socket.h and linux/socket.h: loading _socket for them would cost whoever only closes descriptors.
 SOL_SOCKET = 1
 SCM_RIGHTS = 1
+MSG_CMSG_CLOEXEC = 0x40000000
 
 _close_range = syscall(number("close_range"), "close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
 
@@ -93,20 +94,13 @@ def gaps(keep: set[int], first: int = 3) -> tuple[tuple[int, int], ...]:
 
 def send_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
     """One message with descriptors; they stay the caller's."""
-    packed = b"".join(fd.to_bytes(4, "little") for fd in fds)
-    sock.sendmsg([data], [(1, 1, packed)])  # SOL_SOCKET, SCM_RIGHTS
+    sock.sendmsg([data], rights(fds))
 
 
 def recv_fds(sock: socket.socket, size: int, count: int) -> tuple[bytes, list[int]]:
     """One message and the descriptors that came with it, close-on-exec and now the caller's."""
-    data, ancillary, _flags, _address = sock.recvmsg(size, 16 + 4 * count, 0x40000000)  # MSG_CMSG_CLOEXEC
-    fds: list[int] = []
-    for level, kind, payload in ancillary:
-        if (level, kind) == (1, 1):
-            fds += [
-                int.from_bytes(payload[at : at + 4], "little") for at in range(0, len(payload) // 4 * 4, 4)
-            ]
-    return data, fds
+    data, ancillary, _flags, _address = sock.recvmsg(size, 16 + 4 * count, MSG_CMSG_CLOEXEC)
+    return data, fds_of(ancillary)
 
 
 def close_all_but(fds: Iterable[int]) -> None:

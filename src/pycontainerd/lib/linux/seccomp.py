@@ -196,10 +196,9 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str) -> bytes:
     InvalidArgument for what the profile has wrong, Unimplemented without libseccomp.
     """
     from pycontainerd.lib.oci.document import dumps
-
-    key = dumps([_FORMAT, _NATIVE, seccomp]).encode("utf-8", "surrogateescape")
     from pycontainerd.lib.sha256 import hexdigest
 
+    key = dumps([_FORMAT, _NATIVE, seccomp]).encode("utf-8", "surrogateescape")
     path = f"{cache_dir}/.seccomp-{hexdigest(key)}.bpf"
     cached = _read_cache(path)
     if cached:

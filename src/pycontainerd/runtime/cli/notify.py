@@ -17,6 +17,7 @@ import os
 import select
 
 from pycontainerd.lib.errdefs import InvalidArgument, Unknown
+from pycontainerd.lib.linux.fd import rights
 from pycontainerd.lib.linux.libc import go_error
 
 TYPE_CHECKING = False
@@ -131,7 +132,7 @@ class Proxy:
         read_fd, write_fd = os.pipe()
         try:
             try:
-                self._host.sendmsg([b"BARRIER=1"], [(1, 1, write_fd.to_bytes(4, "little"))])
+                self._host.sendmsg([b"BARRIER=1"], rights([write_fd]))
             finally:
                 os.close(write_fd)
             poll = select.poll()

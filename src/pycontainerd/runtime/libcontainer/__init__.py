@@ -5,6 +5,7 @@ from __future__ import annotations
 # Everything that a forked child may import on its way, so that a warm process has it before it forks.
 _MODULES = (
     "container",
+    "create",
     "exec",
     "hooks",
     "init.joined",

@@ -17,32 +17,16 @@ import select
 import time
 
 from pycontainerd.lib import trace
-from pycontainerd.lib.cgroups import (
-    manager_for,
-    manager_from_paths,
-    manager_from_unit,
-    systemd_manager_for,
-)
-from pycontainerd.lib.errdefs import (
-    AlreadyExists,
-    ContainerdError,
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-    Unknown,
-)
+from pycontainerd.lib.cgroups import manager_from_paths, manager_from_unit
+from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, NotFound, Unknown
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, state, sync
-from pycontainerd.runtime.libcontainer.config import Config, load_spec
+from pycontainerd.runtime.libcontainer import hooks, runc_config, state
 from pycontainerd.runtime.libcontainer.init.program import InitError
-from pycontainerd.runtime.libcontainer.init.standard import run_init, run_outer
 from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
-from pycontainerd.runtime.libcontainer.plan import plan_init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from pycontainerd.lib.cgroups import Manager
@@ -52,207 +36,14 @@ __all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
 
 # The kernel has taken those limits away.
 KERNEL_MEMORY = "Kernel memory settings are ignored and will be removed"
-RESOURCES_ERROR = "error setting cgroup config for procHooks process: "
 KILL_WAIT_S = 10.0
 
 
 def create(options: CreateOptions) -> Container:
     """Makes a container whose init waits on exec.fifo; on an error nothing of it is left."""
-    state.require_id(options.id)
-    with trace.span("config"):
-        bundle = os.path.normpath(os.path.join(os.getcwd(), options.bundle or "."))
-        spec = load_spec(bundle) if options.spec is None else options.spec
-        config = Config(spec, id=options.id, bundle=bundle, systemd_cgroup=options.systemd_cgroup)
-    config.no_pivot, config.no_new_keyring = options.no_pivot, options.no_new_keyring
-    config.process.env = [*config.process.env, *options.environment]
-    _check_terminal(config, options)
-    if options.log is not None:
-        for text in _without_effect(config):
-            options.log.warning(text)
-    rootless = os.geteuid() != 0 if options.rootless is None else options.rootless
-    if config.net_devices and (rootless or os.geteuid() != 0):
-        raise InvalidArgument("linux.netDevices: network devices are not supported for rootless containers")
-    with trace.span("cgroup.find"):
-        cgroups = _new_manager(config, rootless)
-    directory = _make_directory(options.root, options.id)
-    made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
-    made.rootless = rootless
-    container = Container(options.root, made, cgroups)
-    if config.intel_rdt is not None:
-        group = container.new_intel_rdt_group(config.intel_rdt)
-        made.intel_rdt_path, made.intel_rdt_made = group.path, group.made
-    container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
-    try:
-        if options.folder:
-            os.mkdir(f"{directory}/{options.folder}", 0o755)
-        # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
-        with trace.span("state.store"):
-            state.store(directory, made)
-        _make_init(container, config, options)
-    except BaseException as error:
-        container.abandon()
-        if isinstance(error, InitError):
-            raise Unknown(init_error_text(str(error))) from error
-        raise
-    container.shares_cgroups = False
-    return container
+    from pycontainerd.runtime.libcontainer.create import execute
 
-
-def _without_effect(config: Config) -> list[str]:
-    """What the config asks for and nobody can give: runc's warnings, in its words."""
-    found = []
-    if config.process.unknown_capabilities:
-        names = " ".join(config.process.unknown_capabilities)
-        found.append(f"ignoring unknown or unavailable capabilities: [{names}]")
-    if {"kernel", "kernelTCP"} & set(config.resources.get("memory", {})):
-        found.append(KERNEL_MEMORY)
-    return found
-
-
-def _new_manager(config: Config, rootless: bool) -> Manager:
-    if not config.systemd_cgroup:
-        return manager_for(config.cgroups_path, config.id, rootless=rootless)
-    return systemd_manager_for(
-        config.cgroups_path,
-        config.id,
-        rootless=rootless,
-        annotations=config.annotations,
-        resources=config.resources,
-    )
-
-
-def init_error_text(text: str) -> str:
-    """What init said, under runc's headings."""
-    head = "unable to start container process: "
-    return head + text if text.startswith('exec: "') else f"{head}error during container init: {text}"
-
-
-def _check_terminal(config: Config, options: CreateOptions) -> None:
-    if config.process.terminal and options.console_socket_fd < 0:
-        raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
-    if not config.process.terminal and options.console_socket_fd >= 0:
-        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
-    for fd in range(3, 3 + options.preserve_fds):
-        try:
-            os.set_inheritable(fd, True)
-        except OSError:
-            raise InvalidArgument(
-                f"please check that preserved-fd {fd - 2} (of {options.preserve_fds}) is present"
-            ) from None
-
-
-def _make_directory(root: str, id: str) -> str:
-    os.makedirs(root, 0o700, exist_ok=True)
-    directory = f"{root}/{id}"
-    try:
-        os.mkdir(directory, 0o711)
-    except FileExistsError:
-        raise AlreadyExists("container with given ID already exists") from None
-    os.chmod(directory, 0o711)
-    return directory
-
-
-def _make_init(container: Container, config: Config, options: CreateOptions) -> None:
-    """The parent's story of a create, with sync.py's diagram."""
-    rootless = os.geteuid() != 0
-    joins = parent.Joins(config)
-    with trace.span("cgroup.create"):
-        container.cgroups.create()
-    ends = sync.make_pair()
-    opened: list[int] = []
-    try:
-        with trace.span("init.plan"):
-            plan = plan_init(container, config, options, joins, opened)
-        plan.sync_fd = ends[1]
-        plan.rootless = rootless
-        run = run_outer if joins.in_two_steps else run_init
-        child = parent.start(
-            joins, lambda: run(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
-        )
-    finally:
-        for fd in opened:
-            os.close(fd)
-    try:
-        if joins.in_two_steps:
-            child.replace()
-        _see_through(container, config, options, child)
-    except BaseException:
-        child.kill()
-        raise
-    finally:
-        os.close(child.sync_fd)
-    child.reap_first()
-
-
-def _see_through(container: Container, config: Config, options: CreateOptions, child: parent.Child) -> None:
-    """From an init that waits for its first GO to one that waits on exec.fifo."""
-    if config.creates("user"):
-        parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
-    parent.limit(child.pid, config.process)
-    try:
-        container.cgroups.place(child.pid)
-    except ContainerdError as error:
-        raise Unknown(
-            f"unable to start container process: unable to apply cgroup configuration: {error}"
-        ) from error
-    proc.reset_affinity(child.pid)
-    group = container.intel_rdt_group()
-    if group is not None:
-        _apply_intel_rdt(group.apply, "unable to apply Intel RDT configuration", child.pid)
-    child.go()
-    child.expect(sync.HOOKS)
-    if config.net_devices:
-        from pycontainerd.runtime.libcontainer.netdevice import move_all
-
-        move_all(config.net_devices, child.pid)
-    # While init waits: between denying all devices and allowing some, it could not open its terminal.
-    _set_resources(container, config)
-    if group is not None:
-        _apply_intel_rdt(group.set, "error setting Intel RDT config for procHooks process")
-    for kind in ("prestart", "createRuntime"):
-        if config.hooks.get(kind):
-            hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
-    child.go()
-    child.expect(sync.READY)
-    container.record.init_pid = child.pid
-    container.record.init_start = proc.start_time(child.pid)
-    with trace.span("state.store"):
-        state.store(container.directory, container.record)
-        if options.pid_file:
-            write_pid_file(options.pid_file, child.pid)
-    if options.pidfd_socket_fd >= 0:
-        parent.send_pidfd(options.pidfd_socket_fd, child.pid, "standard")
-    child.go()
-
-
-def _apply_intel_rdt(step: Callable[..., None], what: str, *arguments: int) -> None:
-    try:
-        step(*arguments)
-    except Unknown as error:
-        raise InitError(f"{what}: {error}") from error
-
-
-def _set_resources(container: Container, config: Config) -> None:
-    with trace.span("cgroup.set"):
-        try:
-            container.cgroups.set(config.resources)
-        except InvalidArgument as error:
-            raise InitError(f"{RESOURCES_ERROR}{error}") from error
-        except OSError as error:
-            text = f"{error.filename}: {go_error(error.errno or 0)}"
-            raise InitError(f"{RESOURCES_ERROR}{text}") from error
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """The pid without a newline, by rename, as go-runc reads it."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}")
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_SYNC | os.O_CLOEXEC, 0o666)
-    try:
-        os.write(fd, str(pid).encode())
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
+    return execute(options)
 
 
 def load(root: str, id: str) -> Container:
@@ -422,7 +213,7 @@ class Container:
         except ProcessLookupError:
             raise FailedPrecondition("os: process already finished") from None
         except OSError as e:
-            raise Unknown(f"unable to signal init: {os.strerror(e.errno or 0).lower()}") from e
+            raise Unknown(f"unable to signal init: {go_error(e.errno or 0)}") from e
         if status == "paused" and signal == 9:
             self.cgroups.thaw()  # a frozen process dies only once it may run
         if not self.kills_by_init(signal):

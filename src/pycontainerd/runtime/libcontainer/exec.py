@@ -92,9 +92,10 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
     if process.terminal:
         plan.slave_fd = open_terminal(root_fd, options.console_socket_fd, process.console_size)
         opened.append(plan.slave_fd)
-    ends = sync.make_pair()
-    plan.sync_fd = ends[1]
     plan.scheduling = _scheduling(container, process)
+    cgroups = _cgroups(container, options.cgroups)
+    ends = sync.make_pair()  # closed by parent.start or with the child: nothing else may fail from here on
+    plan.sync_fd = ends[1]
 
     def start() -> parent.Child:
         return parent.start(
@@ -102,7 +103,7 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
             lambda: run_joined(plan),
             ends,
             sibling=options.clone_parent,
-            cgroups=_cgroups(container, options.cgroups),
+            cgroups=cgroups,
             outer=(lambda *more: run_outer(plan, *more)) if first_flags else None,
         )
 
@@ -145,9 +146,7 @@ def _see_through(container: Container, child: parent.Child, process: Process, op
     child.go()
     child.expect(sync.READY)
     if options.pid_file:
-        from pycontainerd.runtime.libcontainer.container import write_pid_file
-
-        write_pid_file(options.pid_file, child.pid)
+        parent.write_pid_file(options.pid_file, child.pid)
     if options.pidfd_socket_fd >= 0:
         parent.send_pidfd(options.pidfd_socket_fd, child.pid, "setns")
     child.go()

@@ -13,6 +13,7 @@ from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, Unknown
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import process as proc
+from pycontainerd.lib.linux.fd import rights
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWTIME, LINUX_NAMESPACES, setns, unshare
 from pycontainerd.runtime.libcontainer import sync
@@ -67,22 +68,26 @@ class Joins:
         self.parent_fds: list[tuple[int, str]] = []
         self.child_fds: list[tuple[int, int]] = []
         self.time_offsets = config.time_offsets
-        for kind, (flag, _name) in LINUX_NAMESPACES.items():
-            path = config.namespaces.get(kind)
-            if path is None or (kind == "cgroup" and path == ""):
-                continue  # a new cgroup namespace is made by init, once it is in its cgroup
-            if path == "":
-                self.flags |= flag
-                continue
-            fd = _open_namespace(kind, path)
-            if kind in ("user", "mount"):
-                self.child_fds.append((fd, flag))
-            else:
-                self.parent_fds.append((fd, kind))
+        try:
+            for kind, (flag, _name) in LINUX_NAMESPACES.items():
+                self._add(kind, flag, config.namespaces.get(kind))
+        except InvalidArgument:
+            self.close()
+            raise
         if config.namespaces.get("user"):
             # Made after the join, so that the joined user namespace owns them; but for the time namespace, whose
             # offsets want a process that may still write to the host's /proc.
             self.unshare_flags, self.flags = self.flags & ~CLONE_NEWTIME, self.flags & CLONE_NEWTIME
+
+    def _add(self, kind: str, flag: int, path: str | None) -> None:
+        if path is None or (kind == "cgroup" and path == ""):
+            return  # a new cgroup namespace is made by init, once it is in its cgroup
+        if path == "":
+            self.flags |= flag
+        elif kind in ("user", "mount"):
+            self.child_fds.append((_open_namespace(kind, path), flag))
+        else:
+            self.parent_fds.append((_open_namespace(kind, path), kind))
 
     @property
     def in_two_steps(self) -> bool:
@@ -178,6 +183,18 @@ def limit(pid: int, process: Process) -> None:
                 raise
 
 
+def write_pid_file(path: str, pid: int) -> None:
+    """The pid without a newline, by rename, as go-runc reads it."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}")
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_SYNC | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+
+
 def send_pidfd(socket_fd: int, pid: int, kind: str) -> None:
     """A pidfd of a process to whoever asked for it; `kind` is runc's name of what it is, standard or setns."""
     from _socket import socket
@@ -185,7 +202,7 @@ def send_pidfd(socket_fd: int, pid: int, kind: str) -> None:
     pidfd = os.pidfd_open(pid)
     connection = socket(fileno=socket_fd)
     try:
-        connection.sendmsg([kind.encode()], [(1, 1, pidfd.to_bytes(4, "little"))])
+        connection.sendmsg([kind.encode()], rights([pidfd]))
     except OSError as error:
         raise Unknown(f"failed to send pidfd on socket: {go_error(error.errno or 0)}") from error
     finally:
@@ -303,10 +320,14 @@ def _detached(folder_fd: int) -> int:
     """The folder once more, closing the first, as the root of a mount that nothing is above: the container sees it for a moment."""
     try:
         mount_fd = m.open_tree(folder_fd, b"")
-        m.mount_setattr(mount_fd, attr_set=m.MOUNT_ATTR_RDONLY)
-        return mount_fd
     finally:
         os.close(folder_fd)
+    try:
+        m.mount_setattr(mount_fd, attr_set=m.MOUNT_ATTR_RDONLY)
+    except OSError:
+        os.close(mount_fd)
+        raise
+    return mount_fd
 
 
 def _enter(entries: list[int], sync_fd: int, run: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from _socket import socket
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux import prctl, procfs, pty
-from pycontainerd.lib.linux.fd import close_range, gaps
+from pycontainerd.lib.linux.fd import close_range, gaps, rights
 from pycontainerd.lib.linux.hostname import setdomainname, sethostname
 from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
@@ -288,7 +288,7 @@ def open_terminal(root_fd: int, console_socket_fd: int, size: tuple[int, int] | 
     if size is not None:
         pty.set_size(ptmx_fd, *size)
     connection = socket(fileno=console_socket_fd)
-    connection.sendmsg([b"/dev/ptmx"], [(1, 1, ptmx_fd.to_bytes(4, "little"))])
+    connection.sendmsg([b"/dev/ptmx"], rights([ptmx_fd]))
     connection.detach()
     os.close(ptmx_fd)
     return slave_fd

@@ -123,7 +123,10 @@ def _check_target(entry: Mount, config: Config, root_fd: int, target_fd: int) ->
     """A link of the image must not lead a mount into /proc by another name."""
     if fspath.split(os.fsencode(entry.destination))[:1] == [b"proc"] or not is_procfs(target_fd):
         return
-    proc_fd = fspath.open_in_root(root_fd, "/proc")
+    try:
+        proc_fd = fspath.open_in_root(root_fd, "/proc")
+    except FileNotFoundError:
+        return  # of this root only what a bind mount has brought is a procfs
     try:
         if os.stat(proc_fd).st_dev == os.stat(target_fd).st_dev:
             shown = f"{config.rootfs}{entry.destination}"
