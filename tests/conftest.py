@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from support import leaks, patience, requires
@@ -17,6 +18,9 @@ ROOTED = ("integration", "interop", "sweep")
 os.environ["PATH"] += f":{PEERS.parent}/bin"
 # A run in a shell's background inherits an ignored SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# No test asserts a time, and an example's is the machine's mood.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 
 # What these compare with is the text of one version of the real programs, not its meaning.

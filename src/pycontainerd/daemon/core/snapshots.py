@@ -64,6 +64,9 @@ class Snapshotter(Protocol):
     """A backend. Blocking; raises errdefs."""
 
     name: str
+    is_local: (
+        bool  # stat and mounts are answered from the daemon's own metadata: there is nothing to wait for
+    )
 
     def stat(self, key: str) -> Info: ...
 
@@ -98,6 +101,7 @@ class Snapshots(Protocol):
     """One snapshotter as namespaces see it. Blocking; raises errdefs."""
 
     name: str
+    is_local: bool  # as the backend's
 
     def stat(self, scope: Scope, key: str) -> Info: ...
 

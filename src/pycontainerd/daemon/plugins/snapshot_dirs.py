@@ -25,6 +25,7 @@ class DirectorySnapshotter:
     """Base of overlay and native; implements core.snapshots.Snapshotter."""
 
     name = ""
+    is_local = True
 
     def __init__(self, root: str, database: Database, *, sync_remove: bool = False) -> None:
         self._root = root

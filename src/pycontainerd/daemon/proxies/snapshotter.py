@@ -23,6 +23,7 @@ class ProxySnapshotter:
 
     def __init__(self, name: str, client: ProxyClient) -> None:
         self.name = name
+        self.is_local = False
         self._client = client
 
     def stat(self, key: str) -> Info:

@@ -1,13 +1,17 @@
 """From a method's name to the service that answers it: one table for gRPC and for ttrpc.
 
-A service is an object with one coroutine per rpc, named in snake case:
+A service is an object with one method per rpc, named in snake case:
     unary              async def get(call, request) -> response
     server streaming   def list(call, request) -> async iterator of responses
     both streaming     def write(call, requests) -> async iterator of responses
+What has nothing to wait for is a plain function, and is called without a task of its own:
+    unary              def get(call, request) -> response
+    server streaming   def read(call, request) -> list of responses, or an async iterator if it has to wait after all
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -26,12 +30,15 @@ _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 class Route:
     """A method and what answers it."""
 
-    __slots__ = ("handler", "method", "service_name")
+    __slots__ = ("answers_at_once", "handler", "method", "service_name")
 
     def __init__(self, service_name: str, method: Method, handler: Any) -> None:
         self.service_name = service_name
         self.method = method
         self.handler = handler
+        self.answers_at_once = not (
+            inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
+        )
 
 
 class Dispatcher:

@@ -1,28 +1,25 @@
-"""gRPC on a unix socket or on TCP with TLS, over grpclib's HTTP/2 protocol.
+"""gRPC on a unix socket or on TCP with TLS.
 
-grpclib.protocol brings flow control and stream bookkeeping; headers, framing, limits and statuses are done here, so
-that answers equal grpc-go's: UNIMPLEMENTED as proper trailers, a receive cap that is checked before a message is
-buffered, no limit on concurrent streams (a client waits for thousands of tasks on one connection).
+Answers equal grpc-go's: UNIMPLEMENTED as proper trailers, a receive cap that is checked before a message is buffered, no
+limit on concurrent streams (a client waits for thousands of tasks on one connection).
 
-Spec: gRPC over HTTP2 (PROTOCOL-HTTP2.md), RFC 9113
+Spec: gRPC over HTTP2 (PROTOCOL-HTTP2.md)
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-
-import h2.config
-import h2.connection
-import h2.exceptions
-import h2.settings
-from grpclib import protocol
-from grpclib.config import Configuration
-from grpclib.metadata import encode_grpc_message
+from urllib.parse import quote
 
 from pycontainerd.daemon.core.call import Call
 from pycontainerd.daemon.server.dispatch import decode
 from pycontainerd.daemon.server.errors import to_status
+from pycontainerd.daemon.server.http2 import headers
+from pycontainerd.daemon.server.http2.connection import Connection
+from pycontainerd.daemon.server.http2.stream import Gone, Stream
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import (
     DeadlineExceeded,
@@ -34,7 +31,7 @@ from pycontainerd.lib.errdefs import (
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from pycontainerd.daemon.server.dispatch import Dispatcher, Route
     from pycontainerd.daemon.server.metrics import CallMetrics, OpenCall
@@ -43,17 +40,13 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES: Final = 16 << 20
 _OK: Final = 0
 _CANCELED: Final = 1
-_WINDOW_BYTES: Final = 4 << 20
-_RESPONSE_HEADERS: Final = [(":status", "200"), ("content-type", "application/grpc")]
+_PREFIX_BYTES: Final = 5  # of every message: whether it is compressed, and its length
+_RESPONSE: Final = [(":status", "200"), ("content-type", "application/grpc")]
+_HEADERS: Final = headers.block(_RESPONSE)
+_TRAILERS_OK: Final = headers.block([("grpc-status", "0")])
+_NOT_GRPC: Final = headers.block([(":status", "415")])
+_UNQUOTED: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_H2_CONFIG: Final = h2.config.H2Configuration(
-    client_side=False,
-    header_encoding="latin-1",  # never fails on what a client sends
-    validate_inbound_headers=False,
-    validate_outbound_headers=False,
-    normalize_inbound_headers=False,
-    normalize_outbound_headers=False,
-)
 
 
 class GrpcServer:
@@ -75,13 +68,13 @@ class GrpcServer:
         self.max_send_bytes = max_send_bytes
         self.metrics = metrics
         self._servers: list[asyncio.AbstractServer] = []
-        self._connections: set[_Protocol] = set()
+        self._connections: set[_Connection] = set()
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Serves on a bound socket, which the server owns from now on."""
         loop = asyncio.get_running_loop()
         # Not create_unix_server: from Python 3.13 on that removes a socket's file, which may be the service manager's.
-        self._servers.append(await loop.create_server(lambda: _Protocol(self), sock=listener, ssl=tls))
+        self._servers.append(await loop.create_server(lambda: _Connection(self), sock=listener, ssl=tls))
 
     async def close(self) -> None:
         """Stops listening, ends every call and waits for the handlers."""
@@ -89,181 +82,254 @@ class GrpcServer:
             server.close()
         connections = tuple(self._connections)
         for connection in connections:
-            connection.shut()
+            connection.end()
         for connection in connections:
             await connection.drained()
 
-    def add(self, connection: _Protocol) -> None:
+    def add(self, connection: _Connection) -> None:
         """A connection was made."""
         self._connections.add(connection)
 
-    def remove(self, connection: _Protocol) -> None:
+    def remove(self, connection: _Connection) -> None:
         """A connection has gone."""
         self._connections.discard(connection)
 
 
-class _Protocol(protocol.H2Protocol):
-    """One connection."""
+class _Connection(Connection):
+    """One connection, known to its server; its calls can be waited for."""
 
     def __init__(self, server: GrpcServer) -> None:
-        self.calls = _Handler(server)
-        super().__init__(
-            self.calls,
-            Configuration(http2_connection_window_size=_WINDOW_BYTES).__for_server__(),
-            _H2_CONFIG,
-        )
+        super().__init__(lambda stream: _Exchange(server, self, stream))
         self._server = server
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        # As grpclib does it, but with settings that are right from the first frame.
-        codes = h2.settings.SettingCodes
-        connection = h2.connection.H2Connection(config=self.h2_config)
-        connection.local_settings = h2.settings.Settings(
-            client=False,
-            initial_values={
-                codes.MAX_CONCURRENT_STREAMS: 2**31 - 1,
-                codes.MAX_HEADER_LIST_SIZE: 1 << 20,
-                codes.INITIAL_WINDOW_SIZE: _WINDOW_BYTES,
-            },
-        )
-        connection.initiate_connection()
-        connection.increment_flow_control_window(_WINDOW_BYTES)
-        self.connection = protocol.Connection(connection, transport, config=self.config)
-        self.connection.flush()
-        self.connection.initialize()
-        self.processor = protocol.EventsProcessor(self.handler, self.connection)
-        self._transport = transport
+        super().connection_made(transport)
         self._server.add(self)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._server.remove(self)
         super().connection_lost(exc)
 
-    def shut(self) -> None:
-        """Ends the connection and its calls."""
-        self.handler.close()
-        self._transport.close()
+    def add(self, task: asyncio.Task[None]) -> None:
+        """A call that has something to wait for."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def drained(self) -> None:
         """Waits for the handlers of a closed connection."""
-        await self.calls.drained()
-
-
-class _Handler(protocol.AbstractHandler):
-    """The calls of one connection."""
-
-    def __init__(self, server: GrpcServer) -> None:
-        self._server = server
-        self._tasks: dict[Any, asyncio.Task[None]] = {}
-
-    def accept(self, stream: Any, headers: list[tuple[str, str]], release_stream: Callable[[], None]) -> None:
-        exchange = _Exchange(self._server, stream, headers)
-        task = asyncio.ensure_future(exchange.run())
-        self._tasks[stream] = task
-
-        def done(finished: asyncio.Task[None]) -> None:
-            self._tasks.pop(stream, None)
-            release_stream()
-            if not finished.cancelled() and (error := finished.exception()) is not None:
-                to_status(error, exchange.path, self._server.log)
-
-        task.add_done_callback(done)
-
-    def cancel(self, stream: Any) -> None:
-        task = self._tasks.get(stream)
-        if task is not None:
-            task.cancel()
-
-    def close(self) -> None:
-        for task in tuple(self._tasks.values()):
-            task.cancel()
-
-    async def drained(self) -> None:
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class _Exchange:
-    """One call, from its headers to its trailers."""
+    """One call, from its headers to its trailers.
 
-    __slots__ = ("_counted", "_headers_sent", "_server", "_stream", "metadata", "path")
+    A call of one message begins when that is there. What its handler answers at once goes out at once; else it is a task.
+    """
 
-    def __init__(self, server: GrpcServer, stream: Any, headers: list[tuple[str, str]]) -> None:
+    __slots__ = (
+        "_connection",
+        "_counted",
+        "_length",
+        "_sent_headers",
+        "_server",
+        "_stream",
+        "_task",
+        "_waiting",
+        "path",
+    )
+
+    def __init__(self, server: GrpcServer, connection: _Connection, stream: Stream) -> None:
         self._server = server
+        self._connection = connection
         self._stream = stream
-        self._headers_sent = False
+        self._waiting: Route | None = None  # for the one message
+        self._length = -1  # of the message whose prefix has been read
+        self._sent_headers = False
         self._counted: OpenCall | None = None
-        self.metadata = dict(headers)
-        self.path = self.metadata.get(":path", "")
+        self._task: asyncio.Task[None] | None = None
+        self.path = stream.headers.get(":path", "")
+        server.dispatcher.enter()
+        server.log.debug("grpc call", method=self.path, ns=stream.headers.get("containerd-namespace", ""))
+        if not stream.headers.get("content-type", "").startswith("application/grpc"):
+            self._begin(self._refuse)
+            return
+        try:
+            self._open(server.dispatcher.lookup(self.path))
+        except Unimplemented as e:
+            self._begin(partial(_fail, e))
 
-    async def run(self) -> None:
-        dispatcher = self._server.dispatcher
-        dispatcher.enter()
-        self._server.log.debug(
-            "grpc call", method=self.path, ns=self.metadata.get("containerd-namespace", "")
-        )
-        trace.adopt_metadata(self.metadata)  # this task's context only
+    def received(self) -> None:
+        """There is more of the client's body, or its end."""
+        route = self._waiting
+        if route is None:
+            return
+        try:
+            payload = self._take()
+            if payload is None:
+                return
+            request = decode(route, payload)
+        except Exception as e:  # noqa: BLE001 -- every error becomes a status
+            self._waiting = None
+            self._begin(partial(_fail, e))
+            return
+        self._waiting = None
+        # In a context of its own, as a task is: the caller's trace is this call's.
+        contextvars.copy_context().run(self._start, route, request)
+
+    def gone(self) -> None:
+        """The client has reset the stream, or has gone away."""
+        if self._task is not None:
+            self._task.cancel()
+        elif self._waiting is not None:
+            self._waiting = None
+            self._end(_CANCELED)
+
+    # -- beginning -----------------------------------------------------------------------------------------------------
+
+    def _open(self, route: Route) -> None:
+        """The headers are here, nothing of the body yet."""
+        if self._server.metrics is not None:
+            self._counted = self._server.metrics.begin(route)
+        if route.method.client_streaming:
+            self._begin(partial(self._exchange, route))
+        else:
+            self._waiting = route
+
+    def _start(self, route: Route, request: Any) -> None:
+        """The call's one message is here."""
+        if not route.answers_at_once:
+            self._begin(partial(self._answer, route, request))
+            return
+        trace.adopt_metadata(self._stream.headers)
         try:
             with trace.span("grpc", method=self.path):
-                await self._run()
-        except h2.exceptions.ProtocolError:
-            return  # the client reset the stream or went away while we answered
-        finally:
-            dispatcher.leave()
+                answer = route.handler(self._call(), request)
+            if hasattr(answer, "__aiter__"):
+                self._begin(partial(self._send_all, answer))
+                return
+            body = self._encode_all(answer if route.method.server_streaming else (answer,))
+        except Exception as e:  # noqa: BLE001 -- every error becomes a status
+            self._begin(partial(_fail, e))
+            return
+        if self._stream.answer(_HEADERS, body, _TRAILERS_OK):
+            self._end(_OK)
+        else:
+            self._begin(partial(self._send_whole, body))
 
-    async def _run(self) -> None:
-        if not self.metadata.get("content-type", "").startswith("application/grpc"):
-            await self._stream.send_headers([(":status", "415")], end_stream=True)
-            return
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._task = asyncio.ensure_future(self._run(work))
+        self._task.add_done_callback(self._done)
+        self._connection.add(self._task)
+
+    def _call(self) -> Call:
+        metadata = self._stream.headers
+        return Call(metadata, metadata.get("containerd-namespace", ""), metadata.get("containerd-lease", ""))
+
+    # -- as a task -----------------------------------------------------------------------------------------------------
+
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        trace.adopt_metadata(self._stream.headers)  # this task's context only
+        code = _OK
         try:
-            route = self._server.dispatcher.lookup(self.path)
-            if self._server.metrics is not None:
-                self._counted = self._server.metrics.begin(route)
-            async with asyncio.timeout(parse_timeout(self.metadata.get("grpc-timeout", ""))):
-                await self._answer(route)
-            self._count(_OK)
-            return
-        except h2.exceptions.ProtocolError:
-            self._count(_CANCELED)
-            raise
+            with trace.span("grpc", method=self.path):
+                try:
+                    async with asyncio.timeout(parse_timeout(self._stream.headers.get("grpc-timeout", ""))):
+                        await work()
+                except TimeoutError:
+                    code = await self._fail(DeadlineExceeded("context deadline exceeded"))
+                except Gone:
+                    raise
+                except Exception as e:  # noqa: BLE001 -- this is where every error becomes a status
+                    code = await self._fail(e)
+        except Gone:
+            code = _CANCELED
         except asyncio.CancelledError:
-            self._count(_CANCELED)
+            code = _CANCELED
             raise
-        except TimeoutError:
-            error: BaseException = DeadlineExceeded("context deadline exceeded")
-        except Exception as e:  # noqa: BLE001 -- this is where every error becomes a status
-            error = e
+        finally:
+            self._count(code)
+
+    async def _answer(self, route: Route, request: Any) -> None:
+        """A call of one message."""
+        answer = route.handler(self._call(), request)
+        if route.method.server_streaming:
+            await self._send_all(answer)
+            return
+        body = self._encode(await answer)
+        if not self._stream.answer(_HEADERS, body, _TRAILERS_OK):
+            await self._send_whole(body)
+
+    async def _exchange(self, route: Route) -> None:
+        """A call of many messages."""
+        await self._send_all(route.handler(self._call(), self._requests(route)))
+
+    async def _refuse(self) -> None:
+        await self._stream.finish(_NOT_GRPC)
+
+    async def _fail(self, error: Exception) -> int:
         code, message = to_status(error, self.path, self._server.log)
-        self._count(code)
         await self._finish(code, message)
+        return code
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """The task has ended; one that was cancelled before it ran has counted nothing."""
+        if task.cancelled():
+            self._count(_CANCELED)
+        elif (error := task.exception()) is not None:
+            to_status(error, self.path, self._server.log)
+        self._server.dispatcher.leave()
+
+    def _end(self, code: int) -> None:
+        """The call has ended without a task."""
+        self._count(code)
+        self._server.dispatcher.leave()
 
     def _count(self, code: int) -> None:
-        """The call has ended."""
-        if self._counted is not None:
-            self._counted.ended(code)
+        counted, self._counted = self._counted, None
+        if counted is not None:
+            counted.ended(code)
 
-    async def _answer(self, route: Route) -> None:
-        metadata = self.metadata
-        call = Call(metadata, metadata.get("containerd-namespace", ""), metadata.get("containerd-lease", ""))
-        method = route.method
-        if method.client_streaming:
-            responses = route.handler(call, self._requests(route))
-        else:
-            payload = await self._receive()
-            if payload is None:
+    # -- messages in ---------------------------------------------------------------------------------------------------
+
+    def _take(self) -> bytes | None:
+        """The one message of a unary call, None while it isn't all there. The cap is checked before it is buffered."""
+        if self._length < 0:
+            prefix = self._stream.take(_PREFIX_BYTES)
+            if prefix is None:
+                return None
+            if not prefix:
                 raise Internal("client sent no message for a unary request")
-            request = decode(route, payload)
-            if not method.server_streaming:
-                response = await route.handler(call, request)
-                await self._respond(self._encode(response))
-                return
-            responses = route.handler(call, request)
-        async for response in responses:
-            await self._send(self._encode(response))
-        await self._finish(0, "")
+            self._length = self._checked_length(prefix)
+        payload = self._stream.take(self._length)
+        return None if payload is None else self._whole(payload)
+
+    async def _requests(self, route: Route) -> AsyncIterator[Any]:
+        while prefix := await self._stream.read(_PREFIX_BYTES):
+            self._length = self._checked_length(prefix)
+            yield decode(route, self._whole(await self._stream.read(self._length)))
+
+    def _checked_length(self, prefix: bytes) -> int:
+        if prefix[0]:
+            raise Unimplemented('grpc: Decompressor is not installed for grpc-encoding "gzip"')
+        length = int.from_bytes(prefix[1:], "big")
+        if length > self._server.max_receive_bytes:
+            raise ResourceExhausted(
+                f"grpc: received message larger than max ({length} vs. {self._server.max_receive_bytes})"
+            )
+        return length
+
+    def _whole(self, payload: bytes) -> bytes:
+        if len(payload) != self._length:
+            raise Internal("unexpected EOF")
+        if self._counted is not None:
+            self._counted.received()
+        return payload
+
+    # -- messages out --------------------------------------------------------------------------------------------------
 
     def _encode(self, response: Any) -> bytes:
-        """The message's bytes; ResourceExhausted above the cap, before any of them is sent."""
+        """The message with its prefix; ResourceExhausted above the cap, before any of it is sent."""
         payload: bytes = response.SerializeToString()
         limit = self._server.max_send_bytes
         if len(payload) > limit:
@@ -272,65 +338,38 @@ class _Exchange:
             )
         if self._counted is not None:
             self._counted.sent()
-        return payload
+        return b"\0" + len(payload).to_bytes(4, "big") + payload
 
-    async def _requests(self, route: Route) -> AsyncIterator[Any]:
-        while (payload := await self._receive()) is not None:
-            yield decode(route, payload)
+    def _encode_all(self, responses: Iterable[Any]) -> bytes:
+        return b"".join(map(self._encode, responses))
 
-    async def _receive(self) -> bytes | None:
-        """The next message, None when the client has sent all. The cap is checked before anything is buffered."""
-        prefix: bytes = await self._stream.recv_data(5)
-        if not prefix:
-            return None
-        if prefix[0]:
-            raise Unimplemented('grpc: Decompressor is not installed for grpc-encoding "gzip"')
-        length = int.from_bytes(prefix[1:], "big")
-        if length > self._server.max_receive_bytes:
-            raise ResourceExhausted(
-                f"grpc: received message larger than max ({length} vs. {self._server.max_receive_bytes})"
-            )
-        payload: bytes = await self._stream.recv_data(length)
-        if self._counted is not None:
-            self._counted.received()
-        return payload
+    async def _send_all(self, responses: AsyncIterator[Any]) -> None:
+        async for response in responses:
+            await self._send(self._encode(response))
+        await self._finish(_OK, "")
 
-    async def _respond(self, payload: bytes) -> None:
-        """Headers, the one message and trailers, in one write when they fit."""
-        stream = self._stream
-        h2_connection = stream._h2_connection  # noqa: SLF001 -- grpclib writes three times otherwise
-        frame = b"\0" + len(payload).to_bytes(4, "big") + payload
-        room = min(h2_connection.max_outbound_frame_size, h2_connection.outbound_flow_control_window)
-        if len(frame) > room or not stream.connection.write_ready.is_set():
-            await self._send(payload)
-            await self._finish(0, "")
-            return
-        if stream.id not in h2_connection.streams:
-            return  # reset meanwhile
-        if h2_connection.local_flow_control_window(stream.id) < len(frame):
-            await self._send(payload)
-            await self._finish(0, "")
-            return
-        h2_connection.send_headers(stream.id, _RESPONSE_HEADERS)
-        h2_connection.send_data(stream.id, frame)
-        h2_connection.send_headers(stream.id, [("grpc-status", "0")], end_stream=True)
-        stream.connection.flush()
+    async def _send_whole(self, body: bytes) -> None:
+        """An answer that has no room in one write."""
+        await self._send(body)
+        await self._finish(_OK, "")
 
-    async def _send(self, payload: bytes) -> None:
-        if not self._headers_sent:
-            self._headers_sent = True
-            await self._stream.send_headers(_RESPONSE_HEADERS)
-        await self._stream.send_data(b"\0" + len(payload).to_bytes(4, "big") + payload)
+    async def _send(self, body: bytes) -> None:
+        if not self._sent_headers:
+            self._sent_headers = True
+            await self._stream.send_headers(_HEADERS)
+        await self._stream.send(body)
 
     async def _finish(self, code: int, message: str) -> None:
         """Trailers; a client that is still sending is told to stop."""
-        headers = [] if self._headers_sent else list(_RESPONSE_HEADERS)
-        headers.append(("grpc-status", str(code)))
+        fields = [] if self._sent_headers else list(_RESPONSE)
+        fields.append(("grpc-status", str(code)))
         if message:
-            headers.append(("grpc-message", encode_grpc_message(message)))
-        await self._stream.send_headers(headers, end_stream=True)
-        if self._stream.closable:
-            self._stream.reset_nowait()
+            fields.append(("grpc-message", quote(message, safe=_UNQUOTED)))
+        await self._stream.finish(headers.block(fields))
+
+
+async def _fail(error: Exception) -> None:
+    raise error
 
 
 def parse_timeout(value: str) -> float | None:

@@ -5,6 +5,7 @@ Spec: ttrpc PROTOCOL.md; metadata keys containerd-namespace-ttrpc and containerd
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pycontainerd.daemon.core.call import Call
@@ -16,7 +17,7 @@ from pycontainerd.lib.ttrpc import aio
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from pycontainerd.daemon.server.dispatch import Dispatcher, Route
     from pycontainerd.lib.log import Logger
@@ -50,35 +51,48 @@ class TtrpcServer:
                 client_streaming=method.client_streaming,
                 server_streaming=method.server_streaming,
             )
+        elif route.answers_at_once:
+            self._server.register_quick(
+                route.service_name, method.name, lambda call, payload: self._quick(route, call, payload)
+            )
         else:
             self._server.register(
                 route.service_name, method.name, lambda call, payload: self._unary(route, call, payload)
             )
 
+    def _quick(self, route: Route, call: aio.Call, payload: bytes) -> bytes:
+        with self._request(call), trace.span("ttrpc", method=f"/{call.service}/{call.method}"):
+            answer: bytes = route.handler(_call(call), decode(route, payload)).SerializeToString()
+            return answer
+
     async def _unary(self, route: Route, call: aio.Call, payload: bytes) -> bytes:
-        self._log.debug("ttrpc call", method=f"/{call.service}/{call.method}")
-        self._dispatcher.enter()
-        trace.adopt_metadata(call.metadata)
-        try:
-            with trace.span("ttrpc", method=f"/{call.service}/{call.method}"):
-                response = await route.handler(_call(call), decode(route, payload))
+        with self._request(call), trace.span("ttrpc", method=f"/{call.service}/{call.method}"):
+            response = await route.handler(_call(call), decode(route, payload))
             answer: bytes = response.SerializeToString()
             return answer
-        finally:
-            self._dispatcher.leave()
 
     async def _stream(self, route: Route, call: aio.Call, stream: aio.ServerStream) -> None:
-        self._log.debug("ttrpc call", method=f"/{call.service}/{call.method}")
-        self._dispatcher.enter()
-        trace.adopt_metadata(call.metadata)
-        try:
+        with self._request(call):
             if route.method.client_streaming:
                 responses = route.handler(_call(call), self._requests(route, stream))
             else:
                 payload = await stream.receive() or b""
                 responses = route.handler(_call(call), decode(route, payload))
+            if isinstance(responses, list):
+                for response in responses:
+                    await stream.send(response.SerializeToString())
+                return
             async for response in responses:
                 await stream.send(response.SerializeToString())
+
+    @contextmanager
+    def _request(self, call: aio.Call) -> Iterator[None]:
+        """For as long as a request is worked on, in a context of its own."""
+        self._log.debug("ttrpc call", method=f"/{call.service}/{call.method}")
+        self._dispatcher.enter()
+        trace.adopt_metadata(call.metadata)
+        try:
+            yield
         finally:
             self._dispatcher.leave()
 

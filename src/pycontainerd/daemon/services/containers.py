@@ -26,7 +26,7 @@ class ContainersService:
         self._pools = pools
         self._exchange = exchange
 
-    async def get(
+    def get(
         self, call: Call, request: containers_v1.GetContainerRequest
     ) -> containers_v1.GetContainerResponse:
         found = self._pools.quick(self._store.get, call.scope, request.id)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class HealthService:
     """grpc.health.v1.Health; only the server as a whole ("") has a status, as in containerd."""
 
-    async def check(self, call: Call, request: health_v1.HealthCheckRequest) -> health_v1.HealthCheckResponse:
+    def check(self, call: Call, request: health_v1.HealthCheckRequest) -> health_v1.HealthCheckResponse:
         del call
         if request.service:
             raise NotFound("unknown service")

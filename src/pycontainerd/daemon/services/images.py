@@ -28,7 +28,7 @@ class ImagesService:
         self._exchange = exchange
         self._collect = collect
 
-    async def get(self, call: Call, request: images_v1.GetImageRequest) -> images_v1.GetImageResponse:
+    def get(self, call: Call, request: images_v1.GetImageRequest) -> images_v1.GetImageResponse:
         found = self._pools.quick(self._store.get, call.scope, request.name)
         return images_v1.GetImageResponse(image=to_wire(found))
 

@@ -39,7 +39,7 @@ class MountsService:
         await self._pools.run("mounts", self._manager.deactivate, call.scope, request.name)
         return wire.EMPTY
 
-    async def info(self, call: Call, request: mounts_v1.InfoRequest) -> mounts_v1.InfoResponse:
+    def info(self, call: Call, request: mounts_v1.InfoRequest) -> mounts_v1.InfoResponse:
         found = self._pools.quick(self._manager.info, call.scope, request.name)
         return mounts_v1.InfoResponse(info=_to_wire(found))
 

@@ -24,7 +24,7 @@ class NamespacesService:
         self._pools = pools
         self._exchange = exchange
 
-    async def get(
+    def get(
         self, call: Call, request: namespaces_v1.GetNamespaceRequest
     ) -> namespaces_v1.GetNamespaceResponse:
         del call

@@ -37,7 +37,7 @@ class SandboxStoreService:
         )
         return sandbox_v1.StoreUpdateResponse(sandbox=to_wire(updated))
 
-    async def get(self, call: Call, request: sandbox_v1.StoreGetRequest) -> sandbox_v1.StoreGetResponse:
+    def get(self, call: Call, request: sandbox_v1.StoreGetRequest) -> sandbox_v1.StoreGetResponse:
         found = self._pools.quick(self._store.get, call.scope, request.sandbox_id)
         return sandbox_v1.StoreGetResponse(sandbox=to_wire(found))
 

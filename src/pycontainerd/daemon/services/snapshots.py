@@ -51,7 +51,10 @@ class SnapshotsService:
 
     async def mounts(self, call: Call, request: snapshots_v1.MountsRequest) -> snapshots_v1.MountsResponse:
         snapshotter = self._require(request.snapshotter)
-        mounts = await self._pools.run("snapshots", snapshotter.mounts, call.scope, request.key)
+        if snapshotter.is_local:
+            mounts = self._pools.quick(snapshotter.mounts, call.scope, request.key)
+        else:
+            mounts = await self._pools.run("snapshots", snapshotter.mounts, call.scope, request.key)
         return snapshots_v1.MountsResponse(mounts=wire.mounts(mounts))
 
     async def commit(self, call: Call, request: snapshots_v1.CommitSnapshotRequest) -> wkt.Empty:
@@ -73,7 +76,10 @@ class SnapshotsService:
         self, call: Call, request: snapshots_v1.StatSnapshotRequest
     ) -> snapshots_v1.StatSnapshotResponse:
         snapshotter = self._require(request.snapshotter)
-        info = await self._pools.run("snapshots", snapshotter.stat, call.scope, request.key)
+        if snapshotter.is_local:
+            info = self._pools.quick(snapshotter.stat, call.scope, request.key)
+        else:
+            info = await self._pools.run("snapshots", snapshotter.stat, call.scope, request.key)
         return snapshots_v1.StatSnapshotResponse(info=_to_wire(info))
 
     async def update(

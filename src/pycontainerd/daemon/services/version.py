@@ -17,6 +17,6 @@ class VersionService:
         self._version = version
         self._revision = revision
 
-    async def version(self, call: Call, request: wkt.Empty) -> version_v1.VersionResponse:
+    def version(self, call: Call, request: wkt.Empty) -> version_v1.VersionResponse:
         del call, request
         return version_v1.VersionResponse(version=self._version, revision=self._revision)

@@ -10,6 +10,7 @@ Spec: ttrpc PROTOCOL.md
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
 import struct
 
@@ -83,16 +84,18 @@ class ServerStream:
 
 
 class _Method:
-    __slots__ = ("client_streaming", "server_streaming", "stream", "unary")
+    __slots__ = ("client_streaming", "quick", "server_streaming", "stream", "unary")
 
     def __init__(
         self,
-        unary: Callable[[Call, bytes], Awaitable[bytes]] | None,
-        stream: Callable[[Call, ServerStream], Awaitable[bytes | None]] | None,
-        client_streaming: bool,
-        server_streaming: bool,
+        unary: Callable[[Call, bytes], Awaitable[bytes]] | None = None,
+        stream: Callable[[Call, ServerStream], Awaitable[bytes | None]] | None = None,
+        client_streaming: bool = False,
+        server_streaming: bool = False,
+        quick: Callable[[Call, bytes], bytes] | None = None,
     ) -> None:
         self.unary = unary
+        self.quick = quick
         self.stream = stream
         self.client_streaming = client_streaming
         self.server_streaming = server_streaming
@@ -118,7 +121,11 @@ class Server:
 
     def register(self, service: str, method: str, handler: Callable[[Call, bytes], Awaitable[bytes]]) -> None:
         """Adds a unary method."""
-        self._services.setdefault(service, {})[method] = _Method(handler, None, False, False)
+        self._services.setdefault(service, {})[method] = _Method(handler)
+
+    def register_quick(self, service: str, method: str, handler: Callable[[Call, bytes], bytes]) -> None:
+        """Adds a unary method that has nothing to wait for; it runs in a context of its own, but in no task."""
+        self._services.setdefault(service, {})[method] = _Method(quick=handler)
 
     def register_stream(
         self,
@@ -229,6 +236,9 @@ class _ServerProtocol(Transport):
             return
         timeout_s = max(request.timeout_nanos, 0) / 1e9
         call = Call(request.service, request.method, request.metadata, timeout_s, self._peer)
+        if method.quick is not None:
+            self._answer(event.stream_id, method.quick, call, request.payload)
+            return
         inbox = Inbox(self._resume)
         if method.stream is not None:
             # A payload on a client stream is its first message; on a server stream it is the only one.
@@ -239,6 +249,16 @@ class _ServerProtocol(Transport):
             self._inboxes[event.stream_id] = inbox
         task = asyncio.ensure_future(self._run(event.stream_id, method, call, request.payload, inbox))
         self._tasks[event.stream_id] = task
+
+    def _answer(
+        self, stream_id: int, handler: Callable[[Call, bytes], bytes], call: Call, payload: bytes
+    ) -> None:
+        try:
+            answer = contextvars.copy_context().run(handler, call, payload)
+            self._connection.respond(stream_id, answer)
+        except Exception as e:  # noqa: BLE001 - as in _run
+            self._server.report(call, e)
+            self._connection.fail(stream_id, e)
 
     async def _run(self, stream_id: int, method: _Method, call: Call, payload: bytes, inbox: Inbox) -> None:
         try:

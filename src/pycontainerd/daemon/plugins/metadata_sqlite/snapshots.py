@@ -46,6 +46,7 @@ class SqliteSnapshots:
         self._database = database
         self._backend = backend
         self.name = backend.name
+        self.is_local = backend.is_local
         # Prepares share it; the sweep holds it, so that no backend snapshot is swept before it has its row.
         self.sweep_lock = SharedLock()
 
