@@ -37,13 +37,13 @@ def become_shim(
     request: Request,
     report: Callable[[int, bytes], None],
     link: _socket.socket,
-    before_rest: Callable[[], None],
+    has_served: Callable[[], None],
 ) -> int:
     """Sets up the shim, listens, reports (pid, what `start` would print), and serves; gives the exit code.
 
     Runs in the first attendant of the shim; `link` leads to the keeper, whose pid is the shim's. Descriptors 0, 1, 2 and
-    the two behind `report` and `link` are all that is left when this is called. `before_rest` is called once, when the
-    shim has served for the first time and is quiet.
+    the two behind `report` and `link` are all that is left when this is called. `has_served` is called when the shim is
+    quiet for the first time, or leaves.
     """
     keeper_pid = os.getppid()
     for pid in (keeper_pid, os.getpid()):
@@ -57,12 +57,10 @@ def become_shim(
         return 0
     os.dup2(listener.detach(), bootstrap.LISTENER_FD)
     report(keeper_pid, answer)
-    return serve(
-        program,
-        flags,
-        idle_timeout_s=IDLE_TIMEOUT_S,
-        attendant=Attendant(link, request, before_rest=before_rest),
-    )
+    attendant = Attendant(link, request, has_served=has_served)
+    code = serve(program, flags, idle_timeout_s=IDLE_TIMEOUT_S, attendant=attendant)
+    has_served()
+    return code
 
 
 def go_on(link: _socket.socket, fds: Sequence[int]) -> int:

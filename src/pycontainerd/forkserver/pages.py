@@ -2,7 +2,7 @@
 
 A forked Python process copies about a thousand pages on its way to a container, at a microsecond or three each. The
 processes are copies of one and the same image, so their addresses are equal, and they do the same: what the first one
-has written to when it rests for the first time is what the next one will write to.
+has written to when it rests for the first time, or leaves, is what the next one will write to.
 
 Man: proc_pid_pagemap(5), madvise(2) MADV_POPULATE_WRITE
 """

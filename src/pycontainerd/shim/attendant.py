@@ -84,10 +84,10 @@ class Attendant:
         left: State | None = None,
         fds: Sequence[int] = (),
         *,
-        before_rest: Callable[[], None] | None = None,
+        has_served: Callable[[], None] | None = None,
     ) -> None:
         self._link = link
-        self._before_rest = before_rest
+        self._has_served = has_served
         self.request = request
         self.left = left  # what the attendant before this one packed, and
         self.found = Unpack(fds)  # the descriptors of it
@@ -153,8 +153,8 @@ class Attendant:
     def _hand_over(self) -> bool:
         """Does not return when the keeper has everything; False when that can't be now."""
         try:
-            if self._before_rest is not None:
-                self._before_rest()
+            if self._has_served is not None:
+                self._has_served()
             self._send_everything()
         except OSError:  # too many descriptors for one message or for this process: not worth a shim's end
             self._quiet_s = min(2 * self._quiet_s, _LONGEST_QUIET_S)
