@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final
 
+    from pycontainerd.lib.linux.pages import Pages
+
     Request = dict[str, Any]
 
 IDLE_TIMEOUT_S: Final = 60  # a forked shim that nobody gives a container by then leaves
@@ -37,13 +39,13 @@ def become_shim(
     request: Request,
     report: Callable[[int, bytes], None],
     link: _socket.socket,
-    has_served: Callable[[], None],
+    pages: Pages,
 ) -> int:
     """Sets up the shim, listens, reports (pid, what `start` would print), and serves; gives the exit code.
 
     Runs in the first attendant of the shim; `link` leads to the keeper, whose pid is the shim's. Descriptors 0, 1, 2 and
-    the two behind `report` and `link` are all that is left when this is called. `has_served` is called when the shim is
-    quiet for the first time, or leaves.
+    the two behind `report` and `link` are all that is left when this is called. `pages` are those that
+    it will write to.
     """
     keeper_pid = os.getppid()
     for pid in (keeper_pid, os.getpid()):
@@ -57,9 +59,9 @@ def become_shim(
         return 0
     os.dup2(listener.detach(), bootstrap.LISTENER_FD)
     report(keeper_pid, answer)
-    attendant = Attendant(link, request, has_served=has_served)
+    attendant = Attendant(link, request, pages=pages)
     code = serve(program, flags, idle_timeout_s=IDLE_TIMEOUT_S, attendant=attendant)
-    has_served()
+    pages.attendant.record()
     return code
 
 

@@ -14,10 +14,10 @@ import os
 import select
 
 from pycontainerd.forkserver import child
-from pycontainerd.forkserver.pages import WrittenPages
 from pycontainerd.lib import errdefs, spawn
 from pycontainerd.lib.linux import process
 from pycontainerd.lib.linux.fd import close_all_but, fds_of, rights
+from pycontainerd.lib.linux.pages import Pages
 from pycontainerd.lib.oci import document
 from pycontainerd.shim import keeper
 
@@ -85,7 +85,7 @@ class ForkServer:
         self._reports: dict[int, str] = {}  # read end of a report pipe -> id
         self._alive: dict[int, str] = {}  # pidfd of a shim -> id
         self._spare: _Spare | None = None
-        self._pages = WrittenPages()
+        self._pages = Pages()
         self._poller = select.poll()
         self._poller.register(control.fileno(), select.POLLIN)
 
@@ -198,7 +198,7 @@ class ForkServer:
             os.close(birth.pidfd)
 
 
-def _try_to_fork_spare(pages: WrittenPages) -> _Spare | None:
+def _try_to_fork_spare(pages: Pages) -> _Spare | None:
     """None when there is no room for one now: whoever asks for a shim then is told why."""
     try:
         return _fork_spare(pages)
@@ -206,7 +206,7 @@ def _try_to_fork_spare(pages: WrittenPages) -> _Spare | None:
         return None
 
 
-def _fork_spare(pages: WrittenPages) -> _Spare:
+def _fork_spare(pages: Pages) -> _Spare:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
@@ -222,14 +222,14 @@ def _fork_spare(pages: WrittenPages) -> _Spare:
     return _Spare(ours, read_fd)
 
 
-def _middle(channel: _socket.socket, report_fd: int, pages: WrittenPages) -> None:
+def _middle(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
     """A session of its own for the shim, and nobody between it and init."""
     os.setsid()
     process.clone3(lambda: _keep_spare(channel, report_fd, pages))
     os._exit(0)
 
 
-def _keep_spare(channel: _socket.socket, report_fd: int, pages: WrittenPages) -> None:
+def _keep_spare(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
     """The keeper of the shim in reserve, whose attendant waits for the request."""
     close_all_but((0, 1, 2, channel.fileno(), report_fd))
     os.setpgid(0, 0)
@@ -237,9 +237,9 @@ def _keep_spare(channel: _socket.socket, report_fd: int, pages: WrittenPages) ->
     os._exit(keeper.keep(lambda link, _: _await_request(channel, report_fd, link, pages), child.go_on))
 
 
-def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket, pages: WrittenPages) -> int:
+def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket, pages: Pages) -> int:
     """The attendant of the shim in reserve; it leaves with the forkserver, whose end of the channel nobody else has."""
-    pages.copy()  # all at once it costs half of what it costs page by page
+    pages.attendant.copy()
     data, ancillary, _, _ = channel.recvmsg(
         spawn.MAX_MESSAGE, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
     )
@@ -249,9 +249,7 @@ def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket
     return _shim(document.loads(data), fds_of(ancillary), report_fd, link, pages)
 
 
-def _shim(
-    request: Request, stdio: Sequence[int], report_fd: int, link: _socket.socket, pages: WrittenPages
-) -> int:
+def _shim(request: Request, stdio: Sequence[int], report_fd: int, link: _socket.socket, pages: Pages) -> int:
     link = _take_descriptors(stdio, report_fd, link)
     reported = False
 
@@ -261,7 +259,7 @@ def _shim(
         _write_report(_REPORT_FD, {"pid": pid, "output": output.hex()})
 
     try:
-        return child.become_shim(request, report, link, pages.record)
+        return child.become_shim(request, report, link, pages)
     except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
         status, message = errdefs.to_status(e)
         if reported:

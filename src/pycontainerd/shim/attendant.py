@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final
 
+    from pycontainerd.lib.linux.pages import Pages
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.reaper import Reaper
 
@@ -84,10 +85,10 @@ class Attendant:
         left: State | None = None,
         fds: Sequence[int] = (),
         *,
-        has_served: Callable[[], None] | None = None,
+        pages: Pages | None = None,
     ) -> None:
         self._link = link
-        self._has_served = has_served
+        self.pages = pages  # of what is written to; None in one that wasn't in reserve
         self.request = request
         self.left = left  # what the attendant before this one packed, and
         self.found = Unpack(fds)  # the descriptors of it
@@ -153,8 +154,8 @@ class Attendant:
     def _hand_over(self) -> bool:
         """Does not return when the keeper has everything; False when that can't be now."""
         try:
-            if self._has_served is not None:
-                self._has_served()
+            if self.pages is not None:
+                self.pages.attendant.record()
             self._send_everything()
         except OSError:  # too many descriptors for one message or for this process: not worth a shim's end
             self._quiet_s = min(2 * self._quiet_s, _LONGEST_QUIET_S)

@@ -142,8 +142,15 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         plan.sync_fd = ends[1]
         plan.rootless = rootless
         run = run_outer if joins.in_two_steps else run_init
+        pages = options.pages
+        before = pages.init.before_clone() if pages is not None else None
         child = parent.start(
-            joins, lambda: run(plan), ends, sibling=options.clone_parent, cgroups=container.cgroups
+            joins,
+            lambda: run(plan),
+            ends,
+            sibling=options.clone_parent,
+            cgroups=container.cgroups,
+            pages=pages,
         )
     finally:
         joins.close()
@@ -153,6 +160,8 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         if joins.in_two_steps:
             child.replace()
         _see_through(container, config, options, child)
+        if pages is not None and before is not None:
+            pages.init.record_child(child.pid, before)
     except BaseException:
         child.kill()
         raise

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pycontainerd.lib.linux.pages import Pages
     from pycontainerd.lib.log import Logger
 
 
@@ -22,6 +23,7 @@ class CreateOptions:
         "log",
         "no_new_keyring",
         "no_pivot",
+        "pages",
         "pid_file",
         "pidfd_socket_fd",
         "preserve_fds",
@@ -49,6 +51,7 @@ class CreateOptions:
         systemd_cgroup: bool = False,
         log: Logger | None = None,
         spec: dict[str, Any] | None = None,
+        pages: Pages | None = None,
         rootless: bool | None = None,
         environment: list[str] | None = None,
     ) -> None:
@@ -70,6 +73,7 @@ class CreateOptions:
         self.systemd_cgroup = systemd_cgroup
         self.log = log
         self.spec = spec  # config.json when the caller has read it already
+        self.pages = pages  # of what this process and init will write to once they share it
         self.folder = ""  # a folder to make in the container's own, for a mount of the spec
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainerd.lib.cgroups import Manager
+    from pycontainerd.lib.linux.pages import Pages
     from pycontainerd.runtime.libcontainer.config import Config, IDMapping, Process
 
 
@@ -280,9 +281,12 @@ def start(
     *,
     sibling: bool,
     cgroups: Manager,
+    pages: Pages | None = None,
     outer: Callable[[Callable[[], None], int, list[int]], None] | None = None,
 ) -> Child:
     """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child.
+
+    What both sides will write to, as far as `pages` knows, they copy first.
 
     `outer` runs in a first child, outside of the cgroups; it is given what it has to run in a second one, and the second one's
     cgroups: a folder's descriptor or -1, and those of files.
@@ -292,6 +296,8 @@ def start(
     entries: list[int] = []
 
     def enter() -> None:
+        if pages is not None:
+            pages.init.copy()
         _enter(entries, theirs, run)
 
     try:
@@ -304,6 +310,8 @@ def start(
                 pid = clone(joins, enter, parent=sibling, cgroup_fd=cgroup_fd)
             else:
                 pid = clone(joins, lambda: outer(enter, cgroup_fd, entries), parent=sibling, cgroup_fd=-1)
+        if pages is not None:
+            pages.attendant.copy()  # while init goes its own first steps
     except OSError as error:
         os.close(ours)
         what = f"{error.filename}: " if error.filename else ""
