@@ -54,6 +54,15 @@ def rested(shim: shims.RestingShim) -> None:
     wait_until(lambda: not shims.attendant_of(shim.pid), "the attendant stays")
 
 
+def awake(shim: shims.RestingShim) -> int:
+    """The attendant of a shim that was just asked for something; one that is gone again is waited for anew."""
+    deadline = time.monotonic() + 10
+    while not (attendant := shims.attendant_of(shim.pid)):
+        assert time.monotonic() < deadline, "nobody attends"
+        shim.call("State", id=shim.id)
+    return attendant
+
+
 def private_kib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
@@ -202,8 +211,7 @@ def test_without_room_for_an_attendant_everybody_waits(shim) -> None:
 def test_one_that_cannot_hand_over_goes_on(shim) -> None:
     shim.run("/bin/sleep", "100")
     rested(shim)
-    shim.call("State", id=shim.id)
-    attendant = shims.attendant_of(shim.pid)
+    attendant = awake(shim)
     soft, hard = resource.prlimit(attendant, resource.RLIMIT_NOFILE)
     resource.prlimit(attendant, resource.RLIMIT_NOFILE, (3, hard))
     time.sleep(10 * shim.QUIET_S)
