@@ -37,8 +37,8 @@ class World:
         self.host = host
         self._pushed: dict[str, str] = {}
         self.daemons = {
-            "ours": Stack(self.root / "o", kind="ours"),
-            "containerd": Stack(self.root / "p", kind="real"),
+            "ours": Stack(self.root / "o", kind="ours", level="info"),
+            "containerd": Stack(self.root / "p", kind="real", level="info"),
         }
         for daemon in self.daemons.values():
             daemon.start()

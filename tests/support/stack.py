@@ -19,13 +19,21 @@ class Stack:
     """One running daemon and the command line that talks to it."""
 
     def __init__(
-        self, root: Path, *, kind: str, shim: str = "", env: dict[str, str] | None = None, extra: str = ""
+        self,
+        root: Path,
+        *,
+        kind: str,
+        shim: str = "",
+        env: dict[str, str] | None = None,
+        extra: str = "",
+        level: str = "debug",
     ) -> None:
         """kind: "ours" or "real"; shim: the program that answers io.containerd.runc.v2, "" for the daemon's own.
 
         extra: more of the configuration.
         """
         self.extra = extra
+        self.level = level
         self.root = root
         self.kind = kind
         self.address = str(root / "c.sock")
@@ -48,7 +56,7 @@ class Stack:
         args = ["--config", config, "--root", self.root / "r", "--state", self.root / "s"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self.program, *map(str, args), "--address", self.address, "--log-level", "debug"],
+                [self.program, *map(str, args), "--address", self.address, "--log-level", self.level],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

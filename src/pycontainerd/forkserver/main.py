@@ -3,7 +3,7 @@
 Started by exec with three descriptors and the control socket as fd 3 (lib/spawn.py); never by a fork of the daemon, which
 would keep its sockets, its locks and its threads.
 
-    preload -> gc.freeze -> serve requests until the socket ends
+    preload -> warm up -> gc.freeze -> serve requests until the socket ends
 """
 
 from __future__ import annotations
@@ -36,11 +36,18 @@ def main(argv: list[str]) -> int:
     control = _socket.socket(fileno=spawn.CONTROL_FD)
     title.set_name(_NAME)
     _preload()
+    _warm_up()
     gc.collect()
     gc.freeze()  # what is loaded stays shared: the collector never touches it, in no child
     from pycontainerd.forkserver.server import ForkServer
 
     return ForkServer(control).run()
+
+
+def _warm_up() -> None:
+    from pycontainerd.forkserver.warmup import warm_up
+
+    warm_up()
 
 
 def _preload() -> None:
