@@ -55,6 +55,8 @@ def require_valid(identifier: str) -> None:
 
 def quoted(text: str) -> str:
     """A string as Go's %q prints it, so that messages equal containerd's."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
     out = ['"']
     for character in text:
         code = ord(character)

@@ -615,3 +615,16 @@ def test_blocks_of_ours_are_what_hpack_reads(fields: list[tuple[str, str]]) -> N
     decoder = hpack.Decoder(max_header_list_size=1 << 20)
     expected = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in fields]
     assert [tuple(field) for field in decoder.decode(headers.block(fields), raw=True)] == expected
+
+
+@given(blocks=st.lists(st.binary(max_size=40), max_size=6))
+def test_any_bytes_are_the_same_fields_or_refused_by_both(blocks: list[bytes]) -> None:
+    judge, reader = hpack.Decoder(headers.MAX_LIST_BYTES), headers.Reader()
+    for block in blocks:
+        try:
+            expected = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in judge.decode(block, raw=True)]
+        except (hpack.HPACKError, IndexError):
+            with pytest.raises(frames.ConnectionFailure):
+                reader.fields(block)
+            return
+        assert reader.fields(block) == expected
