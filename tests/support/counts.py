@@ -69,10 +69,13 @@ def _attach(pids: Sequence[int], out: Path) -> subprocess.Popen[bytes]:
 
 
 def _is_traced(pid: int) -> bool:
-    return all(
-        "TracerPid:\t0\n" not in Path(f"/proc/{pid}/task/{task}/status").read_text()
-        for task in os.listdir(f"/proc/{pid}/task")
-    )
+    try:
+        return all(
+            "TracerPid:\t0\n" not in Path(f"/proc/{pid}/task/{task}/status").read_text()
+            for task in os.listdir(f"/proc/{pid}/task")
+        )
+    except FileNotFoundError:
+        return True  # it has left meanwhile: there is nothing to count of it
 
 
 def _settle(out: Path) -> None:
