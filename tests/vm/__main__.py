@@ -20,6 +20,8 @@ from tests.vm.selection import BATCHES, RUNTIME_TESTS
 
 TOP = Path(__file__).resolve().parents[2]
 TIME_FACTOR = 10
+# They would write beside the tests, which cannot be written there.
+PLUGINS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 WORDS = ("passed", "failed", "error", "skipped")
 _OUTCOME = re.compile(
     rf"^tests/(\S+\.py)::(\w+)(?:\[.*\])? ({'|'.join(WORDS)})\b", re.MULTILINE | re.IGNORECASE
@@ -29,7 +31,7 @@ _OUTCOME = re.compile(
 def run(runtime: str, version: str, names: tuple[str, ...]) -> tuple[int, list[tuple[str, str, str]]]:
     """One batch: pytest's status, and (file, function, outcome) of each test. What it prints is passed on as it comes."""
     tests = [f"{RUNTIME_TESTS}/{name}" for name in names]
-    pytest = [f"{TOP}/.venv/bin/python3", "-m", "pytest", "-v", "-p", "no:cacheprovider"]
+    pytest = [f"{TOP}/.venv/bin/python3", "-m", "pytest", "-v", *PLUGINS]
     variables = [f"RUNTIME={runtime}", f"TEST_TIME_FACTOR={TIME_FACTOR}", "CI=true"]
     process = subprocess.Popen(
         ["scripts/vm", "env", *variables, *pytest, "-o", f"faulthandler_timeout={100 * TIME_FACTOR}", *tests],
