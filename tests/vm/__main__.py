@@ -24,7 +24,7 @@ TIME_FACTOR = 10
 PLUGINS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 WORDS = ("passed", "failed", "error", "skipped")
 _OUTCOME = re.compile(
-    rf"^tests/(\S+\.py)::(\w+)(?:\[.*\])? ({'|'.join(WORDS)})\b", re.MULTILINE | re.IGNORECASE
+    rf"^tests/(\S+\.py)::(?:\w+::)*(\w+)(?:\[.*\])? ({'|'.join(WORDS)})\b", re.MULTILINE | re.IGNORECASE
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -17,21 +16,13 @@ from support.runtime import Runtime, differs
 def runtime(short_tmp):
     made = Runtime(short_tmp / "root")
     yield made
-    busy = differs("a cgroup goes with its container, however long the last thread takes to end")
-    cgroups = _cgroups(made) if busy else set()
     made.clean()
-    for path in cgroups:
-        _remove(path)
-
-
-def _cgroups(runtime: Runtime) -> set[str]:
-    """Those of every container."""
-    states = runtime.root.glob("*/state.json")
-    return {path for state in states for path in json.loads(state.read_text())["cgroup_paths"].values()}
+    if differs("a cgroup goes with its container, however long the last thread takes to end"):
+        _remove(f"/sys/fs/cgroup/{short_tmp.name}")
 
 
 def _remove(path: str) -> None:
-    """Removes a cgroup that may be gone and whose processes are ending."""
+    """Removes a cgroup of version 2 that may be gone and whose processes are ending."""
     deadline = time.monotonic() + seconds(5)
     while os.path.isdir(path):
         try:
