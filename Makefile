@@ -44,7 +44,7 @@ test-vm: ## the runtime's tests in a virtual machine with cgroup v2 and AppArmor
 sweep: ## the long runs of tests/sweep in full, about an hour: kills at every call, thousands of cycles
 	scripts/setup test
 	scripts/peers all
-	SWEEP=full scripts/isolated $(PYTHON) -m pytest tests/sweep -q
+	SWEEP=full scripts/isolated $(PYTHON) -m pytest tests/sweep -v -o faulthandler_timeout=0
 
 check: ## format, lint, types, import contracts, spelling, size gate, generated files
 	scripts/setup check

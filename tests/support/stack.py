@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from support import leaks
+from support.patience import seconds
 from support.programs import BIN, ours, peer, peer_environment
 
 START_TIMEOUT_S = 20
@@ -63,7 +64,7 @@ class Stack:
                 env=self.environment,
             )
         leaks.DAEMONS.add(self.process.pid)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + seconds(START_TIMEOUT_S)
         while self.ctr("version", check=False).returncode != 0:
             assert self.process.poll() is None, f"{self.kind} daemon ended:\n{self.log.read_text()[-3000:]}"
             assert time.monotonic() < deadline, (

@@ -17,6 +17,7 @@ import time
 import pytest
 
 from support import leaks
+from support.patience import seconds
 
 pytestmark = pytest.mark.requires("strace")
 
@@ -36,7 +37,7 @@ def traced(argv, out, *flags):
     for pid in leaks.our_processes((f"-o {out} ",)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + seconds(5)
     while leaks.our_processes((f"-o {out} ",)):
         assert time.monotonic() < deadline, "strace stays"
         time.sleep(0.005)
@@ -104,7 +105,7 @@ def left(runtime, bundle):
 
 
 def wait_nothing_left(runtime, bundle, what):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + seconds(5)
     while found := left(runtime, bundle):
         assert time.monotonic() < deadline, (what, found)
         time.sleep(0.02)

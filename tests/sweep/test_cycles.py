@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from support import leaks
+from support.patience import seconds
 
 MARK = "86398"
 
@@ -30,7 +31,7 @@ def world(runtime) -> dict[str, object]:
 
 def settles(found, wanted, timeout_s=10) -> bool:
     """Whether a value that the kernel brings down later comes to what it should be."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + seconds(timeout_s)
     while not wanted(found()):
         if time.monotonic() > deadline:
             return False

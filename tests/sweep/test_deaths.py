@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from support import images, leaks
+from support.patience import seconds
 from support.stack import Stack
 
 SEED = int(os.environ.get("SWEEP_SEED", random.SystemRandom().randrange(1 << 30)))
@@ -136,7 +137,7 @@ class World:
         assert self.stack.ctr("snapshots", "ls").stdout.splitlines()[1:] == []
         assert os.listdir(root / "io.containerd.content.v1.content/blobs/sha256") == []
         assert os.listdir(root / "io.containerd.snapshotter.v1.overlayfs/snapshots") == []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + seconds(10)
         while self.stack.shims() or [point for point in leaks.mounts() if str(self.stack.root) in point]:
             assert time.monotonic() < deadline, (SEED, self.stack.shims(), leaks.mounts())
             time.sleep(0.05)
@@ -186,7 +187,7 @@ def test_nothing_acknowledged_is_lost_with_the_daemon(world, amount):
         world.restart()
         acknowledged = client.wait(30) == (5 if action == "exec" else 0)
         check_outcome(world, action, number, acknowledged)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + seconds(10)
         while world.tasks()[world.name(f"mortal{number}")][1] != "STOPPED":
             assert time.monotonic() < deadline, (SEED, action, number)
         assert (
@@ -210,7 +211,7 @@ def test_a_killed_shim_leaves_nothing_and_its_name_is_free(world, amount):
             if f"-id {id_} " in line:
                 os.kill(pid, signal.SIGKILL)
         client.wait(30)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + seconds(10)
         while (task := world.tasks().get(id_)) and task[1] != "STOPPED" and not shim_lives(world, id_):
             assert time.monotonic() < deadline, (SEED, number, task)
         world.remove(id_)

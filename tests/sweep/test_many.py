@@ -16,6 +16,7 @@ from pycontainerd.client import Containerd, cio, containers, spec_opts, tasks
 from pycontainerd.lib.api.light import events_v1, tasks_v1, wkt
 from support import leaks
 from support.daemons import make_rootfs
+from support.patience import seconds
 from support.stack import Stack
 
 pytestmark = [pytest.mark.requires("root"), pytest.mark.timeout(300)]
@@ -79,7 +80,7 @@ class Usage:
 
 def settled(stack: Stack, before: Usage, timeout_s: float = 10) -> Usage:
     """What the daemon holds once its connections to shims that have left are closed."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + seconds(timeout_s)
     while (now := Usage(stack)).fds > before.fds and time.monotonic() < deadline:
         time.sleep(0.1)
     return now
@@ -114,7 +115,7 @@ def test_many_containers_run_at_once_and_are_listed_promptly(stack, containerd, 
     crowd(containerd, stack, amount(12, 50))
     before = settled(stack, Usage(stack))
     with containerd.events('topic=="/tasks/exit"') as events:
-        assert crowd(containerd, stack, count) < PROMPT_S
+        assert crowd(containerd, stack, count) < seconds(PROMPT_S)
         exits = Counter(next(events).message.container_id for _ in range(count))
     assert exits == {f"c{number}": 1 for number in range(count)}
     settled(stack, before).require_like(before)

@@ -137,15 +137,19 @@ def delegated():
 
 
 @pytest.mark.requires("cgroup_v2")
-@pytest.mark.parametrize("named", [False, True])
-def test_limits_without_a_cgroup_for_them_are_an_error(user, bundle, named):
-    if named:
-        bundle.linux["cgroupsPath"] = "/some-where"
-    else:
-        bundle.linux["resources"] = {"pids": {"limit": 33}}
+def test_limits_without_a_cgroup_for_them_are_an_error(user, bundle):
+    bundle.linux["resources"] = {"pids": {"limit": 33}}
     done = user("run", "--bundle", str(bundle.args("true").build()), "c")
     assert done.code == 1
     assert "rootless needs no limits + no cgrouppath when no permission is granted for cgroups" in done.err
+
+
+@pytest.mark.requires("cgroup_v2")
+def test_a_named_cgroup_that_the_user_may_not_make_is_an_error(user, bundle):
+    bundle.linux["cgroupsPath"] = "/some-where"
+    done = user("run", "--bundle", str(bundle.args("true").build()), "c")
+    assert done.code == 1
+    assert "mkdir /sys/fs/cgroup/some-where: permission denied" in done.err
 
 
 @pytest.mark.requires("cgroup_v2")

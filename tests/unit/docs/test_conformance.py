@@ -7,30 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from support.conformance import RUNTIME_TABLES, TEXT, named, of_version_2, rows, section
 from vm.selection import BATCHES, RUNTIME_TESTS, files
 
 TOP = Path(__file__).resolve().parents[3]
-TEXT = (TOP / "docs/conformance.md").read_text()
-_NAMED = re.compile(r"`([\w/]+\.py)(?:::(test_\w+))?`")
 _STATED = re.compile(r'(?:differs|ours_only)\(\s*"([^"]+)"\s*\)')
 
 
-def section(title: str) -> str:
-    """The text below a heading, up to the next of its level."""
-    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
-    assert found, title
-    return found[1]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of the tables in a text, without heads and rules."""
-    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line] for line in lines]
-    rules = [at for at, line in enumerate(cells) if set(line[0]) == {"-"}]
-    return [line for at, line in enumerate(cells) if at not in rules and at + 1 not in rules]
-
-
-@pytest.mark.parametrize(("file", "test"), sorted(set(_NAMED.findall(TEXT))))
+@pytest.mark.parametrize(("file", "test"), sorted(set(named(TEXT))))
 def test_a_named_test_exists(file, test):
     path = TOP / "tests" / file
     assert path.exists(), path
@@ -47,15 +31,13 @@ def test_the_stated_differences_are_those_that_tests_let_pass():
     assert stated == used
 
 
-@pytest.mark.parametrize(
-    "title", ["config.json", "Command line of pyrunc", "Services of pycontainerd", "Attacks on a runtime"]
-)
+@pytest.mark.parametrize("title", [*RUNTIME_TABLES, "Services of pycontainerd", "Attacks on a runtime"])
 def test_every_row_names_a_test_or_says_that_it_is_missing(title):
     found = rows(section(title))
     assert len(found) > 20
     for line in found:
         tests = line[2 if title == "Attacks on a runtime" else 1]
-        assert _NAMED.search(tests) or tests.startswith(("missing", "not ")), line
+        assert named(tests) or tests.startswith(("missing", "not ")), line
 
 
 def runs_on_version_2(file: str, test: str) -> bool:
@@ -70,15 +52,14 @@ def runs_on_version_2(file: str, test: str) -> bool:
     return marks is not None and 'requires("cgroup_v1")' not in marks[1].rpartition("\n\n")[2]
 
 
-@pytest.mark.parametrize("title", ["config.json", "Command line of pyrunc"])
+@pytest.mark.parametrize("title", RUNTIME_TABLES)
 def test_what_is_said_of_version_2_is_what_the_virtual_machine_runs(title):
     for line in rows(section(title)):
         name, tests, there, _note = line
-        named = [(file, test) for file, test in _NAMED.findall(tests if there == "same" else there) if test]
         if there == "same":
-            assert any(runs_on_version_2(*one) for one in named), name
-        elif named:
-            assert all(runs_on_version_2(*one) for one in named), name
+            assert any(runs_on_version_2(*one) for one in of_version_2(line)), name
+        elif found := of_version_2(line):
+            assert all(runs_on_version_2(*one) for one in found), name
         else:
             assert there.startswith("not: ") or tests.startswith("not "), name
 

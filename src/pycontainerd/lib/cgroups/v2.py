@@ -10,7 +10,7 @@ import os
 import select
 
 from pycontainerd.lib.cgroups import files
-from pycontainerd.lib.errdefs import InvalidArgument
+from pycontainerd.lib.errdefs import InvalidArgument, PermissionDenied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +41,7 @@ class UnifiedManager:
             if not self.rootless:
                 raise
             if self.named:
-                raise self._not_permitted() from error
-
-    def _not_permitted(self) -> InvalidArgument:
-        return InvalidArgument(
-            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: "
-            f"mkdir {self.path}: permission denied"
-        )
+                raise PermissionDenied(f"mkdir {error.filename}: permission denied") from error
 
     def _create(self) -> None:
         if os.path.isdir(self.path):
@@ -115,7 +109,10 @@ class UnifiedManager:
 
         if self.rootless and not self.exists():
             if plan(resources):
-                raise self._not_permitted()
+                raise InvalidArgument(
+                    "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: "
+                    f"mkdir {self.path}: permission denied"
+                )
             return
         if not update and not self.rootless:
             from pycontainerd.lib.cgroups.v2_devices import attach_devices
