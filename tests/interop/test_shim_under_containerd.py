@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import programs, shims
+from support import parity, programs, shims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +155,7 @@ def test_life_of_a_detached_container(stack) -> None:
             == b"through"
         )
         assert b"memory.usage_in_bytes" in stack.ctr("task", "metrics", "d1").stdout
-        state = stack.ctr("shim", "--id", "d1", "state").stdout.decode()
+        state = parity.shown_by_ctr(stack.ctr("shim", "--id", "d1", "state").stdout.decode())
         assert re.search(r'"status": 2,\n.*"stdin": ".*-stdin"', state, re.DOTALL)
         assert '"exited_at": "0001-01-01T00:00:00Z"' in state
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,13 @@ def peer(program: str) -> str:
     if found is None:
         pytest.skip(f"{program} is not here: run scripts/peers")
     return found
+
+
+@functools.cache
+def containerd_since_1_7() -> bool:
+    """Whether the real containerd is Debian 13's generation, not Debian 12's."""
+    done = subprocess.run([peer("containerd"), "--version"], capture_output=True, text=True, check=True)
+    return [int(part) for part in done.stdout.split()[2].lstrip("v").split(".")[:2]] >= [1, 7]
 
 
 def peer_environment(**more: str) -> dict[str, str]:
