@@ -205,8 +205,8 @@ def can_be_compared(service: Any, method: str, request: Any) -> bool:
     if not containerd_since_1_7():
         return True
     if service.name == "containerd.services.containers.v1.Containers" and method in ("Create", "Update"):
-        masked = method == "Update" and request.update_mask.paths
-        return bool(masked or request.container.HasField("spec"))
+        paths = request.update_mask.paths if method == "Update" else []
+        return bool(request.container.HasField("spec") or (paths and "spec" not in paths))
     return all(map(_is_whole, request if isinstance(request, list) else [request]))
 
 
