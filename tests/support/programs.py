@@ -22,12 +22,21 @@ def ours(program: str) -> str:
     return str(BIN / program)
 
 
-def peer(program: str) -> str:
-    """A real program; skips the test, saying so, where it isn't unpacked."""
+def _find(program: str) -> str | None:
     for directory in _PEER_DIRS:
         if (directory / program).exists():
             return str(directory / program)
-    found = shutil.which(program)
+    return shutil.which(program)
+
+
+def has_peer(program: str) -> bool:
+    """Whether a real program is here."""
+    return _find(program) is not None
+
+
+def peer(program: str) -> str:
+    """A real program; skips the test, saying so, where it isn't unpacked."""
+    found = _find(program)
     if found is None:
         pytest.skip(f"{program} is not here: run scripts/peers")
     return found
