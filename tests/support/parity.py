@@ -39,6 +39,8 @@ def masked(text: str) -> str:
 LATE = re.compile(
     r'time="\S+" level=error msg="(active check failed|failed to get content info)" error="context canceled"'
 )
+# 1.7 names every deprecated thing that its daemon has met.
+DEPRECATED = re.compile(r'time="\S+" level=warning msg="DEPRECATION: ')
 HTTPS_FIRST = re.compile(r'time="\S+" level=info msg="host will try HTTPS first ')
 
 
@@ -47,7 +49,9 @@ def said_by_ctr(text: str) -> str:
 
     1.7 tries HTTPS on this machine, too, says so, and which request had a strange status; it asks for a profile's debug=0.
     """
-    lines = [line for line in text.splitlines(keepends=True) if not LATE.match(line)]
+    lines = [
+        line for line in text.splitlines(keepends=True) if not (LATE.match(line) or DEPRECATED.match(line))
+    ]
     others = [line for line in lines if not HTTPS_FIRST.match(line)]
     if len(others) < len(lines):
         others = [line.replace("https://127.0.0.1:", "http://127.0.0.1:") for line in others]
