@@ -23,22 +23,6 @@ hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
 
 
-# What these compare with is the text of one version of the real programs, not its meaning.
-BYTE_BY_BYTE = (
-    "test_ctr_parity.py::",
-    "test_ctr_events.py::",
-    "test_daemon_ctr.py::",
-    "test_daemon_grpc.py::",
-    "test_daemon_bad_calls.py::",
-    "test_daemon_tasks.py::test_every_call",
-    "test_daemon_diff.py::test_the_same",
-    "test_daemon_cleanup.py::",
-    "test_bad_input.py::",
-    "::test_s016_to_s036_container_info_is_the_same_document",
-    "::test_life_of_a_detached_container",
-)
-
-
 # These look into a container by exec on the real stack, too.
 EXEC_ON_THE_REAL_STACK = (
     "test_s031_seven_mounts_in_order[real",
@@ -49,17 +33,9 @@ EXEC_ON_THE_REAL_STACK = (
 )
 
 
-def _leans_on_the_peers_version(item: pytest.Item) -> bool:
-    return any(part in item.nodeid for part in BYTE_BY_BYTE) or (
-        "test_walkthrough" in item.nodeid and "[real" in item.nodeid
-    )
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     patience.apply(items, float(config.getini("timeout")))
     for item in items:
-        if _leans_on_the_peers_version(item) and requires.containerd_1_6():
-            item.add_marker(pytest.mark.skip(reason=requires.containerd_1_6()))
         if any(part in item.nodeid for part in EXEC_ON_THE_REAL_STACK) and requires.chroot():
             item.add_marker(pytest.mark.skip(reason=requires.chroot()))
         for mark in item.iter_markers("requires"):

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from support import parity
+
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(60)]
 
 
@@ -31,5 +33,5 @@ def test_the_lines_are_the_same(real_stack, busybox: str) -> None:
         [line for line in watcher.communicate(timeout=10)[0].splitlines() if "/snapshot/" not in line]
         for watcher in watchers
     )
-    assert ours == real
+    assert ours == [parity.shown_by_ctr(line) for line in real]
     assert {line.split()[5] for line in ours} >= {"/images/create", "/images/update", "/images/delete", "/containers/create", "/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete", "/containers/delete"}  # fmt: skip

@@ -25,7 +25,7 @@ from pycontainerd.lib.api.full import (
     types,
     wkt,
 )
-from support.daemons import Daemon, call, masked_answer
+from support.daemons import Daemon, call, can_be_compared, masked_answer
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
 
@@ -463,6 +463,8 @@ def test_a_bad_call_gets_the_real_daemons_answer_and_changes_nothing(daemons, gr
     with real.channel() as real_channel, ours.channel() as our_channel:
         before = everything(real_channel), everything(our_channel)
         for service, method, request, namespace, lease in GROUPS[group]():
+            if not can_be_compared(service, method, request):
+                continue
             expected, actual = (
                 call(channel, service, method, request, namespace=namespace, lease=lease)
                 for channel in (real_channel, our_channel)

@@ -24,7 +24,7 @@ from pycontainerd.lib.api.full import (
     version_v1,
     wkt,
 )
-from support.daemons import Daemon, call, masked_answer
+from support.daemons import Daemon, call, can_be_compared, masked_answer
 
 HELLO = b"hello\n"
 HELLO_DIGEST = "sha256:" + hashlib.sha256(HELLO).hexdigest()
@@ -32,6 +32,7 @@ OTHER_DIGEST = "sha256:" + "0" * 64
 LONG = "x" * 5000
 SPEC = wkt.Any(type_url="types.containerd.io/opencontainers/runtime-spec/1/Spec", value=b"{}")
 RUNTIME = containers_v1.Container.Runtime(name="io.containerd.runc.v2")
+TARGET = types.Descriptor(media_type="application/x", digest=HELLO_DIGEST, size=6)
 W = content_v1.WriteAction
 
 
@@ -41,8 +42,7 @@ def _container(**fields):
 
 
 def _image(**fields):
-    target = types.Descriptor(media_type="application/x", digest=HELLO_DIGEST, size=6)
-    return images_v1.CreateImageRequest(image=images_v1.Image(**{"name": "i1", "target": target, **fields}))
+    return images_v1.CreateImageRequest(image=images_v1.Image(**{"name": "i1", "target": TARGET, **fields}))
 
 
 def _write(*requests):
@@ -199,14 +199,17 @@ CALLS = [
     (
         IM,
         "Update",
-        images_v1.UpdateImageRequest(image=images_v1.Image(name="i1"), update_mask=MASK(paths=["name"])),
+        images_v1.UpdateImageRequest(
+            image=images_v1.Image(name="i1", target=TARGET), update_mask=MASK(paths=["name"])
+        ),
         "default",
     ),
     (
         IM,
         "Update",
         images_v1.UpdateImageRequest(
-            image=images_v1.Image(name="i1", labels={"a": "b"}), update_mask=MASK(paths=["labels"])
+            image=images_v1.Image(name="i1", target=TARGET, labels={"a": "b"}),
+            update_mask=MASK(paths=["labels"]),
         ),
         "default",
     ),
@@ -546,6 +549,8 @@ def test_every_call_is_answered_as_by_the_real_daemon(daemons):
     differences = []
     with real.channel() as real_channel, ours.channel() as our_channel:
         for service, method, request, namespace in CALLS:
+            if not can_be_compared(service, method, request):
+                continue
             expected = call(real_channel, service, method, request, namespace=namespace)
             actual = call(our_channel, service, method, request, namespace=namespace)
             if masked_answer(real, expected) != masked_answer(ours, actual):

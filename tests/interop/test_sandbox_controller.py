@@ -1,4 +1,4 @@
-"""The sandbox controller with a shim of the sandbox API, byte by byte as containerd 2 speaks both (no Debian peer does)."""
+"""The sandbox controller with a shim of the sandbox API, byte by byte as containerd 2 speaks both (no Debian peer does both)."""
 
 from __future__ import annotations
 

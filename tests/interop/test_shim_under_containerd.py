@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import programs, shims
+from support import parity, programs, shims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +155,7 @@ def test_life_of_a_detached_container(stack) -> None:
             == b"through"
         )
         assert b"memory.usage_in_bytes" in stack.ctr("task", "metrics", "d1").stdout
-        state = stack.ctr("shim", "--id", "d1", "state").stdout.decode()
+        state = parity.shown_by_ctr(stack.ctr("shim", "--id", "d1", "state").stdout.decode())
         assert re.search(r'"status": 2,\n.*"stdin": ".*-stdin"', state, re.DOTALL)
         assert '"exited_at": "0001-01-01T00:00:00Z"' in state
     finally:
@@ -199,13 +199,15 @@ def test_killed_shim_is_cleaned_up(stack) -> None:
 
 def test_s059_s060_container_survives_the_daemon(own_stack) -> None:
     stack = own_stack
-    stack.run("s1", "/bin/sh", "-c", "sleep 1; exit 9", more=("-d",))
+    # It ends after the daemon's start: since 1.7 that collects shims whose processes have ended.
+    stack.run("s1", "/bin/sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.1; done", more=("-d",))
     stack.run("s2", "/bin/sleep", "100", more=("-d",))
     stack.kill_and_start_again()
     try:
         rows = stack.ctr("task", "ls").stdout.decode()
         assert re.search(r"s2 +\d+ +RUNNING", rows)
         assert stack.ctr("task", "exec", "--exec-id", "e", "s2", "/bin/echo", "still").stdout == b"still\n"
+        stack.ctr("task", "kill", "s1")
         deadline = time.monotonic() + 5
         while not re.search(r"s1 +\d+ +STOPPED", stack.ctr("task", "ls").stdout.decode()):
             assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""The transfer and streaming services, byte by byte as containerd 2's client speaks them (no Debian peer has them).
+"""The transfer and streaming services, byte by byte as containerd 2's client speaks them (Debian 13's peers have them, too).
 
 What a transfer leaves behind is looked at with Debian's ctr, and what is pushed or exported by skopeo and by the real daemon.
 """

@@ -196,8 +196,9 @@ def test_s012_the_link_named_ctr_asks_the_daemon(our_stack, short_tmp: Path) -> 
     assert re.match(r"Client:\n  Version:.*\nServer:\n  Version:", done.stdout, re.DOTALL)
 
 
-def test_s016_to_s023_the_record(pair: Pair, record: dict, busybox: str) -> None:
-    text = pair("container", "info", "w1").stdout
+def test_s016_to_s023_the_record(pair: Pair, busybox: str) -> None:
+    text = pair.shows("container", "info", "w1")
+    record = json.loads(text)
     assert text.startswith('{\n    "ID": "w1",\n    "Labels": {\n        "')
     assert list(record) == ["ID", "Labels", "Image", "Runtime", "SnapshotKey", "Snapshotter", "CreatedAt", "UpdatedAt", "Extensions", "Spec"]  # fmt: skip
     assert record["ID"] == "w1"
@@ -281,7 +282,8 @@ def test_s034_five_linux_namespaces(pair: Pair, record: dict) -> None:
 
 
 def test_s035_masked_paths_are_empty(pair: Pair, record: dict) -> None:
-    assert record["Spec"]["linux"]["maskedPaths"] == MASKED
+    newer = {"/sys/devices/virtual/powercap"}  # 1.7's
+    assert [path for path in record["Spec"]["linux"]["maskedPaths"] if path not in newer] == MASKED
     script = "for p in %s; do if test -d $p; then ls $p; elif test -e $p; then cat $p; fi; done"
     assert pair.inside(script % " ".join(MASKED)) == ""
     assert pair.inside("test -e /proc/keys && echo there") == "there\n"
@@ -296,7 +298,7 @@ def test_s036_read_only_paths(pair: Pair, record: dict) -> None:
 
 @pytest.mark.parametrize("words", [("t", "metrics"), ("task", "metric"), ("tasks", "metrics")], ids="-".join)
 def test_s037_s039_metrics_and_its_aliases(pair: Pair, words: tuple[str, ...]) -> None:
-    lines = pair(*words, "w1").stdout.splitlines()
+    lines = pair.shows(*words, "w1").splitlines()
     assert lines[0].split() == ["ID", "TIMESTAMP"]
     assert re.fullmatch(r"w1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \+0000 UTC *", lines[1])
     assert lines[2] == ""
@@ -320,7 +322,7 @@ def test_s038_metrics_are_what_the_cgroup_files_say(pair: Pair) -> None:
 
 
 def test_s040_to_s042_state_from_the_shim(pair: Pair) -> None:
-    text = pair("shim", "--id", "w1", "state").stdout
+    text = pair.shows("shim", "--id", "w1", "state")
     state = json.loads(text)
     assert text.startswith('{\n    "id": "w1",\n    "bundle": "')
     assert list(state) == ["id", "bundle", "pid", "status", "stdin", "stdout", "stderr", "exited_at"]

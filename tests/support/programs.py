@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,15 +22,31 @@ def ours(program: str) -> str:
     return str(BIN / program)
 
 
-def peer(program: str) -> str:
-    """A real program; skips the test, saying so, where it isn't unpacked."""
+def _find(program: str) -> str | None:
     for directory in _PEER_DIRS:
         if (directory / program).exists():
             return str(directory / program)
-    found = shutil.which(program)
+    return shutil.which(program)
+
+
+def has_peer(program: str) -> bool:
+    """Whether a real program is here."""
+    return _find(program) is not None
+
+
+def peer(program: str) -> str:
+    """A real program; skips the test, saying so, where it isn't unpacked."""
+    found = _find(program)
     if found is None:
         pytest.skip(f"{program} is not here: run scripts/peers")
     return found
+
+
+@functools.cache
+def containerd_since_1_7() -> bool:
+    """Whether the real containerd is Debian 13's generation, not Debian 12's."""
+    done = subprocess.run([peer("containerd"), "--version"], capture_output=True, text=True, check=True)
+    return [int(part) for part in done.stdout.split()[2].lstrip("v").split(".")[:2]] >= [1, 7]
 
 
 def peer_environment(**more: str) -> dict[str, str]:

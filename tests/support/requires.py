@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support.programs import PEERS
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -97,21 +95,6 @@ def _strace() -> str:
 
 
 @functools.cache
-def containerd_1_6() -> str:
-    """Texts are compared with containerd 1.6's, byte by byte; why not here, empty on 1.6."""
-    found = next((p for p in (PEERS / "usr/bin/containerd", Path("/usr/bin/containerd")) if p.exists()), None)
-    if found is None:
-        return "needs containerd (scripts/peers)"
-    words = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.split()
-    version = words[2] if len(words) > 2 else "unknown"
-    return (
-        ""
-        if version.startswith("1.6.")
-        else f"compares with containerd 1.6 byte by byte; the peer here is {version}"
-    )
-
-
-@functools.cache
 def chroot() -> str:
     """Why runc's exec can't be judged here; empty outside of a chroot.
 
@@ -151,7 +134,6 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "sys_resource": _sys_resource,
     **{name: _controller(name) for name in ("hugetlb", "net_cls", "net_prio", "rdma")},
     "criu": _criu,
-    "containerd_1_6": containerd_1_6,
     "strace": _strace,
     "userns": _userns,
 }

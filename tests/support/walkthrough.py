@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycontainerd.lib.api.light import ttrpc
+from support import parity
 from support.stack import Stack
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Pair:
 
     def __call__(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.stack.run(self.client, *args, check=check, timeout=30)
+
+    def shows(self, *args: str) -> str:
+        """What the client prints, as 1.6's shows it."""
+        text = self(*args).stdout
+        return parity.shown_by_ctr(text) if self.is_real else text
 
     def inside(self, script: str, id_: str = "w1", *, errors: bool = False) -> str:
         """What a shell in the container prints; with its errors where asked."""

@@ -369,11 +369,22 @@ class Copier:
         try:
             if number == signal.SIGWINCH:
                 if self._terminal is not None:
-                    self._process.resize(*self._terminal.size())
+                    fit(self._process, self._terminal)
             elif number not in _KEPT:
                 self._process.kill(number)
         except (errdefs.NotFound, errdefs.FailedPrecondition):
             return  # it ended meanwhile
+
+
+def fit(process: Process, terminal: Terminal) -> None:
+    """Tells a process the size of its terminal; one that has ended meanwhile needs none."""
+    try:
+        process.resize(*terminal.size())
+    except (errdefs.NotFound, errdefs.FailedPrecondition):
+        return
+    except errdefs.Unknown as error:
+        if "stopped" not in str(error):  # shims answer by their states' names, without a code
+            raise
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -217,7 +217,12 @@ class _Arriving:
                 self._at_end = True
                 break
             data = _unpack(message, transfer_types.Data).data
-            self._write(data)
+            try:
+                self._write(data)
+            except (ContainerdError, OSError):
+                self._write = (
+                    len  # containerd 1.7 doesn't notice who goes away: the rest is taken, and thrown away
+                )
             self._window -= len(data)
             self._came += len(data)
             self._buffer += data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pycontainerd.client import cio, tasks
-from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import FailedPrecondition
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -87,10 +87,7 @@ def follow(client: cio.Connection, process: Process, stdio: Stdio, *, start: boo
         if start:
             process.start()
         if terminal is not None:
-            try:
-                process.resize(*terminal.size())
-            except (errdefs.NotFound, errdefs.FailedPrecondition):
-                pass  # it ended meanwhile
+            cio.fit(process, terminal)
         fifos = stdio.fifos or cio.Fifos(cio.Streams())
         source_fd = max(stdio.terminal_fd, 0)
         copier = cio.Copier(client, process, fifos, signals, terminal=terminal, stdin_fd=source_fd)

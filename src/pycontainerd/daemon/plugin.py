@@ -531,7 +531,7 @@ PLUGINS: Final = (
         "io.containerd.grpc.v1.streaming",
         lambda c: (streaming_v1.STREAMING, StreamingService(c.get(STREAMS))),
     ),
-    Registration(TRANSFER, _transfer, has_platform=True),
+    Registration(TRANSFER, _transfer),
     Registration(
         "io.containerd.grpc.v1.transfer",
         lambda c: (

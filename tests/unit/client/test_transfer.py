@@ -228,10 +228,7 @@ def test_what_fails_here_is_the_reason(make: Make, archive: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     def serve(pipes: dict[str, Pipe]) -> None:
-        pipes["export"].next(transfer_types.WindowUpdate)
-        pipes["export"].answer(transfer_types.Data(data=archive[:512]))
-        assert pipes["export"].next(transfer_types.WindowUpdate) is None  # it left
-        raise Canceled("the client stopped reading")
+        send_archive(pipes["export"], archive)  # containerd 1.7 would wait for ever for who has gone away
 
     _, moved = make(serve)
     name = moved.receives(full)

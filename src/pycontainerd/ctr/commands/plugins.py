@@ -105,7 +105,7 @@ def _row(plugin: Any) -> dict[str, Any]:
     message = plugin.init_err.message if plugin.HasField("init_err") else None
     status = "ok"
     if message is not None:
-        status = "skip" if message.endswith("skip plugin") else "error"
+        status = "skip" if "skip plugin" in message else "error"
     return {"type": plugin.type, "id": plugin.id, "platforms": _platforms(plugin), "status": status}
 
 
