@@ -377,6 +377,7 @@ def _tasks(context: Context) -> ShimManager:
             load_timeout_s=config.timeouts_s["io.containerd.timeout.shim.load"],
             cleanup_timeout_s=config.timeouts_s["io.containerd.timeout.shim.cleanup"],
             shutdown_timeout_s=config.timeouts_s["io.containerd.timeout.shim.shutdown"],
+            log_fd=context.log.fd,
         ),
         _starter(context, options["starter"]),
         context.get(CONTAINER_STORE),

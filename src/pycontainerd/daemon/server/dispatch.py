@@ -12,11 +12,13 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from pycontainerd.daemon.core.call import Call
+from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
 from pycontainerd.lib.identifiers import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from pycontainerd.lib.api.codec import Method, Service
 
@@ -33,6 +35,11 @@ class Route:
         self.method = method
         self.handler = handler
 
+    @property
+    def path(self) -> str:
+        """The gRPC path."""
+        return f"/{self.service_name}/{self.method.name}"
+
 
 class Dispatcher:
     """All routes, and how busy they are."""
@@ -48,7 +55,7 @@ class Dispatcher:
                 handler = getattr(implementation, _WORD_START.sub("_", method.name).lower(), None)
                 if handler is not None:
                     route = Route(service.name, method, handler)
-                    self._routes[f"/{service.name}/{method.name}"] = route
+                    self._routes[route.path] = route
 
     def routes(self) -> Iterable[Route]:
         """Every route once."""
@@ -65,6 +72,40 @@ class Dispatcher:
         if service not in self._services:
             raise Unimplemented(f"unknown service {service}")
         raise Unimplemented(f"unknown method {method} for service {service}")
+
+    async def unary(self, edge: str, route: Route, metadata: Mapping[str, str], payload: bytes) -> bytes:
+        """One call, in a span of the edge it came by, under the caller's trace; raises what the service raised."""
+        self.enter()
+        trace.adopt_metadata(metadata)  # this task's context only
+        try:
+            with trace.span(edge, method=route.path):
+                response = await route.handler(_call(metadata), decode(route, payload))
+            answer: bytes = response.SerializeToString()
+            return answer
+        finally:
+            self.leave()
+
+    async def stream(
+        self,
+        route: Route,
+        metadata: Mapping[str, str],
+        payloads: AsyncIterator[bytes],
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """One streaming call: `payloads` are what the client sends, once where it doesn't stream."""
+        self.enter()
+        trace.adopt_metadata(metadata)
+        try:
+            requests = (decode(route, payload) async for payload in payloads)
+            if route.method.client_streaming:
+                responses = route.handler(_call(metadata), requests)
+            else:
+                first = await anext(requests, None)
+                responses = route.handler(_call(metadata), decode(route, b"") if first is None else first)
+            async for response in responses:
+                await send(response.SerializeToString())
+        finally:
+            self.leave()
 
     def enter(self) -> None:
         """A call begins."""
@@ -84,3 +125,9 @@ def decode(route: Route, payload: bytes) -> Any:
         return route.method.request.FromString(payload)
     except DecodeError as e:
         raise InvalidArgument(f"failed to unmarshal the received message: {e}") from e
+
+
+def _call(metadata: Mapping[str, str]) -> Call:
+    """The namespace under either of its spellings: ttrpc's own is the one that counts."""
+    namespace = metadata.get("containerd-namespace-ttrpc") or metadata.get("containerd-namespace", "")
+    return Call(metadata, namespace, metadata.get("containerd-lease", ""))

@@ -5,18 +5,14 @@ Spec: ttrpc PROTOCOL.md; metadata keys containerd-namespace-ttrpc and containerd
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pycontainerd.daemon.core.call import Call
-from pycontainerd.daemon.server.dispatch import decode
 from pycontainerd.daemon.server.errors import to_status
-from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import ContainerdError
 from pycontainerd.lib.ttrpc import aio
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator
 
     from pycontainerd.daemon.server.dispatch import Dispatcher, Route
     from pycontainerd.lib.log import Logger
@@ -56,42 +52,13 @@ class TtrpcServer:
             )
 
     async def _unary(self, route: Route, call: aio.Call, payload: bytes) -> bytes:
-        self._log.debug("ttrpc call", method=f"/{call.service}/{call.method}")
-        self._dispatcher.enter()
-        trace.adopt_metadata(call.metadata)
-        try:
-            with trace.span("ttrpc", method=f"/{call.service}/{call.method}"):
-                response = await route.handler(_call(call), decode(route, payload))
-            answer: bytes = response.SerializeToString()
-            return answer
-        finally:
-            self._dispatcher.leave()
+        self._log.debug("ttrpc call", method=route.path)
+        return await self._dispatcher.unary("ttrpc", route, call.metadata, payload)
 
     async def _stream(self, route: Route, call: aio.Call, stream: aio.ServerStream) -> None:
-        self._log.debug("ttrpc call", method=f"/{call.service}/{call.method}")
-        self._dispatcher.enter()
-        trace.adopt_metadata(call.metadata)
-        try:
-            if route.method.client_streaming:
-                responses = route.handler(_call(call), self._requests(route, stream))
-            else:
-                payload = await stream.receive() or b""
-                responses = route.handler(_call(call), decode(route, payload))
-            async for response in responses:
-                await stream.send(response.SerializeToString())
-        finally:
-            self._dispatcher.leave()
-
-    async def _requests(self, route: Route, stream: aio.ServerStream) -> AsyncIterator[Any]:
-        async for payload in stream:
-            yield decode(route, payload)
+        self._log.debug("ttrpc call", method=route.path)
+        await self._dispatcher.stream(route, call.metadata, aiter(stream), stream.send)
 
     def _report(self, call: aio.Call, error: BaseException) -> None:
         if not isinstance(error, ContainerdError):
             to_status(error, f"/{call.service}/{call.method}", self._log)
-
-
-def _call(call: aio.Call) -> Call:
-    metadata = call.metadata
-    namespace = metadata.get("containerd-namespace-ttrpc") or metadata.get("containerd-namespace", "")
-    return Call(metadata, namespace, metadata.get("containerd-lease", ""))

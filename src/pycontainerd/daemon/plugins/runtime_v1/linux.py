@@ -103,7 +103,7 @@ class LinuxRuntime:
     async def _reach(self, command: LinuxCommand) -> LinuxShim:
         """Connecting says little: the daemon's own socket takes it, whatever became of the shim."""
         client = await Client.connect(command.socket_address())
-        shim = LinuxShim(command, client, self._publish, self._exits)
+        shim = LinuxShim(command, client, self._publish, self._exits, self.settings.log_fd)
         try:
             await shim.shim_pid(self.settings.load_timeout_s)
         except BaseException:
@@ -117,7 +117,7 @@ class LinuxRuntime:
         if not address:
             raise Unknown(f"no shim address in {command.bundle.path}")
         client = await Client.connect(address, self.settings.load_timeout_s)
-        return LinuxShim(command, client, self._publish, self._exits)
+        return LinuxShim(command, client, self._publish, self._exits, self.settings.log_fd)
 
     def _shim(self) -> str:
         wanted: str = self._options["shim"]

@@ -46,7 +46,7 @@ _SHIM_RETRIES_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where tasks live and what their shims are told. Times are seconds."""
+    """Where tasks live, what their shims are told and where their logs go. Times are seconds."""
 
     state: str
     root: str
@@ -59,6 +59,7 @@ class Settings:
     load_timeout_s: float = 5
     cleanup_timeout_s: float = 5
     shutdown_timeout_s: float = 3
+    log_fd: int = 2
 
     def command(self, bundle: Bundle, path: str) -> ShimCommand:
         """The command line of a bundle's shim."""
@@ -264,7 +265,7 @@ class ShimManager:
         return Bundle(self._settings.state, self._settings.root, namespace, id)
 
     async def _start_in(self, bundle: Bundle, command: ShimCommand, options: CreateOptions) -> Shim:
-        shim_log = ShimLog(f"{bundle.path}/log")
+        shim_log = ShimLog(f"{bundle.path}/log", self._settings.log_fd)
         try:
             # Written before the shim exists: a daemon that dies now finds whom to ask to clean up.
             bundle.write("shim-binary-path", command.binary.encode())
@@ -443,7 +444,7 @@ class ShimManager:
 
     async def _connect(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Shim:
         bootstrap = _read_bootstrap(bundle)
-        shim_log = ShimLog(f"{bundle.path}/log")
+        shim_log = ShimLog(f"{bundle.path}/log", self._settings.log_fd)
         try:
             client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
         except BaseException:
