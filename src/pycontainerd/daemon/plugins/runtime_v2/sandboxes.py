@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.sandboxes import Sandbox
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.core.snapshots import Mount
-    from pycontainerd.daemon.plugins.runtime_v2.manager import Settings
+    from pycontainerd.daemon.plugins.runtime_v2.runtime import Settings
     from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
     from pycontainerd.lib.log import Logger
 
