@@ -418,8 +418,7 @@ def _sandboxes(context: Context) -> ShimSandboxController:
     settings_here = replace(
         tasks.settings, state=f"{context.config.state}/{SANDBOXES}", root=context.root(SANDBOXES)
     )
-    # By exec always: a sandbox's shim is not one that the forkserver knows.
-    controller = ShimSandboxController(settings_here, ExecStarter(context.pools), context.pools, context.log)
+    controller = ShimSandboxController(settings_here, tasks.starter, context.pools, context.log)
     tasks.serve_sandboxes(controller.bootstrap)
     return controller
 

@@ -82,6 +82,11 @@ class ShimManager:
         return self._settings
 
     @property
+    def starter(self) -> ShimStarter:
+        """How its shims come to life."""
+        return self._starter
+
+    @property
     def exits(self) -> ExitReports:
         """Who was told of which exit."""
         return self._exits
