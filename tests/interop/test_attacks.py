@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -164,6 +165,64 @@ def test_i16_a_blob_of_an_archive_that_is_no_file_is_none(our_stack, tmp_path, w
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert "evil" not in our_stack.ctr("image", "ls", "-q").stdout
     assert digest not in our_stack.ctr("content", "ls", "-q").stdout
+
+
+def test_i14_containers_that_share_an_image_have_their_own_environment(our_stack, busybox):
+    our_stack.ctr("image", "pull", "--plain-http", busybox)
+    found: dict[int, bytes] = {}
+
+    def run(number: int, containerd: Containerd) -> None:
+        with containerd:
+            for turn in range(5):
+                words = [f"OWN={number}", f"ONLY_{number}={turn}"]
+                with containerd.run(busybox, ["env"], id=f"i14-{number}", env=words) as task:
+                    lines = task.communicate(timeout_s=60)[0].split(b"\n")
+                own = [line for line in lines if line.startswith((b"OWN=", b"ONLY_"))]
+                found[number] = found.get(number, b"") + b" ".join(sorted(own)) + b"\n"
+
+    with Containerd(our_stack.address) as containerd:
+        threads = [threading.Thread(target=run, args=(n, containerd.another())) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    assert found == {
+        number: b"".join(b"ONLY_%d=%d OWN=%d\n" % (number, turn, number) for turn in range(5))
+        for number in range(8)
+    }
+
+
+def test_i18_i20_bad_layers_leave_nothing_open_and_stand_in_nobodys_way(our_stack, fake):
+    good, diff_id = images.layer(images.busybox_entries())
+    bad = {
+        "no tar": b"x" * 5000,
+        "cut": good[: len(good) // 2],
+        "flipped": good[:2000] + bytes([good[2000] ^ 1]) + good[2001:],
+        "another diff id": images.layer([("other", "file", b"x", 0o644)])[0],
+    }
+    name = add_image(fake, "good", good, diff_id)
+
+    def pull(reference: str) -> int:
+        done = our_stack.pyctr("-n", "bad", "image", "pull", reference, check=False)
+        assert "Traceback" not in done.stderr
+        return done.returncode
+
+    def round_of_bad_ones(number: int) -> None:
+        for kind, data in bad.items():
+            layer = data + bytes([number]) * (kind == "no tar")
+            assert pull(add_image(fake, f"bad{number}", layer, diff_id)) == 1
+
+    round_of_bad_ones(0)
+    before = usage(our_stack)
+    for number in range(1, 6):
+        round_of_bad_ones(number)
+    assert pull(name) == 0
+    after = usage(our_stack)
+    assert after[0] <= before[0] + 3
+    assert after[1] <= before[1] + 4
+    our_stack.ctr("-n", "bad", "image", "rm", "--sync", name)
+    assert our_stack.ctr("-n", "bad", "snapshot", "ls").stdout.count("\n") == 1
+    assert our_stack.ctr("-n", "bad", "image", "ls", "-q").stdout == ""
 
 
 @pytest.mark.parametrize(
