@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support import images
-from support.stack import Stack
+from support.stack import InsideStack, Stack
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def _stack(kind: str):
     from pathlib import Path
 
     root = Path(tempfile.mkdtemp(prefix="pc", dir="/tmp"))
-    stack = Stack(root, kind=kind).start()
+    stack = (InsideStack(root) if kind == "inside" else Stack(root, kind=kind)).start()
     yield stack
     stack.clean()
     shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
@@ -44,3 +44,8 @@ def our_stack():
 @pytest.fixture(scope="module")
 def real_stack():
     yield from _stack("real")
+
+
+@pytest.fixture(scope="module")
+def inside_stack():
+    yield from _stack("inside")

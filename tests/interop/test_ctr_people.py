@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from support.programs import BIN
 from support.shims import attendant_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.stack import Stack
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
@@ -123,6 +122,28 @@ def test_shims_with_age_memory_and_reply(running: Stack) -> None:
     table = running.pyctr("shims").stdout.splitlines()
     assert table[0].split() == ["CONTAINER", "NAMESPACE", "PID", "AGE", "MEMORY", "REPLY", "STATE"]
     assert len(table) == 3
+
+
+def pss_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
+def test_a_shims_memory_is_that_of_both_its_processes(running: Stack) -> None:
+    def looked_at() -> dict[int, int]:
+        return {
+            row["pid"]: row["memory_bytes"]
+            for row in json.loads(running.pyctr("shims", "--format", "json").stdout)
+        }
+
+    before = looked_at()  # which wakes them
+    found = looked_at()
+    for pid in before:
+        attendant = attendant_of(pid)
+        assert bool(attendant) == (running.kind == "ours")  # a stock shim is one process
+        both = pss_bytes(pid) + (pss_bytes(attendant) if attendant else 0)
+        assert 0.7 < found[pid] / both < 1.4, (found[pid], both)
+        assert not attendant or found[pid] > 1.2 * pss_bytes(pid)
 
 
 def test_a_shim_that_hangs_does_not_answer(running: Stack) -> None:

@@ -194,7 +194,7 @@ def bad_leases():
     service, v1 = leases_v1.LEASES, leases_v1
     yield Call(service, "Create", v1.CreateRequest(id="l1"))
     resources = (("content", "x"), ("content", OTHER_DIGEST), ("content/x", HELLO_DIGEST),
-        ("content/", HELLO_DIGEST), ("snapshots", "k"), ("snapshots/", "k"), ("snapshots/a/b", "k"), ("images", "i"), ("", ""), ("ingests/x", "r"))  # fmt: skip
+        ("content/", HELLO_DIGEST), ("snapshots", "k"), ("snapshots/", "k"), ("snapshots/a/b", "k"), ("volumes", "v"), ("", ""), ("ingests/x", "r"))  # fmt: skip
     for kind, id in resources:
         resource = v1.Resource(id=id, type=kind)
         for lease in ("l1", "unknown"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.lib.api.full import containers_v1, leases_v1, mounts_v1, tasks_v1, types, wkt
 from pycontainerd.lib.mounts import points_below
 from support.daemons import Daemon, call, kill, make_rootfs
+from support.programs import ours
 from support.walkthrough import wait_until
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
@@ -215,8 +218,8 @@ BAD_MOUNTS = {
     ),
     "a helper's": (
         mount("fuse.sshfs", "x"),
-        "UNIMPLEMENTED",
-        "mounts of type fuse.sshfs need a helper program",
+        "UNKNOWN",
+        "mount failed {fuse.sshfs x  []}: mount helper [mount.fuse [x",
     ),
     "id maps": (
         mount("bind", "/tmp", "bind", "uidmap=0:1:1"),
@@ -470,12 +473,14 @@ def test_a_mount_in_use_is_forgotten_at_once_and_unmounted_later(channel, folder
     assert Path(folder, "lower/in-lower").exists()
 
 
-def container_with_a_root(channel, folder: Path) -> tuple[str, list[types.Mount]]:
+def container_with_a_root(
+    channel, folder: Path, runtime_name: str = "io.containerd.runc.v2"
+) -> tuple[str, list[types.Mount]]:
     """The id of a container of /bin/sleep, and mounts for its root that a shim can't make."""
     make_rootfs(folder / "root/rootfs")
     id = f"mounts-{os.getpid()}"
     document = spec_opts.with_args(spec_opts.default_spec("default", id), ["/bin/sleep", "1000"])
-    runtime = containers_v1.Container.Runtime(name="io.containerd.runc.v2")
+    runtime = containers_v1.Container.Runtime(name=runtime_name)
     spec = wkt.Any(type_url=SPEC.type_url, value=spec_opts.encode(document))
     create = containers_v1.CreateContainerRequest(
         container=containers_v1.Container(id=id, runtime=runtime, spec=spec)
@@ -516,6 +521,51 @@ def test_a_tasks_root_is_activated_for_as_long_as_the_task_is_there(channel, fol
     assert list(Path(folder, TARGETS).iterdir()) == []
 
 
+def shim_that_handles(folder: Path, handled: str) -> str:
+    """The path of our shim, but for what it answers to -info: with `handled` its word on mounts, with "" an error."""
+    said = types.RuntimeInfo(name="test", annotations={"containerd.io/runtime-allow-mounts": handled})
+    (folder / "said").write_bytes(said.SerializeToString() if handled else b"")
+    path = folder / "containerd-shim-says-v2"
+    path.write_text(
+        f"""#!/bin/sh
+if [ "$1" = -info ]; then test -s {folder}/said && exec cat {folder}/said; exit 1; fi
+exec {ours("containerd-shim-pyrunc-v2")} "$@"
+"""
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+# What a shim says it handles itself, and whether the daemon then makes what is before a mount of type format/mkdir/overlay.
+HANDLED = (
+    ("", True),
+    ("loop", True),
+    ("format/*", True),  # mkdir is still the daemon's
+    ("format,overlay", True),
+    ("loop,format/*,mkdir/*", False),
+    ("format/mkdir/overlay", False),
+)
+
+
+@pytest.mark.parametrize(("handled", "made"), HANDLED)
+def test_what_a_shim_says_it_mounts_itself_is_left_to_it(daemon, channel, folder, handled, made):
+    id, rootfs = container_with_a_root(channel, folder, shim_that_handles(folder, handled))
+    request = tasks_v1.CreateTaskRequest(container_id=id, rootfs=rootfs)
+    status, text, _ = call(channel, tasks_v1.TASKS, "Create", request)
+    if made:
+        assert (status, text) == ("OK", "")
+        assert names(channel) == [id]
+        assert ("failed to load runtime info" in daemon.log()) is (not handled)
+        call(channel, tasks_v1.TASKS, "Kill", tasks_v1.KillRequest(container_id=id, signal=9))
+        call(channel, tasks_v1.TASKS, "Wait", tasks_v1.WaitRequest(container_id=id))
+        deleted = call(channel, tasks_v1.TASKS, "Delete", tasks_v1.DeleteTaskRequest(container_id=id))
+        assert deleted[:2] == ("OK", "")
+    else:  # our shim is given the mount as it stood, and has no such file system
+        assert (status, "no such device" in text) == ("UNKNOWN", True), text
+        assert not (folder / "root/u").exists()
+    assert (names(channel), mounted(folder)) == ([], [])
+
+
 @pytest.mark.parametrize("when", ["under the daemon", "while it is away"])
 def test_the_root_of_a_task_whose_shim_died_is_taken_away(daemon, folder, when):
     with daemon.channel() as channel:
@@ -552,3 +602,102 @@ def test_activations_outlive_the_daemon_unless_their_mounts_are_gone(daemon, fol
         assert [path.name for path in Path(folder, TARGETS).iterdir()] == ["1"]
         assert deactivate(channel, "stays")[0] == "OK"
         assert mounted(folder) == []
+
+
+def check_database(folder: Path, state: str, *flags: str) -> tuple[int, list[str]]:
+    """`db check` of the stopped daemon's root: exit status and lines."""
+    argv = [ours("pycontainerd"), "--root", f"{folder}/root", "--state", state, "db", "check", *flags]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_db_check_compares_activations_with_what_is_mounted(daemon, folder):
+    """Ours alone: containerd has no such command."""
+    with daemon.channel() as channel:
+        create_lease(channel, "held")
+        for name in ("stays", "goes", "forgotten"):
+            activated(channel, name, folder)
+    daemon.stop()
+    targets = f"{folder}/{TARGETS}"
+    state = f"{folder}/state"
+    sound = (0, ["the metadata agrees with the disk"])
+    assert check_database(folder, state) == sound
+    subprocess.run(["umount", f"{targets}/2/1"], check=True)  # as after a restart of the machine
+    database = f"{folder}/root/io.containerd.metadata.v1.sqlite/meta.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM activations WHERE name='forgotten'")
+        connection.execute(
+            "INSERT INTO activations SELECT namespace, 'half', 9, lease, labels, NULL, system, created, updated "
+            "FROM activations WHERE name='stays'"
+        )
+    gone = "activation goes of default is not mounted any more"
+    half = "activation half of default was not mounted whole"
+    # Another state folder may be another daemon's: what is mounted there is none of this root's business.
+    assert check_database(folder, f"{folder}/other") == (1, [gone, half, "2 problems left"])
+    stray = [f"{targets}/3: no activation has these mounts"]
+    assert check_database(folder, state) == (1, [gone, half, *stray, "3 problems left"])
+    assert mounted(folder) == ["1/1", "3/1"]
+    mended = [
+        f"{line} (repaired)" for line in (gone, half, f"{targets}/2: no activation has these mounts", *stray)
+    ]
+    assert check_database(folder, state, "--repair") == (0, [*mended, sound[1][0]])
+    assert check_database(folder, state) == sound
+    assert mounted(folder) == ["1/1"]
+    with daemon.start().channel() as channel:
+        assert names(channel) == ["stays"]
+        assert deactivate(channel, "stays")[0] == "OK"
+
+
+def test_a_file_system_of_a_program_is_its_helpers_to_mount(folder):
+    """What containerd's mount package hands to mount.fuse and mount.fuse3; the helper is a stand-in that mounts a tmpfs."""
+    (folder / "bin").mkdir()
+    for name in ("mount.fuse", "mount.fuse3"):
+        helper = folder / "bin" / name
+        helper.write_text(
+            f"""#!/bin/sh
+printf '%s\\n' "$0" "$@" >{folder}/said
+case $2 in *"/1") ;; *) echo "no such place: $2" >&2; exit 3;; esac
+test "$1" != bad || {{ echo 'no "bad" here' >&2; exit 1; }}
+mount -t tmpfs helper "$2"
+"""
+        )
+        helper.chmod(0o755)
+    daemon = Daemon(folder, real=False)
+    daemon.environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
+    with daemon, daemon.start().channel() as channel:
+        create_lease(channel, "held")
+        wanted = mount("fuse3.nydus-overlayfs", "overlay", "lowerdir=/a:/b", "ro")
+        status, text, answer = activate(channel, "a", wanted, temporary=True)
+        assert (status, text) == ("OK", "")
+        point = f"{folder}/{TARGETS}/1/1"
+        said = [
+            f"{folder}/bin/mount.fuse3",
+            "overlay",
+            point,
+            "-o",
+            "lowerdir=/a:/b",
+            "-o",
+            "ro",
+            "-t",
+            "nydus-overlayfs",
+        ]
+        assert (folder / "said").read_text().splitlines() == said
+        assert (mounted(folder), answer.info.active[0].mount) == (["1/1"], wanted)
+        assert deactivate(channel, "a")[:2] == ("OK", "")
+        bad = mount("fuse.sshfs", "bad")
+        status, text, _ = activate(channel, "b", bad, temporary=True)
+        point = f"{folder}/{TARGETS}/2/1"
+        assert status == "UNKNOWN"
+        assert text == (
+            f"mount failed {{fuse.sshfs bad  []}}: mount helper [mount.fuse [bad {point} -t sshfs]] failed: "
+            '"no \\"bad\\" here\\n": exit status 1'
+        )
+        assert (folder / "said").read_text().splitlines() == [
+            f"{folder}/bin/mount.fuse",
+            "bad",
+            point,
+            "-t",
+            "sshfs",
+        ]
+        assert (names(channel), mounted(folder)) == ([], [])

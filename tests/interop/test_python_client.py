@@ -1,4 +1,4 @@
-"""The Python client on our daemon and on the real one, and every example of docs/python-client.md."""
+"""The Python client on our daemon, on ours in this very process and on the real one; and every example of docs/python-client.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pycontainerd.client import Containerd
 from pycontainerd.client.objects.events import Events
 from pycontainerd.lib.errdefs import (
     AlreadyExists,
@@ -32,18 +31,19 @@ PRINTED = (
     r"b'got a line\\n' 3\npaused\n\[\d+\]\n137\n",
     r"/tasks/create short\n/tasks/start short\n/tasks/exit short\n/tasks/delete short\n",
     r"uid=1000(\(\w+\))? gid=1000(\(\w+\))? groups=.*1000.*\n\n",
+    r"hello\n\n",
     r"container \"nobody\" in namespace \"default\": not found\n.*/nowhere.sock.*\n",
 )
 
 
-@pytest.fixture(scope="module", params=["our", "real"])
+@pytest.fixture(scope="module", params=["our", "inside", "real"])
 def stack(request):
     return request.getfixturevalue(f"{request.param}_stack")
 
 
 @pytest.fixture
 def containerd(stack, busybox):
-    with Containerd(stack.address) as containerd:
+    with stack.client() as containerd:
         containerd.images.pull(busybox)
         yield containerd
         assert [container.id for container in containerd.containers.list()] == []
@@ -55,9 +55,10 @@ def test_there_is_a_line_for_each_example():
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_of_the_page_does_what_the_page_says(stack, busybox, tmp_path, number):
+def test_an_example_of_the_page_does_what_the_page_says(stack, busybox, tmp_path, short_tmp, number):
     code = EXAMPLES[number].replace("docker.io/library/busybox:latest", busybox)
     code = code.replace('"busybox"', f'"{busybox}"').replace("/tmp/sleeper.log", f"{tmp_path}/sleeper.log")
+    code = code.replace("/srv/demo/", f"{short_tmp}/")
     stack.ctr("image", "pull", busybox)
     environment = {**os.environ, "PYTHONPATH": str(TOP / "src"), "CONTAINERD_ADDRESS": stack.address}
     done = subprocess.run(

@@ -11,30 +11,52 @@ from pathlib import Path
 
 import pytest
 
+from pycontainerd.lib import spawn
 from support import shims
+from support.walkthrough import wait_until
 
 pytestmark = [pytest.mark.requires("root", "cgroup_v1"), pytest.mark.timeout(60)]
 
 
-class DebuggedShim(shims.InProcessShim):
+class Debugged:
     """Started as a daemon would, with one flag more."""
 
     def start_argv(self, action: str = "start", *more: str) -> list[str]:
         return super().start_argv(action, *more, "-debug-socket", str(self.folder / "debug.sock"))
 
 
-@pytest.fixture
-def shim(tmp_path_factory):
+class DebuggedShim(Debugged, shims.InProcessShim):
+    """Exec'ed."""
+
+
+class RestingDebuggedShim(Debugged, shims.RestingShim):
+    """Forked, and at rest before every question."""
+
+
+@pytest.fixture(scope="module")
+def forkserver():
+    with spawn.SpawnClient.start() as client:
+        yield client
+        client.close()
+        os.waitpid(client.pid, 0)
+
+
+@pytest.fixture(params=[DebuggedShim, RestingDebuggedShim])
+def shim(request, forkserver, tmp_path_factory):
     rootfs = shims.make_rootfs(tmp_path_factory.mktemp("rootfs"))
     with tempfile.TemporaryDirectory(prefix="sd", dir="/tmp") as folder:
-        made = DebuggedShim(Path(folder), rootfs)
+        made = request.param(Path(folder), rootfs)
+        made.forkserver = forkserver
         made.create("/bin/sleep", "100")
+        made.call("Start", id=made.id)  # one that waits for its start keeps an attendant
         yield made
         made.close()
 
 
 def ask(shim: DebuggedShim, request: bytes) -> tuple[int, str, bytes]:
     """(status, content type, body)."""
+    if isinstance(shim, shims.RestingShim):
+        wait_until(lambda: not shims.attendant_of(shim.pid))
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(shim.folder / "debug.sock"))
@@ -54,7 +76,6 @@ def get(shim: DebuggedShim, path: str, method: str = "GET") -> tuple[int, str, b
 
 
 def test_the_stack_and_the_containers(shim):
-    shim.call("Start", id=shim.id)
     shim.exec("e1", "/bin/sleep", "100")
     status, kind, body = get(shim, "/debug/pprof/goroutine?debug=2")
     assert (status, kind) == (200, "text/plain; charset=utf-8")
@@ -70,7 +91,9 @@ def test_command_line_and_numbers(shim):
     assert get(shim, "/debug/pprof/cmdline")[2] == argv
     status, kind, body = get(shim, "/debug/vars")
     numbers = json.loads(body)
-    assert (status, kind, numbers["pid"]) == (200, "application/json; charset=utf-8", shim.pid)
+    assert (status, kind) == (200, "application/json; charset=utf-8")
+    # The process whose numbers these are: of a forked shim its attendant.
+    assert (numbers["pid"] == shim.pid) is (type(shim) is DebuggedShim)
     assert numbers["cmdline"] == argv.decode().split("\0")
     assert numbers["open_fds"] in range(5, 100)
 
@@ -107,6 +130,8 @@ def test_only_the_same_user_is_answered(shim):
 
 def test_it_goes_with_the_shim(shim):
     assert (shim.folder / "debug.sock").exists()
+    shim.call("Kill", id=shim.id, signal=9)
+    shim.call("Wait", id=shim.id)
     shim.call("Delete", id=shim.id)
     shim.call("Shutdown", id=shim.id)
     shim.wait_gone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycontainerd.daemon.core.files import remove_tree
-from pycontainerd.lib import errdefs
+from pycontainerd.lib import errdefs, spawn
 from pycontainerd.lib.api.full import containers_v1, sandbox_v1, tasks_v1, types, wkt
 from pycontainerd.lib.api.light import runtime_sandbox_v1
 from pycontainerd.lib.api.light import types as light_types
@@ -26,10 +27,22 @@ def rootfs(tmp_path_factory):
     return shims.make_rootfs(tmp_path_factory.mktemp("rootfs"))
 
 
-@pytest.fixture
-def shim(rootfs):
+@pytest.fixture(scope="module")
+def forkserver():
+    with spawn.SpawnClient.start() as client:
+        yield client
+        client.close()
+        os.waitpid(client.pid, 0)
+
+
+@pytest.fixture(params=["exec'ed", "forked, at rest before every call"])
+def shim(request, rootfs, forkserver):
     with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
-        made = shims.InProcessShim(Path(folder), rootfs)
+        if request.param == "exec'ed":
+            made = shims.InProcessShim(Path(folder), rootfs)
+        else:
+            made = shims.RestingShim(Path(folder), rootfs)
+            made.forkserver = forkserver
         made.write_spec("/bin/sleep", "100")
         made.start()
         yield made
@@ -37,6 +50,7 @@ def shim(rootfs):
 
 
 def ask(shim: shims.ShimUnderTest, method: str, *, client: Client | None = None, **fields):
+    shim.let_rest()
     described = next(m for m in runtime_sandbox_v1.SANDBOX.methods if m.name == method)
     payload = described.request(**fields).SerializeToString()
     data = (client or shim.client).call(runtime_sandbox_v1.SANDBOX.name, method, payload, timeout_s=20)
@@ -60,6 +74,7 @@ def test_the_states_of_a_sandbox(shim):
     assert ask(shim, "Platform", sandbox_id="s1").platform.os == "linux"
     ask(shim, "PingSandbox", sandbox_id="s1")
     ask(shim, "SandboxMetrics", sandbox_id="s1")
+    assert not isinstance(shim, shims.RestingShim) or shim.rests > 5
     ask(shim, "StopSandbox", sandbox_id="s1")
     ended = ask(shim, "WaitSandbox", sandbox_id="s1")
     status = ask(shim, "SandboxStatus", sandbox_id="s1")
@@ -78,8 +93,10 @@ def test_wait_answers_at_stop_and_not_before(shim):
     )
     waiting.start()
     try:
-        ask(shim, "PingSandbox", sandbox_id="s1")
+        for _ in range(3):
+            ask(shim, "PingSandbox", sandbox_id="s1")
         assert answers == []
+        assert not isinstance(shim, shims.RestingShim) or shim.rests > 3  # with somebody who waits
     finally:
         ask(shim, "StopSandbox", sandbox_id="s1")
         waiting.join(10)
@@ -108,12 +125,14 @@ def test_a_container_keeps_the_sandbox_and_its_end_does_not_end_it(shim):
     shim.wait_gone()
 
 
-def test_under_the_daemons_controller(rootfs):
+@pytest.mark.parametrize("starter", ["exec", "forkserver"])
+def test_under_the_daemons_controller(rootfs, starter):
     folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
     spec = wkt.Any(type_url="types.containerd.io/opencontainers/runtime-spec/1/Spec", value=b"{}")
     runtime = "io.containerd.runc.v2"
     controller = sandbox_v1.CONTROLLER
-    with Daemon(folder / "d", real=False) as daemon:
+    with Daemon(folder / "d", real=False, starter=starter) as daemon:
+        daemon.environment = {"PYCONTAINERD_SHIM_QUIET_S": "0.01"}
         daemon.start()
         with daemon.channel() as channel:
 
@@ -127,6 +146,8 @@ def test_under_the_daemons_controller(rootfs):
             assert ask_controller("Create", sandbox=record)[:2] == ("OK", "")
             started = ask_controller("Start")[2]
             assert process_running(started.pid)
+            if starter == "forkserver":  # without a container, and with the daemon waiting for its end
+                wait_until(lambda: not shims.attendant_of(started.pid))
             container = containers_v1.Container(
                 id="c1",
                 runtime=containers_v1.Container.Runtime(name=runtime),

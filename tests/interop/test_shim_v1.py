@@ -11,7 +11,7 @@ import pytest
 
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.api.anys import is_type
-from pycontainerd.lib.api.light import runctypes, shim_v1
+from pycontainerd.lib.api.light import runctypes, shim_v1, wkt
 from support import linux_shims, programs, shims
 from support.walkthrough import wait_until
 
@@ -123,6 +123,22 @@ def test_pause_and_resume(shim):
         shim.add_exec("p", "/bin/true")
     shim.call("Resume")
     assert shim.status() == RUNNING
+
+
+def test_limits_are_updated(shim):
+    shim.run("/bin/sleep", "100")
+    resources = wkt.Any(
+        type_url="types.containerd.io/opencontainers/runtime-spec/1/LinuxResources",
+        value=b'{"memory":{"limit":67108864}}',
+    )
+    shim.call("Update", resources=resources)
+    pid = shim.call("State", id=shim.id).pid
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    below = next(line.split(":")[2] for line in lines if line.split(":")[1] == "memory")
+    # The path may be the whole machine's, where the test has a cgroup of its own.
+    folders = [f"/sys/fs/cgroup/memory{below[at:]}" for at, char in enumerate(below) if char == "/"]
+    found = next(folder for folder in folders if os.path.isdir(folder))
+    assert Path(found, "memory.limit_in_bytes").read_text() == "67108864\n"
 
 
 def test_execs_by_their_ids(shim):

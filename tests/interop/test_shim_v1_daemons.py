@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -14,7 +15,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pycontainerd.lib.api.full import tasks_v1
+from pycontainerd.lib.api.full import containers_v1, runctypes, tasks_v1
+from pycontainerd.lib.api.full import wkt as full_wkt
 from pycontainerd.lib.api.light import shim_v1, wkt
 from pycontainerd.lib.ttrpc.client import Client
 from support import parity, shims
@@ -306,6 +308,108 @@ def test_a_shim_whose_task_was_deleted_while_the_daemon_died_ends(stack, busybox
     wait_until(lambda: stack.status_of("d1") == "")
     wait_until(lambda: not Path(address.removeprefix("unix://")).exists())
     stack.ctr("container", "rm", "d1")
+
+
+def shim_of(pid: int) -> int:
+    """The parent of a container's init."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_shim_goes_where_shim_cgroup_says_and_its_container_does_not(stack, rootfs):
+    name = f"shims-{os.getpid()}"
+    folders = [path / name for path in Path("/sys/fs/cgroup").iterdir() if (path / "tasks").exists()]
+    for path in folders:
+        if not path.parent.is_symlink():
+            path.mkdir()
+            if path.parent.name == "cpuset":
+                for file in ("cpuset.cpus", "cpuset.mems"):
+                    (path / file).write_text((path.parent / file).read_text())
+    create = ("container", "create", "--rootfs", "--runtime", LINUX, str(rootfs))
+    try:
+        with grpc.insecure_channel(f"unix://{stack.address}") as channel:
+            for id, wanted in (("g1", f"/{name}"), ("g2", "/nowhere")):
+                stack.ctr(*create, id, "/bin/sleep", "100")
+                given = runctypes.CreateOptions(shim_cgroup=wanted).SerializeToString()
+                options = full_wkt.Any(type_url="containerd.linux.runc.CreateOptions", value=given)
+                request = tasks_v1.CreateTaskRequest(container_id=id, options=options)
+                code, text, answer = call(channel, tasks_v1.TASKS, "Create", request)
+                if id == "g2":
+                    # cgroups.Load of a path that is nowhere says so.
+                    assert (code, text.endswith("cgroup deleted")) == ("UNKNOWN", True), text
+                    continue
+                assert (code, text) == ("OK", "")
+                shim = shim_of(answer.pid)
+                where = Path(f"/proc/{shim}/cgroup").read_text().splitlines()
+                assert {line.split(":")[1] for line in where if line.endswith(f"/{name}")} >= {
+                    "pids",
+                    "memory",
+                }
+                assert f"/{name}" not in Path(f"/proc/{answer.pid}/cgroup").read_text()
+        assert stack.status_of("g2") == ""
+        assert not Path(f"{stack.root}/s/{LINUX}/default/g2").exists()
+        stack.remove("g1")
+        wait_until(lambda: not Path(f"/proc/{shim}").exists())
+    finally:
+        for id in ("g1", "g2"):
+            stack.ctr("task", "rm", "-f", id, check=False)
+            stack.ctr("container", "rm", id, check=False)
+        for path in folders:
+            if path.is_dir():
+                path.rmdir()
+
+
+def delete_record(stack, id: str) -> None:
+    """Of a container whose task runs, which no ctr would do."""
+    with grpc.insecure_channel(f"unix://{stack.address}") as channel:
+        request = containers_v1.DeleteContainerRequest(id=id)
+        assert call(channel, containers_v1.CONTAINERS, "Delete", request)[0] == "OK"
+
+
+def test_a_task_whose_record_is_gone_goes_on(stack, busybox):
+    stack.ctr("run", "-d", "--runtime", LINUX, busybox, "lost", "sleep", "100")
+    pid = stack.pid_of("lost")
+    delete_record(stack, "lost")
+    stack.stop(9)
+    stack.start()
+    assert stack.status_of("lost") == "RUNNING"
+    spec = stack.root / "lost.json"
+    spec.write_text(Path(f"{stack.root}/s/{LINUX}/default/lost/config.json").read_text())
+    stack.ctr("container", "create", "--runtime", LINUX, "--config", str(spec), "lost")
+    stack.remove("lost")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("shims_of", ["stock", "ours"])
+@pytest.mark.parametrize("how", ["its shim hangs", "its shim is dead and its record gone"])
+def test_a_bundle_that_nobody_speaks_for_any_more_is_cleaned_up(shims_of, how, busybox):
+    """Ours alone: containerd 1.6 asks a shim of this runtime nothing when it starts and waits for it later on, and
+    doesn't know by which runtime to end a container without a record.
+    """
+    root = Path(tempfile.mkdtemp(prefix="pv", dir="/tmp"))
+    stack = Generations(root, "ours", shims_of)
+    stack.extra += '[timeouts]\n"io.containerd.timeout.shim.load" = "1s"\n'
+    stack.start()
+    try:
+        stack.ctr("image", "pull", "--plain-http", busybox)
+        stack.ctr("run", "-d", "--runtime", LINUX, busybox, "hung", "sleep", "100")
+        pid = stack.pid_of("hung")
+        shim = shim_of(pid)
+        address = Path(f"{root}/s/{LINUX}/default/hung/address").read_text()
+        if how != "its shim hangs":
+            delete_record(stack, "hung")
+        stack.stop(9)
+        os.kill(shim, signal.SIGSTOP if how == "its shim hangs" else signal.SIGKILL)
+        stack.start()
+        wait_until(lambda: not Path(f"/proc/{shim}").exists())
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        assert stack.status_of("hung") == ""
+        assert not Path(f"{root}/s/{LINUX}/default/hung").exists()
+        assert not Path(address.removeprefix("unix://")).exists()
+        assert not Path("/run/containerd/runc/default/hung").exists()
+        stack.ctr("container", "rm", "hung", check=how == "its shim hangs")
+    finally:
+        stack.clean()
+        shutil.rmtree(root)  # noqa: TID251 - a folder of the test's own
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,13 @@ def children() -> set[int]:
     return found - DAEMONS
 
 
+def title(pid: int) -> str:
+    """A process's short name, at most 15 characters; empty when it has gone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
+    return ""
+
+
 def our_processes(marks: tuple[str, ...]) -> dict[int, str]:
     """Processes whose command line has one of the marks, of this run alone: another is in its own mount namespace."""
     found = {}

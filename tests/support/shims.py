@@ -470,6 +470,9 @@ class StockV1Shim(ShimUnderTest):
 class InProcessShim(ShimUnderTest):
     """Ours, with libcontainer in process."""
 
+    def let_rest(self) -> None:
+        """It never does."""
+
     def options(self) -> runc_v1.Options:
         """No program is named."""
         return runc_v1.Options(root=str(self.folder / "runc"))
@@ -511,12 +514,15 @@ class RestingShim(ForkedShim):
     def environment(self) -> dict[str, str]:
         return {**super().environment(), attendant.QUIET_ENV: str(self.QUIET_S)}
 
-    def call(self, method: str, timeout_s: float = 30, **fields: Any) -> Any:
-        """Once it rests, or goes on with something for longer than it takes to see that it doesn't."""
+    def let_rest(self) -> None:
+        """Waits until it rests, or goes on with something for longer than it takes to see that it doesn't."""
         deadline = time.monotonic() + 20 * self.QUIET_S
         while self.pid and time.monotonic() < deadline:
             if not attendant_of(self.pid):
                 self.rests += 1
                 break
             time.sleep(self.QUIET_S / 5)
+
+    def call(self, method: str, timeout_s: float = 30, **fields: Any) -> Any:
+        self.let_rest()
         return super().call(method, timeout_s, **fields)

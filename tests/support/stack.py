@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from pycontainerd.client import Containerd
+from pycontainerd.embedded import Daemon
 from support import leaks
 from support.patience import seconds
 from support.programs import BIN, ours, peer, peer_environment
@@ -133,6 +135,10 @@ class Stack:
         """Our ctr on this daemon."""
         return self.run("pyctr", *args, check=check, timeout=timeout)
 
+    def client(self) -> Containerd:
+        """The Python client on this daemon."""
+        return Containerd(self.address)
+
     def shims(self) -> dict[int, str]:
         """pid -> command line of the shims that belong to this daemon."""
         found = {}
@@ -166,3 +172,29 @@ def has_what_came_with_1_7(stack: Stack) -> bool:
     """Whether a daemon has transfers and sandboxes: Debian 12's doesn't, Debian 13's does. Both tell by `info`."""
     server = json.loads(stack.pyctr("info").stdout)["server"]
     return "pid" in server
+
+
+class InsideStack(Stack):
+    """Our daemon inside this process, which serves the same socket beside."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, kind="inside")
+        self.daemon: Daemon | None = None
+
+    def start(self) -> InsideStack:
+        self.daemon = Daemon(f"{self.root}/r", f"{self.root}/s", address=self.address)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (forkserver := [pid for pid in leaks.children() if leaks.title(pid) == "pycontainerd-fo"]):
+            assert time.monotonic() < deadline, "no forkserver"
+            time.sleep(0.01)
+        leaks.DAEMONS.update(forkserver)
+        return self
+
+    def client(self) -> Containerd:
+        assert self.daemon is not None
+        return self.daemon.containerd()
+
+    def clean(self) -> None:
+        assert self.daemon is not None
+        self.daemon.close()
+        self.daemon = None

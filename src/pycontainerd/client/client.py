@@ -11,9 +11,10 @@ from pycontainerd.lib.errdefs import Canceled, ContainerdError, DeadlineExceeded
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from pycontainerd.client.port import Pending, Stream
+    from pycontainerd.client.port import Pending, Stream, Transport
     from pycontainerd.lib.api.codec import Message, Method, Service
 
 
@@ -107,7 +108,7 @@ class MessageStream:
 class Client:
     """One namespace on one connection. Owns the connection; a context manager."""
 
-    __slots__ = ("_later", "_timeout_s", "_transport", "address", "kind", "lease", "namespace")
+    __slots__ = ("_dial", "_later", "_timeout_s", "_transport", "address", "kind", "lease", "namespace")
 
     def __init__(
         self,
@@ -117,15 +118,22 @@ class Client:
         connect_timeout_s: float = 10,
         timeout_s: float = 0,
         kind: str = "",
+        dial: Callable[[], Transport] | None = None,
     ) -> None:
-        """Connects; Unavailable when nobody answers. `timeout_s` 0 lets calls take as long as they need."""
+        """Connects; Unavailable when nobody answers. `timeout_s` 0 lets calls take as long as they need.
+
+        `dial` makes the connection where it isn't one to the socket `address`: to a daemon in this process.
+        """
         self.address = address
         self.namespace = namespace
         self.lease = ""
         self._later: list[_Later] = []
         self._timeout_s = timeout_s
+        self._dial = dial
         with trace.span("connect", address=address):
-            if kind:
+            if dial is not None:
+                self.kind, self._transport = transports.DIRECT, dial()
+            elif kind:
                 self.kind = kind
                 self._transport = transports.connect_as(kind, address, connect_timeout_s)
             else:
@@ -156,13 +164,15 @@ class Client:
 
     def another(self) -> Client:
         """A client of its own connection, same namespace and lease: for another thread."""
-        other = Client(self.address, self.namespace, timeout_s=self._timeout_s, kind=self.kind)
+        other = Client(
+            self.address, self.namespace, timeout_s=self._timeout_s, kind=self.kind, dial=self._dial
+        )
         other.lease = self.lease
         return other
 
     def is_ours(self) -> bool:
         """Whether the daemon is pycontainerd (it serves everything over ttrpc; others serve events only)."""
-        return self.kind == transports.TTRPC
+        return self.kind != transports.GRPC
 
     def call(self, service: Service, method: str, request: Message, *, timeout_s: float = 0) -> Any:
         """One call, waited for; raises the server's error as the errdefs class of its code."""

@@ -1,6 +1,7 @@
-"""The two ways to a containerd: ttrpc to our own daemon, gRPC to anybody's; payloads are bytes here.
+"""The ways to a containerd: ttrpc to our own daemon, gRPC to anybody's; payloads are bytes here.
 
-`lib.ttrpc.client.Client` is one Transport as it is; `client.grpc.GrpcClient` is the other.
+`lib.ttrpc.client.Client` is one Transport as it is; `client.grpc.GrpcClient` is the other. A third one, to a daemon in
+this process, is `embedded`'s: it is handed to the client.
 
 Runs in: CLIs and dockerd's worker threads; one Transport per thread (`connect` again for another one)
 """
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TTRPC: Final = "ttrpc"
 GRPC: Final = "grpc"
+DIRECT: Final = "direct"
 
 
 def connect(address: str, timeout_s: float = 10) -> tuple[str, Transport]:

@@ -25,15 +25,6 @@ DURATION: Final = "duration"
 
 _TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-_UNIT_NANOS: Final = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
 
 
 class UsageError(InvalidArgument):
@@ -168,28 +159,12 @@ def parse_int(text: str, *, signed: bool = True) -> int:
 
 def parse_duration(text: str) -> int:
     """Go's time.ParseDuration, in nanoseconds: `1h30m`, `1.5s`, `0`; ValueError otherwise."""
-    rest = text[1:] if text[:1] in {"-", "+"} else text
-    sign = -1 if text[:1] == "-" else 1
-    if rest == "0":
-        return 0
-    if not rest:
+    from pycontainerd.lib.duration import parse_nanos
+
+    nanos = parse_nanos(text)
+    if nanos is None:
         raise ValueError(text)
-    total = 0.0
-    while rest:
-        size = len(rest) - len(rest.lstrip("0123456789."))
-        number, rest = rest[:size], rest[size:]
-        unit_size = next((at for at, char in enumerate(rest) if char in "0123456789."), len(rest))
-        unit, rest = rest[:unit_size], rest[unit_size:]
-        if (
-            not number
-            or not number.isascii()
-            or number.count(".") > 1
-            or number == "."
-            or unit not in _UNIT_NANOS
-        ):
-            raise ValueError(text)
-        total += float(number) * _UNIT_NANOS[unit]
-    return sign * round(total)
+    return nanos
 
 
 def _parse_float(text: str) -> float:
@@ -281,9 +256,9 @@ def format_duration(nanos: int) -> str:
         return "0s"
     sign, left = ("-", -nanos) if nanos < 0 else ("", nanos)
     if left < 1_000_000_000:
-        for unit in ("ns", "µs", "ms"):
-            if left < 1000 * _UNIT_NANOS[unit]:
-                return f"{sign}{_fraction(left, _UNIT_NANOS[unit])}{unit}"
+        for unit, nanos_of_it in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000)):
+            if left < 1000 * nanos_of_it:
+                return f"{sign}{_fraction(left, nanos_of_it)}{unit}"
     seconds, below = divmod(left, 1_000_000_000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pycontainerd.daemon import config_file
+from pycontainerd.lib.duration import parse_nanos
 from pycontainerd.lib.errdefs import InvalidArgument
 
 DEFAULT_ROOT: Final = "/var/lib/pycontainerd"
@@ -232,19 +233,10 @@ def dump(config: Config) -> str:
 
 def parse_duration(text: object) -> float:
     """Seconds of a Go duration such as 100ms or 1m30s; InvalidArgument for anything else."""
-    units = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-    rest, total = str(text), 0.0
-    if rest in ("0", ""):
-        return 0.0
-    while rest:
-        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
-        rest = rest[len(number) :]
-        unit = rest[: len(rest) - len(rest.lstrip("nuµmsh"))]
-        rest = rest[len(unit) :]
-        if unit not in units or not number.strip(".") or number.count(".") > 1:
-            raise InvalidArgument(f'time: invalid duration "{text}"')
-        total += float(number) * units[unit]
-    return total
+    nanos = 0 if text == "" else parse_nanos(str(text))
+    if nanos is None or nanos < 0:
+        raise InvalidArgument(f'time: invalid duration "{text}"')
+    return nanos / 1e9
 
 
 def _apply_section(config: Config, name: str, section: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon import config as settings
@@ -18,12 +18,13 @@ from pycontainerd.daemon import sockets
 from pycontainerd.daemon.plugins.metadata_sqlite import schema
 from pycontainerd.daemon.plugins.metadata_sqlite.check import Checker, integrity
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
-from pycontainerd.lib.errdefs import DataLoss, NotFound
+from pycontainerd.lib.errdefs import AlreadyExists, DataLoss, NotFound
 
 if TYPE_CHECKING:
     from pycontainerd.daemon.config import Config
 
 _CONTENT: Final = "io.containerd.content.v1.content"
+_MOUNTS: Final = "io.containerd.mount-manager.v1.sqlite"
 _METADATA: Final = "io.containerd.metadata.v1.sqlite"
 
 
@@ -32,15 +33,26 @@ def run(config: Config, *, repair: bool, verify: bool) -> int:
     path = f"{config.root}/{_METADATA}/meta.db"
     if not os.path.exists(path):
         raise NotFound(f"{path} is not there", hint="name the daemon's folder with --root, or its --config")
-    lock = sockets.lock_folder(config.root, "--root")
-    try:
+    with ExitStack() as locks:
+        locks.callback(os.close, sockets.lock_folder(config.root, "--root"))
+        targets = _locked_targets(config, locks)
         left = _check_file(path, repair=repair)
         if not left:
-            left = _check_rows(path, config, repair=repair, verify=verify)
-    finally:
-        os.close(lock)
+            left = _check_rows(path, config, targets, repair=repair, verify=verify)
     print(f"{left} problem{'' if left == 1 else 's'} left" if left else "the metadata agrees with the disk")
     return 1 if left else 0
+
+
+def _locked_targets(config: Config, locks: ExitStack) -> str:
+    """The folder of the mounts of activations; "" where there is none, or where a daemon of another root has it."""
+    targets = f"{config.state}/{_MOUNTS}/t"
+    if not os.path.isdir(targets):
+        return ""
+    try:
+        locks.callback(os.close, sockets.lock_folder(config.state, "--state"))
+    except AlreadyExists:
+        return ""
+    return targets
 
 
 def _check_file(path: str, *, repair: bool) -> int:
@@ -90,7 +102,7 @@ def _salvage(path: str, target: str) -> int:
     return lost
 
 
-def _check_rows(path: str, config: Config, *, repair: bool, verify: bool) -> int:
+def _check_rows(path: str, config: Config, targets: str, *, repair: bool, verify: bool) -> int:
     """Rows and files; how many problems are left."""
     snapshotters = {
         uri.rpartition(".")[2]: config.plugins[uri]["root_path"] or f"{config.root}/{uri}"
@@ -102,7 +114,7 @@ def _check_rows(path: str, config: Config, *, repair: bool, verify: bool) -> int
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys=1")
         connection.execute("BEGIN IMMEDIATE")
-        checker = Checker(connection, f"{config.root}/{_CONTENT}", snapshotters, verify=verify)
+        checker = Checker(connection, f"{config.root}/{_CONTENT}", snapshotters, targets, verify=verify)
         for problem in checker.problems():
             mended = repair and problem.mend is not None
             print(f"{problem.text}{' (repaired)' if mended else ''}")

@@ -1,4 +1,4 @@
-"""Everything the daemon listens on: gRPC and ttrpc always, and TCP, numbers and the debug socket where they are configured.
+"""Everything the daemon listens on: gRPC and ttrpc, and TCP, numbers and the debug socket where they are configured.
 
 What is not configured is not imported either.
 """
@@ -33,10 +33,12 @@ class Server(Protocol):
 class Endpoints:
     """`start` once, `close` once; `dispatcher` knows how busy they are."""
 
-    def __init__(self, context: Context, inherited: sockets.Inherited) -> None:
+    def __init__(self, context: Context, inherited: sockets.Inherited, *, serves_grpc: bool = True) -> None:
+        """ttrpc is always served: shims tell there what happens. Owns `inherited`."""
         self.dispatcher = Dispatcher(context.services)
         self._context = context
         self._inherited = inherited
+        self._serves_grpc = serves_grpc
         self._servers: list[Server] = []
         self._paths: list[str] = []
 
@@ -53,8 +55,9 @@ class Endpoints:
         await self._start_tcp(metrics)
         if config.debug.address:
             await self._start_debug()
-        grpc = self._grpc_server(self.dispatcher, metrics)
-        await grpc.listen(self._unix(config.grpc.address, config.grpc))
+        if self._serves_grpc:
+            grpc = self._grpc_server(self.dispatcher, metrics)
+            await grpc.listen(self._unix(config.grpc.address, config.grpc))
         for name in self._inherited.close_rest():
             self._context.log.warning("inherited socket is no address of this daemon's", address=name)
 

@@ -10,7 +10,8 @@ import gc
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon import plugin, sockets
 from pycontainerd.daemon.core import files
@@ -21,6 +22,8 @@ from pycontainerd.lib.log import Logger
 from pycontainerd.version import REVISION, VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
     from pycontainerd.daemon.config import Config
     from pycontainerd.daemon.plugin import Context
     from pycontainerd.daemon.server.dispatch import Dispatcher
@@ -30,107 +33,117 @@ _IDLE_CHECK_S: Final = 1.0
 
 def run(launcher: str, config: Config, *, idle_exit_s: int = 0) -> int:
     """Serves until SIGTERM or SIGINT, or until idle; the exit code. Raises errdefs when it cannot start."""
-    begun = time.monotonic()
     log = Logger(2, config.debug.level, config.debug.format)
-    files.make_dir(config.root, 0o700)
-    files.make_dir(config.state, 0o711)
     if config.temp:
         files.make_dir(config.temp, 0o700)
         os.environ["TMPDIR"] = config.temp  # for this process and every one it starts, as in containerd
-    locks = [sockets.lock_folder(config.root, "--root"), sockets.lock_folder(config.state, "--state")]
-    log.info("starting containerd", revision=REVISION, version=VERSION)
-    for warning in config.warnings:
-        log.warning("configuration", problem=warning)
-    _set_oom_score(config.oom_score)
-    try:
-        return asyncio.run(_serve(launcher, config, log, begun, idle_exit_s))
-    finally:
-        for fd in locks:
-            os.close(fd)
+    with held(config):
+        _set_oom_score(config.oom_score)
+        return asyncio.run(_serve(Daemon(launcher, config, log), log, idle_exit_s))
 
 
-async def _serve(launcher: str, config: Config, log: Logger, begun: float, idle_exit_s: int) -> int:
-    stop = asyncio.Event()
-    _install_signals(stop, log)
-    inherited = sockets.Inherited.take()  # before anything is started that could inherit them too
-    pools = Pools()
-    context = plugin.Context(config, log, pools, launcher)
-    endpoints: Endpoints | None = None
-    background: list[asyncio.Task[None]] = []
-    try:
-        plugin.start_all(context, plugin.registrations(config))
+@contextmanager
+def held(config: Config) -> Iterator[None]:
+    """The daemon's folders, made and locked; AlreadyExists names the daemon that has them."""
+    files.make_dir(config.root, 0o700)
+    files.make_dir(config.state, 0o711)
+    with ExitStack() as locks:
+        for folder, flag in ((config.root, "--root"), (config.state, "--state")):
+            locks.callback(os.close, sockets.lock_folder(folder, flag))
+        yield
+
+
+class Daemon:
+    """A daemon on the running event loop, in folders that are `held`: `start` once, `stop` once, also after a failed start.
+
+    What concerns the whole process (signals, environment, inherited sockets) is its caller's.
+    """
+
+    def __init__(self, launcher: str, config: Config, log: Logger) -> None:
+        self._pools = Pools()
+        self._context = plugin.Context(config, log, self._pools, launcher)
+        self._endpoints: Endpoints | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self, inherited: sockets.Inherited, *, serves_grpc: bool = True) -> Dispatcher:
+        """Starts plugins, finds tasks again, serves; what answers calls. Owns `inherited`. Raises errdefs."""
+        context, begun = self._context, time.monotonic()
+        context.log.info("starting containerd", revision=REVISION, version=VERSION)
+        for warning in context.config.warnings:
+            context.log.warning("configuration", problem=warning)
+        plugin.start_all(context, plugin.registrations(context.config))
         tasks = context.instances.get(plugin.TASKS)
         if tasks is not None:
             await tasks.load()
         sandboxes = context.instances.get(plugin.SANDBOXES)
         if sandboxes is not None:
             await sandboxes.load()
-        endpoints = Endpoints(context, inherited)
-        await endpoints.start()
-        background.append(asyncio.ensure_future(context.get(plugin.SCHEDULER).run()))
+        self._endpoints = Endpoints(context, inherited, serves_grpc=serves_grpc)
+        await self._endpoints.start()
+        self.run_beside(context.get(plugin.SCHEDULER).run())
         if tasks is not None:
-            exchange = context.get(plugin.EVENTS)
-            background.append(asyncio.ensure_future(tasks.report_missed(exchange.first_listener())))
+            self.run_beside(tasks.report_missed(context.get(plugin.EVENTS).first_listener()))
         if not context.get(plugin.METADATA).was_clean:
-            background.append(asyncio.ensure_future(_check_metadata(context)))
+            self.run_beside(_check_metadata(context))
+        context.log.info(f"containerd successfully booted in {time.monotonic() - begun:.6f}s")
+        return self._endpoints.dispatcher
+
+    def run_beside(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs something until it ends or the daemon stops."""
+        self._background.append(asyncio.ensure_future(coroutine))
+
+    async def watch_idle(self, dispatcher: Dispatcher, idle_exit_s: int, stop: asyncio.Event) -> None:
+        """Sets `stop` once nothing has needed the daemon for that long."""
+        context = self._context
+        while not stop.is_set():
+            await asyncio.sleep(_IDLE_CHECK_S)
+            if dispatcher.in_flight or time.monotonic() - dispatcher.last_activity < idle_exit_s:
+                continue
+            if context.get(plugin.SCHEDULER).pending:
+                continue
+            tasks = context.instances.get(plugin.TASKS)
+            if tasks is not None and tasks.list(""):
+                continue
+            if await self._pools.run("metadata", _has_leases, context):
+                continue
+            context.log.info("nothing to do, leaving", idle_seconds=idle_exit_s)
+            stop.set()
+
+    async def stop(self) -> None:
+        """In the order that loses nothing: calls, background work, threads, metadata."""
+        context = self._context
+        if self._endpoints is not None:
+            await self._endpoints.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for uri in (plugin.TASKS, plugin.SANDBOXES):
+            if uri in context.instances:
+                await context.get(uri).close()
+        # Before the threads are waited for: what one of them waits for must not be without end.
+        for stop in context.on_stop:
+            await asyncio.to_thread(stop)
+        self._pools.close()
+        if plugin.METADATA in context.instances:
+            context.get(plugin.METADATA).close()
+
+
+async def _serve(daemon: Daemon, log: Logger, idle_exit_s: int) -> int:
+    stop = asyncio.Event()
+    _install_signals(stop, log)
+    inherited = sockets.Inherited.take()  # before anything is started that could inherit them too
+    try:
+        dispatcher = await daemon.start(inherited)
         if idle_exit_s:
-            background.append(
-                asyncio.ensure_future(_watch_idle(context, endpoints.dispatcher, idle_exit_s, stop))
-            )
+            daemon.run_beside(daemon.watch_idle(dispatcher, idle_exit_s, stop))
         sockets.notify_systemd("READY=1")
-        log.info(f"containerd successfully booted in {time.monotonic() - begun:.6f}s")
         gc.collect()
         gc.freeze()  # what is loaded now stays: later collections need not look at it
         await stop.wait()
     finally:
         sockets.notify_systemd("STOPPING=1")
-        await _stop(context, endpoints, background)
+        await daemon.stop()
     return 0
-
-
-async def _stop(
-    context: Context,
-    endpoints: Endpoints | None,
-    background: list[asyncio.Task[None]],
-) -> None:
-    """In the order that loses nothing: calls, background work, threads, metadata."""
-    if endpoints is not None:
-        await endpoints.close()
-    for task in background:
-        task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
-    tasks = context.instances.get(plugin.TASKS)
-    if tasks is not None:
-        await tasks.close()
-    sandboxes = context.instances.get(plugin.SANDBOXES)
-    if sandboxes is not None:
-        await sandboxes.close()
-    # Before the threads are waited for: what one of them waits for must not be without end.
-    for stop in context.on_stop:
-        await asyncio.to_thread(stop)
-    context.pools.close()
-    database = context.instances.get(plugin.METADATA)
-    if database is not None:
-        database.close()
-
-
-async def _watch_idle(
-    context: Context, dispatcher: Dispatcher, idle_exit_s: int, stop: asyncio.Event
-) -> None:
-    """Sets `stop` once nothing has needed the daemon for that long."""
-    while not stop.is_set():
-        await asyncio.sleep(_IDLE_CHECK_S)
-        if dispatcher.in_flight or time.monotonic() - dispatcher.last_activity < idle_exit_s:
-            continue
-        if context.get(plugin.SCHEDULER).pending:
-            continue
-        tasks = context.instances.get(plugin.TASKS)
-        if tasks is not None and tasks.list(""):
-            continue
-        if await context.pools.run("metadata", _has_leases, context):
-            continue
-        context.log.info("nothing to do, leaving", idle_seconds=idle_exit_s)
-        stop.set()
 
 
 async def _check_metadata(context: Context) -> None:

@@ -31,12 +31,13 @@ from pycontainerd.daemon.plugins.metadata_sqlite.namespaces import SqliteNamespa
 from pycontainerd.daemon.plugins.metadata_sqlite.sandboxes import SqliteSandboxStore
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.mount_manager.manager import SqliteMountManager
-from pycontainerd.daemon.plugins.runtime_v1.linux import LinuxRuntime
+from pycontainerd.daemon.plugins.runtime_v1 import linux
 from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
 from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
 from pycontainerd.daemon.plugins.runtime_v2.info import RuntimeInformer
-from pycontainerd.daemon.plugins.runtime_v2.manager import Settings, ShimManager
+from pycontainerd.daemon.plugins.runtime_v2.manager import ShimManager
 from pycontainerd.daemon.plugins.runtime_v2.rootfs import RootfsMounts
+from pycontainerd.daemon.plugins.runtime_v2.runtime import Settings
 from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
@@ -377,6 +378,7 @@ def _tasks(context: Context) -> ShimManager:
             load_timeout_s=config.timeouts_s["io.containerd.timeout.shim.load"],
             cleanup_timeout_s=config.timeouts_s["io.containerd.timeout.shim.cleanup"],
             shutdown_timeout_s=config.timeouts_s["io.containerd.timeout.shim.shutdown"],
+            log_fd=context.log.fd,
         ),
         _starter(context, options["starter"]),
         context.get(CONTAINER_STORE),
@@ -386,18 +388,19 @@ def _tasks(context: Context) -> ShimManager:
     )
     mounts = context.instances.get(MOUNTS)
     if mounts is not None:
-        manager.rootfs_mounts = RootfsMounts(mounts, context.pools, context.log)
+        informer = RuntimeInformer(manager.settings, context.pools)
+        manager.rootfs_mounts = RootfsMounts(mounts, informer, context.pools, context.log)
     return manager
 
 
-def _linux(context: Context) -> LinuxRuntime:
+def _linux(context: Context) -> linux.LinuxRuntime:
     """Tasks of runtime v1 are the task manager's too."""
     tasks: ShimManager = context.get(TASKS)
     exchange: Exchange = context.get(EVENTS)
     folders = replace(tasks.settings, state=f"{context.config.state}/{LINUX}", root=context.root(LINUX))
     for path in (folders.root, folders.state):
         files.make_dir(path, 0o711)
-    tasks.linux = LinuxRuntime(
+    runtime = linux.LinuxRuntime(
         folders,
         context.settings(LINUX),
         context.get(CONTAINER_STORE),
@@ -405,7 +408,8 @@ def _linux(context: Context) -> LinuxRuntime:
         exchange.publish,
         tasks.exits,
     )
-    return tasks.linux
+    tasks.serve(linux.NAME, runtime)
+    return runtime
 
 
 def _sandboxes(context: Context) -> ShimSandboxController:
@@ -414,9 +418,8 @@ def _sandboxes(context: Context) -> ShimSandboxController:
     settings_here = replace(
         tasks.settings, state=f"{context.config.state}/{SANDBOXES}", root=context.root(SANDBOXES)
     )
-    # By exec always: a sandbox's shim is not one that the forkserver knows.
-    controller = ShimSandboxController(settings_here, ExecStarter(context.pools), context.pools, context.log)
-    tasks.sandbox_bootstrap = controller.bootstrap
+    controller = ShimSandboxController(settings_here, tasks.starter, context.pools, context.log)
+    tasks.serve_sandboxes(controller.bootstrap)
     return controller
 
 

@@ -50,12 +50,9 @@ def listen_unix(address: str, config: SocketConfig) -> socket.socket:
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        old_mask = os.umask(0o117)  # never world-connectable, not even for an instant
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(old_mask)
-        os.chmod(path, 0o660)
+        os.fchmod(listener.fileno(), 0o660)  # bind takes it: world-connectable not for an instant
+        listener.bind(path)
+        os.chmod(path, 0o660)  # whatever the umask took off
         os.chown(path, config.uid, config.gid)
         listener.listen(4096)
         listener.setblocking(False)

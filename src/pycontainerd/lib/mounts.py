@@ -11,6 +11,7 @@ from errno import EBUSY, EINVAL, ENOENT
 from os.path import commonpath
 
 from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib.identifiers import quoted
 from pycontainerd.lib.linux import mount
 
 TYPE_CHECKING = False
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _PAGE: Final = 4096
 LONG: Final = _PAGE - 512  # options of an overlay that are longer than this are shortened
 _PROPAGATION: Final = mount.MS_SHARED | mount.MS_SLAVE | mount.MS_PRIVATE | mount.MS_UNBINDABLE
+
+_HELPERS: Final = {"fuse.": "mount.fuse", "fuse3.": "mount.fuse3"}
 
 # option -> (flag, whether it clears the flag)
 _FLAGS: Final = {
@@ -96,12 +99,43 @@ def attach(mounts: Sequence[types.Mount], target: str) -> None:
 
 def _mount_one(wanted: types.Mount, root: str) -> None:
     target = _target(root, wanted.target)
+    if wanted.type.startswith(tuple(_HELPERS)):
+        _mount_by_helper(wanted, target)
+        return
     options = list(wanted.options)
     if wanted.type == "overlay" and sum(map(len, options)) + len(options) >= LONG:
         mount_long_overlay(wanted.source, target, options)
         return
     flags, data = parse_options(options)
     _mount(wanted.source, target, wanted.type, flags, ",".join(data))
+
+
+def _mount_by_helper(wanted: types.Mount, target: str) -> None:
+    """File systems of programs: mount.fuse and mount.fuse3 know how to start one. Waits for the helper, not for it."""
+    from pycontainerd.lib.linux import posix_spawn
+
+    prefix = wanted.type.partition(".")[0] + "."
+    words = [wanted.source, target]
+    for option in wanted.options:
+        words += ("-o", option)
+    argv = [_HELPERS[prefix], *words, "-t", wanted.type.removeprefix(prefix)]
+    shown = f"mount helper [{argv[0]} [{' '.join(argv[1:])}]] failed"
+    output_fd = os.memfd_create("mount", os.MFD_CLOEXEC)
+    try:
+        pid = posix_spawn.start(argv, posix_spawn.environment(), {1: output_fd, 2: output_fd})
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        said = os.pread(output_fd, _PAGE, 0).decode("utf-8", "replace")
+    except FileNotFoundError as e:
+        raise errdefs.Unknown(
+            f'{shown}: "": exec: "{argv[0]}": executable file not found in $PATH',
+            hint=f"install {argv[0]} (Debian: fuse3)",
+        ) from e
+    finally:
+        os.close(output_fd)
+    if code:
+        raise errdefs.Unknown(
+            f"{shown}: {quoted(said)}: " + (f"exit status {code}" if code > 0 else f"signal {-code}")
+        )
 
 
 def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:

@@ -25,7 +25,7 @@ from time import monotonic
 
 from pycontainerd.lib import errdefs, launcher, trace
 from pycontainerd.lib.linux import posix_spawn
-from pycontainerd.lib.linux.fd import fds_of
+from pycontainerd.lib.linux.fd import fds_of, rights
 from pycontainerd.lib.oci import document
 from pycontainerd.version import __version__
 
@@ -214,13 +214,9 @@ class SpawnClient:
     def request(self, request: ShimRequest) -> PendingSpawn:
         """Sends a request without waiting for its answer. Raises Unavailable when the forkserver has gone."""
         pending = PendingSpawn(request)
-        rights = []
-        if request.stdio:
-            data = b"".join(fd.to_bytes(4, "little") for fd in request.stdio)
-            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, data)]
         packet = request.encode(self._build)
         try:
-            self._socket.sendmsg([packet], rights, _socket.MSG_NOSIGNAL)
+            self._socket.sendmsg([packet], rights(request.stdio), _socket.MSG_NOSIGNAL)
         except OSError as e:
             if not isinstance(e, BlockingIOError):
                 self._lost()

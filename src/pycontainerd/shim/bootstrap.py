@@ -17,6 +17,7 @@ from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.api.light import bootstrap_v1, wkt
 from pycontainerd.lib.linux import prctl, process
 from pycontainerd.lib.oci import document
+from pycontainerd.lib.shim_place import join_cgroup, raise_oom_score
 from pycontainerd.lib.ttrpc.address import shim_address
 from pycontainerd.lib.ttrpc.listener import listen_unless_served
 from pycontainerd.shim import options as runtime_options
@@ -35,7 +36,6 @@ SOCKET_DIR_ENV: Final = "PYCONTAINERD_SHIM_SOCKET_DIR"
 GROUP_ANNOTATIONS: Final = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 LISTENER_FD: Final = 3
 _MAX_INPUT: Final = 10 << 20
-_MAX_OOM_SCORE: Final = 1000
 
 
 class Bootstrap:
@@ -134,7 +134,7 @@ def prepare(
     if listener is not None and bootstrap.options.shim_cgroup:
         # Before the fork: a child is born in its parent's cgroup, so there is no moment in which it isn't there.
         for pid in pids or (os.getpid(),):
-            _join_cgroup(bootstrap.options.shim_cgroup, pid)
+            join_cgroup(bootstrap.options.shim_cgroup, pid)
     return listener, format_answer(bootstrap.answer_form, address)
 
 
@@ -145,7 +145,7 @@ def start(flags: Flags, stdin_fd: int, serve: Callable[[], int], *, grouped: boo
         if listener is not None:
             if os.environ.get("SCHED_CORE"):
                 prctl.create_core_scheduling_group()
-            adjust_oom_score(_fork_server(listener, serve))
+            raise_oom_score(_fork_server(listener, serve), os.getppid())
             listener.close()
     return answer
 
@@ -187,32 +187,6 @@ def _write_address(address: str) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, "address")
-
-
-def adjust_oom_score(pid: int) -> None:
-    """One more than the daemon's: the kernel shall take a shim before its daemon."""
-    with open(f"/proc/{os.getppid()}/oom_score_adj", encoding="ascii") as file:
-        score = int(file.read()) + 1
-    with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(min(score, _MAX_OOM_SCORE)))
-
-
-def _join_cgroup(path: str, pid: int) -> None:
-    """ShimCgroup: a path below every hierarchy, which must exist."""
-    if not path:
-        return
-    joined = False
-    for line in open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape"):  # noqa: SIM115
-        head, _, tail = line.partition(" - ")
-        if tail.split(" ", 1)[0] not in ("cgroup", "cgroup2"):
-            continue
-        folder = head.split(" ")[4] + "/" + path.strip("/")
-        if os.path.isdir(folder):
-            with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
-                file.write(str(pid))
-            joined = True
-    if not joined:
-        raise errdefs.Unknown(f"failed to load cgroup {path}: cgroup deleted")
 
 
 def _read_all(fd: int) -> bytes:

@@ -10,6 +10,7 @@ import _socket
 import os
 
 from pycontainerd.lib import errdefs
+from pycontainerd.lib.linux.fd import fds_of
 from pycontainerd.shim import io_open
 from pycontainerd.shim.io import ProcessIO, Stdio, open_fifo_writer, split_uri
 
@@ -75,10 +76,7 @@ def _make_dir(parent: str) -> str:
 def receive_fd(peer: _socket.socket) -> int:
     """Exactly one fd of one message, close-on-exec. Raises Unknown for anything else."""
     _, ancillary, _, _ = peer.recvmsg(4096, _socket.CMSG_SPACE(4 * 4), _socket.MSG_CMSG_CLOEXEC)
-    fds: list[int] = []
-    for level, kind, data in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds += [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data) - 3, 4)]
+    fds = fds_of(ancillary)
     if len(fds) == 1:
         return fds[0]
     for fd in fds:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.lib.log import Logger
+    from pycontainerd.shim.attendant import Pack
     from pycontainerd.shim.loop import Loop
 
 
@@ -29,17 +30,31 @@ class DebugServer:
     """Serves on a socket file of its own, removed by `close`."""
 
     def __init__(
-        self, loop: Loop, log: Logger, path: str, argv: list[str], look: Callable[[], list[str]]
+        self,
+        loop: Loop,
+        log: Logger,
+        listener: _socket.socket,
+        argv: list[str],
+        look: Callable[[], list[str]],
     ) -> None:
-        """look: gives the lines of what goes on."""
+        """look: gives the lines of what goes on. Owns the listener."""
         self._loop = loop
         self._log = log
-        self._path = path
+        self._path = listener.getsockname()
         self._argv = argv
         self._look = look
-        self._listener = server.listen(path)
+        self._listener = listener
+        listener.setblocking(False)
         self._connections: set[_Connection] = set()
         loop.watch(self._listener.fileno(), READ, self._accept)
+
+    def is_quiet(self) -> bool:
+        """Whether nobody is being answered."""
+        return not self._connections
+
+    def pack(self, pack: Pack) -> int:
+        """The listener's place, for the attendant after this one."""
+        return pack.add(self._listener.fileno(), waited_for=True)
 
     def close(self) -> None:
         """Hangs up on everybody."""

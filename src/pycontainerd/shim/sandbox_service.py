@@ -21,6 +21,7 @@ from pycontainerd.shim.service import timestamp
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from pycontainerd.shim.service import Service
 
@@ -38,13 +39,32 @@ class SandboxService:
         self._netns_path = ""
         self._created_at_nanos = 0
         self._exited_at_nanos = 0
-        self._is_ready = False
         self._waiters: list[Future[None]] = []
+
+    @property
+    def _is_ready(self) -> bool:
+        return bool(self._created_at_nanos) and not self._exited_at_nanos
 
     @property
     def is_there(self) -> bool:
         """Whether the shim has a sandbox, which the end of a container must not end."""
         return bool(self._id)
+
+    def pack(self) -> dict[str, Any]:
+        """For `unpack`; who waits for its end asks again there."""
+        return {
+            "id": self._id,
+            "netns_path": self._netns_path,
+            "created_at_nanos": self._created_at_nanos,
+            "exited_at_nanos": self._exited_at_nanos,
+        }
+
+    def unpack(self, packed: dict[str, Any]) -> None:
+        """Goes on with the sandbox of the service before."""
+        self._id = packed["id"]
+        self._netns_path = packed["netns_path"]
+        self._created_at_nanos = packed["created_at_nanos"]
+        self._exited_at_nanos = packed["exited_at_nanos"]
 
     async def CreateSandbox(self, request: api.CreateSandboxRequest) -> api.CreateSandboxResponse:  # noqa: N802 - wire name
         if self._id:
@@ -62,7 +82,6 @@ class SandboxService:
         if self._created_at_nanos:
             raise errdefs.FailedPrecondition(f"sandbox {self._id} was started before: failed precondition")
         self._created_at_nanos = time_ns()
-        self._is_ready = True
         return api.StartSandboxResponse(pid=self._shim_pid, created_at=timestamp(self._created_at_nanos))
 
     async def Platform(self, request: api.PlatformRequest) -> api.PlatformResponse:  # noqa: N802
@@ -124,7 +143,6 @@ class SandboxService:
 
     def _stop(self) -> None:
         if not self._exited_at_nanos:
-            self._is_ready = False
             self._exited_at_nanos = time_ns()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

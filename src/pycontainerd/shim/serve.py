@@ -116,6 +116,7 @@ class Shim:
         self._server = self.make_server(listener, self._service)
         self._program = program
         self._attendant = attendant
+        self._debug: DebugServer | None = None
         self._unused: Timer | None = None
 
     def announce(self) -> None:
@@ -143,7 +144,11 @@ class Shim:
         listener = _socket.socket(fileno=found.take(state["server"]["listener"]))
         made = cls(program, flags, log, listener, attendant)
         made._service.unpack(state["service"], found)
-        made._server.unpack(state["server"]["connections"], found)
+        if state["sandbox"] is not None:
+            made._sandbox_service().unpack(state["sandbox"])
+        if state["debug"] >= 0:
+            made._debug = made._debug_server(_socket.socket(fileno=found.take(state["debug"])))
+        made._server.unpack(state["server"]["connections"], found)  # whose calls may wait for any of these
         return made
 
     def _pack(self, pack: Pack) -> dict[str, Any]:
@@ -151,20 +156,24 @@ class Shim:
             "log": pack.add(self.log.fd),
             "server": self._server.pack(pack),
             "service": self._service.pack(pack),
+            "sandbox": None if self._sandbox is None else self._sandbox.pack(),
+            "debug": -1 if self._debug is None else self._debug.pack(pack),
         }
 
     def _is_quiet(self) -> bool:
         return (
-            self._service.was_used
+            self._is_used()
             and self._service.is_quiet()
             and self._server.is_quiet()
             and self._publisher.is_idle
             and not self.loop.has_timers(but=self._unused)
             and self._reaper.waits_for() <= self._service.logger_pids()
-            # Neither has a form to be left in: who looks inside, and a sandbox, keep the attendant.
-            and not self.flags.debug_socket
-            and self._sandbox is None
+            and (self._debug is None or self._debug.is_quiet())
         )
+
+    def _is_used(self) -> bool:
+        """Whether somebody has given it something to keep."""
+        return self._service.was_used or (self._sandbox is not None and self._sandbox.is_there)
 
     def make_publisher(self) -> Publisher:
         """Where events go."""
@@ -179,11 +188,15 @@ class Shim:
         if name != SANDBOX_SERVICE:
             return None
         from pycontainerd.lib.api.light import runtime_sandbox_v1
+
+        return self._sandbox_service(), table(runtime_sandbox_v1.SANDBOX)[name]
+
+    def _sandbox_service(self) -> SandboxService:
         from pycontainerd.shim.sandbox_service import SandboxService
 
         if self._sandbox is None:
             self._sandbox = SandboxService(self._service, self._shut_down, self.world.shim_pid)
-        return self._sandbox, table(runtime_sandbox_v1.SANDBOX)[name]
+        return self._sandbox
 
     def _shut_down_with_task(self) -> None:
         """The end of the last container ends the shim, unless that has a sandbox."""
@@ -212,17 +225,18 @@ class Shim:
         self._reaper.reap()  # a SIGCHLD from before the handler was there
         if self._attendant is not None:
             self._attendant.attach(self.loop, self._reaper, self._is_quiet, self._pack)
-        debug_server = self._serve_debug() if self.flags.debug_socket else None
+        if self.flags.debug_socket and self._debug is None:
+            self._debug = self._debug_server(listen(self.flags.debug_socket))
         self.loop.run()
-        if debug_server is not None:
-            debug_server.close()
+        if self._debug is not None:
+            self._debug.close()
         self._server.close()
 
-    def _serve_debug(self) -> DebugServer:
+    def _debug_server(self, listener: _socket.socket) -> DebugServer:
         from pycontainerd.shim.debug import DebugServer
 
         argv = bootstrap.serving_argv(self._program, self.flags)
-        return DebugServer(self.loop, self.log, self.flags.debug_socket, argv, self._look)
+        return DebugServer(self.loop, self.log, listener, argv, self._look)
 
     def _look(self) -> list[str]:
         return ["thread of the loop:", *stack(), "", "containers:", *self._service.summary()]
@@ -235,7 +249,7 @@ class Shim:
         self._shut_down()
 
     def _leave_if_unused(self) -> None:
-        if not self._service.was_used:
+        if not self._is_used():
             self.log.warning("no container was created, leaving")
             self._shut_down()
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pycontainerd.shim.loop import Loop
 
 _READ_SIZE: Final = 64 << 10
+_WAITS: Final = frozenset({"Wait", "WaitSandbox"})  # which can be asked again
 _MAX_OUTPUT: Final = 16 << 20  # bytes a client may leave unread before it is hung up on
 
 
@@ -140,11 +141,11 @@ class _Connection:
         loop.watch(peer.fileno(), READ, self._on_ready)
 
     def is_quiet(self) -> bool:
-        """Whether nothing is on its way, and every open call is one that waits for a process."""
+        """Whether nothing is on its way, and every open call is one that waits for an end."""
         return (
             self._connection.is_at_rest
             and not self._output
-            and all(request.method == "Wait" for request in self._requests.values())
+            and all(request.method in _WAITS for request in self._requests.values())
         )
 
     def pack(self, pack: Pack) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from support.conformance import RUNTIME_TABLES, TEXT, named, of_version_2, rows,
 from vm.selection import BATCHES, RUNTIME_TESTS, files
 
 TOP = Path(__file__).resolve().parents[3]
+ATTACKS = ("Attacks on a runtime", "Attacks on images, the daemon and its API")
 _STATED = re.compile(r'(?:differs|ours_only)\(\s*"([^"]+)"\s*\)')
 
 
@@ -31,12 +32,14 @@ def test_the_stated_differences_are_those_that_tests_let_pass():
     assert stated == used
 
 
-@pytest.mark.parametrize("title", [*RUNTIME_TABLES, "Services of pycontainerd", "Attacks on a runtime"])
+@pytest.mark.parametrize(
+    "title", [*RUNTIME_TABLES, "Services of pycontainerd", "Services of the shims", *ATTACKS]
+)
 def test_every_row_names_a_test_or_says_that_it_is_missing(title):
     found = rows(section(title))
     assert len(found) > 20
     for line in found:
-        tests = line[2 if title == "Attacks on a runtime" else 1]
+        tests = line[2 if title in ATTACKS else 1]
         assert named(tests) or tests.startswith(("missing", "not ")), line
 
 
@@ -78,6 +81,28 @@ def test_a_method_is_compared_where_the_table_says_so():
             assert f'"{method.strip("`").split("/")[1]}"' in calls, method
 
 
-def test_every_attack_has_one_row():
-    named = [line[0] for line in rows(section("Attacks on a runtime"))]
-    assert named == [f"R{number:02}" for number in range(1, 28)] + ["K01", "K02"]
+@pytest.mark.parametrize(
+    ("title", "wanted"),
+    [
+        (ATTACKS[0], [f"R{number:02}" for number in range(1, 28)] + ["K01", "K02"]),
+        (
+            ATTACKS[1],
+            [f"I{number:02}" for number in range(1, 23)] + [f"S{number:02}" for number in range(1, 12)],
+        ),
+    ],
+)
+def test_every_attack_has_one_row(title, wanted):
+    assert [line[0] for line in rows(section(title))] == wanted
+
+
+def test_every_method_of_the_api_has_one_row():
+    lines = (TOP / "tests/golden/api/api.tsv").read_text().splitlines()[1:]
+    methods = sorted("/".join(line.split("\t")[:2]).removeprefix("containerd.") for line in lines)
+    named = [
+        name
+        for title in ("Services of pycontainerd", "Services of the shims")
+        for line in rows(section(title))
+        for name in re.findall(r"`([\w./]+)`", line[0])
+    ]
+    found = sorted(name if name.startswith(("runtime.", "task.")) else f"services.{name}" for name in named)
+    assert found == methods

@@ -33,15 +33,17 @@ class Containerd:
     Errors are those of `pycontainerd.lib.errdefs`: NotFound, AlreadyExists, Unavailable, ...
     """
 
-    def __init__(self, address: str = "", namespace: str = "", *, timeout_s: float = 0) -> None:
+    def __init__(
+        self, address: str = "", namespace: str = "", *, timeout_s: float = 0, client: Client | None = None
+    ) -> None:
         """Connects to $CONTAINERD_ADDRESS, in $CONTAINERD_NAMESPACE, where nothing is said; Unavailable when nobody answers.
 
-        `timeout_s` bounds each call; 0 lets them take as long as they need.
+        `timeout_s` bounds each call; 0 lets them take as long as they need. `client` is a connection that is there
+        already, instead of all that; it is owned from now on.
         """
-        self._timeout_s = timeout_s
-        self.client = Client(
+        self.client = client or Client(
             address or os.environ.get("CONTAINERD_ADDRESS") or DEFAULT_ADDRESS,
-            namespace or os.environ.get("CONTAINERD_NAMESPACE") or "default",
+            namespace or default_namespace(),
             timeout_s=timeout_s,
         )
         self.images = Images(self.client)
@@ -57,7 +59,7 @@ class Containerd:
 
     def another(self) -> Containerd:
         """The same daemon and namespace on a connection of its own."""
-        return Containerd(self.client.address, self.client.namespace, timeout_s=self._timeout_s)
+        return Containerd(client=self.client.another())
 
     def version(self) -> str:
         """The daemon's version."""
@@ -80,3 +82,8 @@ class Containerd:
     def events(self, *filters: str) -> Events:
         """What happens from now on, of every namespace, or what any of the filters holds for (`topic~=^/tasks/`)."""
         return Events(self.client.another(), filters)
+
+
+def default_namespace() -> str:
+    """Where objects are when nothing is said."""
+    return os.environ.get("CONTAINERD_NAMESPACE") or "default"

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from pycontainerd.ctr.command import Call
 
 _REPLY_TIMEOUT_S: Final = 2.0
+_ATTENDANT: Final = ": attends to "  # in the title of the second process of a shim of ours that isn't at rest
 
 
 def _shims(call: Call) -> int:
     address = call.root_flags.text("address")
     rows = []
-    for pid, flags in _processes():
+    shims, attendants = _processes()
+    for pid, flags in shims:
         if not call.flags.on("all") and flags.get("address") != address:
             continue
-        rows.append(_row(pid, flags))
+        rows.append(_row(pid, flags, attendants.get(pid, ())))
     _mark_orphans(rows)
     rows.sort(key=lambda row: (row["namespace"], row["id"]))
     if call.flags.on("quiet"):
@@ -36,22 +38,36 @@ def _shims(call: Call) -> int:
     return 0
 
 
-def _processes() -> Iterator[tuple[int, dict[str, str]]]:
-    """(pid, its flags) of everything that runs as a shim; what ends while we look is left out."""
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                words = [os.fsdecode(word) for word in file.read().rstrip(b"\0").split(b"\0")]
-        except OSError:
+def _processes() -> tuple[list[tuple[int, dict[str, str]]], dict[int, list[int]]]:
+    """(pid, its flags) of everything that runs as a shim, and by its pid the attendants of one that isn't at rest.
+
+    What ends while we look is left out.
+    """
+    shims: list[tuple[int, dict[str, str]]] = []
+    attendants: dict[int, list[int]] = {}
+    for pid, words in _command_lines():
+        keeper = words[0].rpartition(_ATTENDANT)[2]
+        if _ATTENDANT in words[0] and keeper.isascii() and keeper.isdigit():
+            attendants.setdefault(int(keeper), []).append(pid)
             continue
         at = next((place for place, word in enumerate(words[:3]) if "containerd-shim" in word), None)
         if at is None or {"start", "delete"} & set(words[at + 1 :]):
             continue
         flags = _flags(words[at + 1 :])
         if "id" in flags and "namespace" in flags:
-            yield int(name), flags
+            shims.append((pid, flags))
+    return shims, attendants
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                yield int(name), [os.fsdecode(word) for word in file.read().rstrip(b"\0").split(b"\0")]
+        except OSError:
+            continue
 
 
 def _flags(words: Sequence[str]) -> dict[str, str]:
@@ -66,30 +82,42 @@ def _flags(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _row(pid: int, flags: dict[str, str]) -> dict[str, Any]:
-    started_at, memory_bytes = _usage(pid)
+def _row(pid: int, flags: dict[str, str], attendants: Sequence[int]) -> dict[str, Any]:
+    memory_bytes = sum(map(_memory_bytes, (pid, *attendants)))
     return {
         "id": flags["id"],
         "namespace": flags["namespace"],
         "pid": pid,
         "address": flags.get("address", ""),
-        "age_seconds": round(max(0.0, time.time() - started_at), 1),
+        "age_seconds": round(max(0.0, time.time() - _started_at(pid)), 1),
         "memory_bytes": memory_bytes,
         "reply_seconds": _reply_s(flags),
         "orphan": False,
     }
 
 
-def _usage(pid: int) -> tuple[float, int]:
-    """(start in seconds since the epoch, resident bytes). Man: proc_pid_stat(5)"""
+def _memory_bytes(pid: int) -> int:
+    """What a process takes, pages that it shares by its share: shims of one forkserver have most of theirs in common.
+
+    Man: proc_pid_smaps(5)
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:"))
+    except OSError:
+        return 0  # it ended meanwhile
+
+
+def _started_at(pid: int) -> float:
+    """Seconds since the epoch. Man: proc_pid_stat(5)"""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
         with open("/proc/stat", "rb") as file:
             boot = next(int(line.split()[1]) for line in file if line.startswith(b"btime"))
     except OSError:
-        return time.time(), 0  # it ended meanwhile
-    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        return time.time()  # it ended meanwhile
+    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _reply_s(flags: dict[str, str]) -> float | None:

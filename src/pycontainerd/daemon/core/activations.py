@@ -2,7 +2,8 @@
 
 A mount's type is [TRANSFORMER/...]KIND. Transformers fill in a mount from those before it or prepare what it needs;
 a kind with a handler isn't for mount(2). The daemon makes every mount up to the last that needs either of them: what
-comes after is the system's, the first of it transformed.
+comes after is the system's, the first of it transformed. What a runtime says it handles itself needs nobody here:
+`TRANSFORMER/*`, a kind with a handler, or a whole type.
 
 Spec: containerd services/mounts/v1, docs/mounts.md
 """
@@ -16,7 +17,7 @@ from pycontainerd.daemon.core import filters
 from pycontainerd.lib.errdefs import Unimplemented, Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.core.snapshots import Mount
@@ -49,9 +50,19 @@ class MountManager(Protocol):
     """Blocking; raises errdefs."""
 
     def activate(
-        self, scope: Scope, name: str, mounts: Sequence[Mount], labels: Mapping[str, str], *, temporary: bool
+        self,
+        scope: Scope,
+        name: str,
+        mounts: Sequence[Mount],
+        labels: Mapping[str, str],
+        *,
+        temporary: bool,
+        allowed: Collection[str] = (),
     ) -> Activation:
-        """AlreadyExists; Unimplemented when none of the mounts needs the daemon. `temporary`: all of them are made."""
+        """AlreadyExists; Unimplemented when none of the mounts needs the daemon. `temporary`: all of them are made.
+
+        `allowed` is what whoever gets the rest handles itself.
+        """
         ...
 
     def deactivate(self, scope: Scope, name: str) -> None:
@@ -88,14 +99,14 @@ class Plan:
     system: Sequence[Step]
 
 
-def plan(mounts: Sequence[Mount], *, temporary: bool) -> Plan:
+def plan(mounts: Sequence[Mount], *, temporary: bool, allowed: Collection[str] = ()) -> Plan:
     """Who makes which mount; Unimplemented when the daemon is needed for none, Unknown for too many."""
     steps = [_step(mount) for mount in mounts]
     first_system = -1
     for index, step in enumerate(steps):
-        if step.kind in HANDLED or temporary:
+        if temporary or (step.kind in HANDLED and step.kind not in allowed):
             first_system = index + 1
-        elif step.transformers:
+        elif any(f"{t}/*" not in allowed and step.mount.type not in allowed for t in step.transformers):
             first_system = index
     if first_system < 0:
         raise Unimplemented("not implemented")

@@ -4,8 +4,11 @@
     edges: labels containerd.io/gc.ref.{content,image,mount}[.x|/x] and containerd.io/gc.ref.snapshot.SNAPSHOTTER[/x],
            a snapshot's parent, a shared ingest's expected blob; and, from what a label names to what has the label,
            containerd.io/gc.bref.{container,content,image}[.x|/x] and containerd.io/gc.bref.snapshot.SNAPSHOTTER[/x]
+    edges while they hold: containerd.io/gc.cond.snapshot.SNAPSHOTTER[/x] = CONDITION[,CONDITION...]|KEY of content and
+           images, to a snapshot whose containerd.io/gc.cond.value-usedat one of the conditions is true of:
+           usedat<DURATION (used not longer ago than that) or usedat>DURATION
 
-Spec: containerd docs/garbage-collection.md
+Spec: containerd docs/garbage-collection.md, core/metadata (gc.cond, since 2.3)
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pycontainerd.lib.duration import parse_nanos
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 LABEL_ROOT: Final = "containerd.io/gc.root"
 LABEL_EXPIRE: Final = "containerd.io/gc.expire"
 LABEL_FLAT: Final = "containerd.io/gc.flat"
+LABEL_USED: Final = "containerd.io/gc.cond.value-usedat"
 
 
 class Resource(Enum):
@@ -32,6 +38,7 @@ class Resource(Enum):
     INGEST = "ingest"
     LEASE = "lease"
     IMAGE = "image"
+    IMAGE_FLAT = "image-flat"
     CONTAINER = "container"
     MOUNT = "mount"
 
@@ -45,6 +52,7 @@ class Node(NamedTuple):
 
 
 _PREFIX: Final = "containerd.io/gc."
+_CONDITIONAL: Final = "containerd.io/gc.cond.snapshot"
 _REFERENCES: Final = {
     "containerd.io/gc.ref.content": Resource.CONTENT,
     "containerd.io/gc.ref.image": Resource.IMAGE,
@@ -69,6 +77,35 @@ def label_back_edges(namespace: str, labels: Mapping[str, str]) -> Iterator[Node
     return _named(_BACK_REFERENCES, namespace, labels)
 
 
+class Condition(NamedTuple):
+    """An edge to a snapshot, `when` the time it was used last is further back than `nanos` ("<": less far)."""
+
+    node: Node
+    when: str
+    nanos: int
+
+    def holds(self, labels: Mapping[str, str], now_nanos: int) -> bool:
+        """Of a snapshot with these labels; one that doesn't say when it was used is kept by no condition."""
+        used = _time_nanos(labels.get(LABEL_USED, ""))
+        if used is None:
+            return False
+        return now_nanos - used < self.nanos if self.when == "<" else now_nanos - used > self.nanos
+
+
+def label_conditions(namespace: str, labels: Mapping[str, str]) -> Iterator[Condition]:
+    """The conditional edges of an object's labels, each condition for itself; what isn't understood is none."""
+    for key, value in labels.items():
+        if not key.startswith(_CONDITIONAL):
+            continue
+        snapshotter = key.removeprefix(_CONDITIONAL).lstrip("./").partition("/")[0]
+        conditions, bar, snapshot = value.partition("|")
+        for condition in conditions.split(",") if bar else ():
+            name, when, text = condition[:6], condition[6:7], condition[7:]
+            nanos = parse_nanos(text)
+            if name == "usedat" and when in ("<", ">") and nanos is not None:
+                yield Condition(Node(Resource.SNAPSHOT, namespace, f"{snapshotter}/{snapshot}"), when, nanos)
+
+
 def _named(known: Mapping[str, Resource], namespace: str, labels: Mapping[str, str]) -> Iterator[Node]:
     for key, value in labels.items():
         if not key.startswith(_PREFIX):  # most are somebody else's
@@ -85,14 +122,17 @@ def _named(known: Mapping[str, Resource], namespace: str, labels: Mapping[str, s
 
 def has_expired(labels: Mapping[str, str], now_nanos: int) -> bool:
     """Whether gc.expire lies in the past. A value that is no RFC 3339 time never expires."""
-    value = labels.get(LABEL_EXPIRE)
-    if value is None:
-        return False
+    when = _time_nanos(labels.get(LABEL_EXPIRE, ""))
+    return when is not None and when < now_nanos
+
+
+def _time_nanos(value: str) -> int | None:
+    """Nanoseconds since 1970 of an RFC 3339 time; None for anything else."""
     try:
         when = datetime.fromisoformat(value)
     except ValueError:
-        return False
-    return when.tzinfo is not None and when.timestamp() * 1e9 < now_nanos
+        return None
+    return None if when.tzinfo is None else int(when.timestamp() * 1e9)
 
 
 def mark(roots: Iterable[Node], references: Callable[[Node], Iterable[Node]]) -> set[Node]:
@@ -114,5 +154,7 @@ def _plain(node: Node) -> Node:
             return node._replace(resource=Resource.CONTENT)
         case Resource.SNAPSHOT_FLAT:
             return node._replace(resource=Resource.SNAPSHOT)
+        case Resource.IMAGE_FLAT:
+            return node._replace(resource=Resource.IMAGE)
         case _:
             return node

@@ -29,7 +29,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`type` is content, ingests or snapshots/SNAPSHOTTER; `id` a digest, an ingest ref or a snapshot key."""
+    """`type` is content, ingests, images or snapshots/SNAPSHOTTER; `id` a digest, an ingest ref, a name or a snapshot key."""
 
     type: str
     id: str
@@ -66,7 +66,7 @@ class LeaseManager(Protocol):
 def require_valid_resource(resource: Resource) -> None:
     """Raises InvalidArgument or Unimplemented for a resource no lease can hold."""
     kind, _, rest = resource.type.partition("/")
-    if kind in ("content", "ingests"):
+    if kind in ("content", "ingests", "images"):
         if "/" in resource.type:
             raise InvalidArgument(f"invalid resource type {resource.type}: invalid argument")
         if kind == "content":

@@ -14,13 +14,16 @@ from __future__ import annotations
 import inspect
 import re
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from pycontainerd.daemon.core.call import Call
+from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
 from pycontainerd.lib.identifiers import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 
     from pycontainerd.lib.api.codec import Method, Service
 
@@ -40,6 +43,11 @@ class Route:
             inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
         )
 
+    @property
+    def path(self) -> str:
+        """The gRPC path."""
+        return f"/{self.service_name}/{self.method.name}"
+
 
 class Dispatcher:
     """All routes, and how busy they are."""
@@ -55,7 +63,7 @@ class Dispatcher:
                 handler = getattr(implementation, _WORD_START.sub("_", method.name).lower(), None)
                 if handler is not None:
                     route = Route(service.name, method, handler)
-                    self._routes[f"/{service.name}/{method.name}"] = route
+                    self._routes[route.path] = route
 
     def routes(self) -> Iterable[Route]:
         """Every route once."""
@@ -72,6 +80,53 @@ class Dispatcher:
         if service not in self._services:
             raise Unimplemented(f"unknown service {service}")
         raise Unimplemented(f"unknown method {method} for service {service}")
+
+    async def unary(self, edge: str, route: Route, metadata: Mapping[str, str], payload: bytes) -> bytes:
+        """One call, in a span of the edge it came by, under the caller's trace; raises what the service raised."""
+        if route.answers_at_once:
+            return self.quick(edge, route, metadata, payload)
+        with self._request(metadata), trace.span(edge, method=route.path):
+            response = await route.handler(_call(metadata), decode(route, payload))
+            answer: bytes = response.SerializeToString()
+            return answer
+
+    def quick(self, edge: str, route: Route, metadata: Mapping[str, str], payload: bytes) -> bytes:
+        """The same for a route that answers at once, in a context of its own."""
+        with self._request(metadata), trace.span(edge, method=route.path):
+            answer: bytes = route.handler(_call(metadata), decode(route, payload)).SerializeToString()
+            return answer
+
+    async def stream(
+        self,
+        route: Route,
+        metadata: Mapping[str, str],
+        payloads: AsyncIterator[bytes],
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """One streaming call: `payloads` are what the client sends, once where it doesn't stream."""
+        with self._request(metadata):
+            requests = (decode(route, payload) async for payload in payloads)
+            if route.method.client_streaming:
+                responses = route.handler(_call(metadata), requests)
+            else:
+                first = await anext(requests, None)
+                responses = route.handler(_call(metadata), decode(route, b"") if first is None else first)
+            if isinstance(responses, list):
+                for response in responses:
+                    await send(response.SerializeToString())
+                return
+            async for response in responses:
+                await send(response.SerializeToString())
+
+    @contextmanager
+    def _request(self, metadata: Mapping[str, str]) -> Iterator[None]:
+        """For as long as a request is worked on."""
+        self.enter()
+        trace.adopt_metadata(metadata)  # this task's context only
+        try:
+            yield
+        finally:
+            self.leave()
 
     def enter(self) -> None:
         """A call begins."""
@@ -91,3 +146,9 @@ def decode(route: Route, payload: bytes) -> Any:
         return route.method.request.FromString(payload)
     except DecodeError as e:
         raise InvalidArgument(f"failed to unmarshal the received message: {e}") from e
+
+
+def _call(metadata: Mapping[str, str]) -> Call:
+    """The namespace under either of its spellings: ttrpc's own is the one that counts."""
+    namespace = metadata.get("containerd-namespace-ttrpc") or metadata.get("containerd-namespace", "")
+    return Call(metadata, namespace, metadata.get("containerd-lease", ""))

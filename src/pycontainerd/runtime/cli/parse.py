@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pycontainerd.lib.duration import parse_nanos
 from pycontainerd.runtime.cli.flags import BOOL, DURATION, INT, LIST, Flag
 
 TYPE_CHECKING = False
@@ -10,7 +11,6 @@ if TYPE_CHECKING:
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
-_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class UsageError(Exception):
@@ -122,17 +122,5 @@ def _set(values: dict[str, Any], flag: Flag, name: str, value: str) -> None:
 
 def parse_duration(text: str) -> float:
     """Go's duration words (`1m30s`, `500ms`) as seconds; -1 when it isn't one."""
-    if text == "0":
-        return 0.0
-    total, rest = 0.0, text
-    while rest:
-        number = ""
-        while rest and (rest[0] in "0123456789."):
-            number, rest = number + rest[0], rest[1:]
-        unit = ""
-        while rest and rest[0] not in "0123456789.":
-            unit, rest = unit + rest[0], rest[1:]
-        if not number.strip(".") or number.count(".") > 1 or unit not in _DURATION_UNITS:
-            return -1.0
-        total += float(number) * _DURATION_UNITS[unit]
-    return total if text else -1.0
+    nanos = parse_nanos(text)
+    return -1.0 if nanos is None else nanos / 1e9

@@ -6,7 +6,9 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -331,6 +333,69 @@ def test_an_expired_image_is_removed(world):
     world.collector.collect()
     assert list(world.images.list(NS, ())) == []
     assert world.blobs() == set()
+
+
+def stamp(seconds_ago: float) -> str:
+    """RFC 3339, as the label of a snapshot that says when it was used last."""
+    return datetime.fromtimestamp(time.time() - seconds_ago, UTC).isoformat()
+
+
+# Conditions of containerd.io/gc.cond.snapshot, and whether they hold for a snapshot that was used an hour ago.
+CONDITIONS = (
+    ("usedat<2h|s", True),
+    ("usedat<30m|s", False),
+    ("usedat>30m|s", True),
+    ("usedat>2h|s", False),
+    ("usedat>2h,usedat<1h30m|s", True),  # any of them
+    ("usedat<1.5h,unknown=x|s", True),
+    ("unknown=x|s", False),
+    ("usedat<=2h|s", False),  # has no equivalence
+    ("usedat=1h|s", False),
+    ("usedat<soon|s", False),
+    ("usedat<2h|other", False),
+    ("usedat<2h", False),
+)
+
+
+@pytest.mark.parametrize(("condition", "holds"), CONDITIONS)
+@pytest.mark.parametrize("suffix", ["_native", "_native/name"])
+def test_a_snapshot_is_kept_by_a_condition_while_it_holds(world, condition, holds, suffix):
+    world.snapshot("s", **{"gc_cond_value-usedat": stamp(3600)})
+    world.snapshot("never used")
+    world.image("i", world.blob("b"), **{f"gc_cond_snapshot{suffix}": condition})
+    world.collector.collect()
+    assert world.names() == ({"s"} if holds else set())
+
+
+def test_conditions_of_content_count_as_long_as_it_is_kept(world):
+    world.snapshot("s", **{"gc_cond_value-usedat": stamp(10)})
+    world.snapshot("child", "s", **{"gc_cond_value-usedat": "yesterday"})
+    kept = world.blob("kept", gc_root="1", gc_cond_snapshot_native="usedat<1h|s")
+    world.blob("not kept", gc_cond_snapshot_native="usedat<1h|child")
+    world.collector.collect()
+    assert (world.blobs(), world.names()) == ({kept}, {"s"})
+    world.content.delete(NS, kept)
+    world.collector.collect()
+    assert world.names() == set()
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_lease_keeps_an_image_that_has_expired(world, flat):
+    world.leases.create(NS, Lease("l", {"containerd.io/gc.flat": "1"} if flat else {}))
+    leased = replace(NS, lease="l")
+    layer = world.blob("layer")
+    manifest = world.blob("manifest", gc_ref_content_l_0=layer)
+    expired = {"containerd.io/gc.expire": "2001-01-01T00:00:00Z"}
+    world.images.create(leased, Image("old", Descriptor("x", manifest, 1), expired))
+    world.images.create(leased, Image("plain", Descriptor("x", manifest, 1), {}))
+    assert list(world.leases.list_resources(NS, "l")) == [Resource("images", "old")]
+    world.images.delete(leased, "plain")
+    world.collector.collect()
+    assert [image.name for image in world.images.list(NS, ())] == ["old"]
+    assert world.blobs() == ({manifest} if flat else {manifest, layer})
+    world.leases.delete_resource(NS, "l", Resource("images", "old"))
+    world.collector.collect()
+    assert (list(world.images.list(NS, ())), world.blobs()) == ([], set())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pycontainerd.daemon.core.typed import TypedValue
 from pycontainerd.daemon.plugins.runtime_v1 import linux
 from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCommand
 from pycontainerd.lib.api.full import runc_v1, runctypes
-from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
+from pycontainerd.lib.errdefs import InvalidArgument
 
 
 @pytest.fixture
@@ -67,7 +67,8 @@ def test_runtime_options_of_both_generations():
         linux._runtime_options(TypedValue("x.Y", b"\x01"))
 
 
-def test_a_cgroup_for_the_shim_is_refused():
-    linux._require_supported(typed(runctypes.CreateOptions(io_uid=1)))
-    with pytest.raises(Unimplemented, match="shim_cgroup"):
-        linux._require_supported(typed(runctypes.CreateOptions(shim_cgroup="/x")))
+def test_the_cgroup_for_the_shim_is_read_from_a_creates_options():
+    assert linux._shim_cgroup(typed(runctypes.CreateOptions(io_uid=1))) == ""
+    assert linux._shim_cgroup(typed(runctypes.CreateOptions(shim_cgroup="/x"))) == "/x"
+    assert linux._shim_cgroup(typed(runc_v1.Options(shim_cgroup="/x"))) == ""
+    assert linux._shim_cgroup(None) == ""

@@ -98,7 +98,7 @@ class SqliteActivations:
         """(whose, name, what was mounted or None) of every activation."""
         rows = self._database.read(lambda tx: tx.rows("SELECT namespace, name, active FROM activations"))
         return [
-            (Scope(namespace), name, None if active is None else _active(active))
+            (Scope(namespace), name, None if active is None else read_active(active))
             for namespace, name, active in rows
         ]
 
@@ -108,7 +108,8 @@ class SqliteActivations:
         return {row[0] for row in rows}
 
 
-def _active(text: str) -> list[ActiveMount]:
+def read_active(text: str) -> list[ActiveMount]:
+    """What a row's `active` says was mounted."""
     return [ActiveMount(Mount(kind, ""), point, mounted) for kind, point, mounted in json.loads(text)]
 
 
@@ -117,4 +118,4 @@ def _from_row(row: tuple[Any, ...]) -> Activation:
     mounts = [
         Mount(kind, source, tuple(options), target) for kind, source, target, options in json.loads(system)
     ]
-    return Activation(name, _active(active or "[]"), mounts, load_map(labels))
+    return Activation(name, read_active(active or "[]"), mounts, load_map(labels))

@@ -7,8 +7,7 @@
     images          the target's blob is there
     containers      the snapshot is there
     leases          what they hold is there
-
-Activations of mounts are not among them: a daemon that starts forgets those whose mounts are gone.
+    activations     what each has mounted is mounted; each folder of mounts has a row
 
 Mending removes rows of what is gone or damaged, so that clients bring it again, and files that nothing refers to. It
 never removes an image or a container: those are a person's to decide about.
@@ -23,7 +22,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pycontainerd.daemon.core import files
+from pycontainerd.daemon.plugins.metadata_sqlite.activations import read_active
+from pycontainerd.daemon.plugins.mount_manager import attach
 from pycontainerd.lib import digest as digests
+from pycontainerd.lib import mounts as lib_mounts
 from pycontainerd.lib.errdefs import InvalidArgument
 
 if TYPE_CHECKING:
@@ -40,17 +42,23 @@ class Problem(NamedTuple):
 
 
 class Checker:
-    """Checks one root. `snapshotters` names those whose directories are here, with their folders."""
+    """Checks one root.
+
+    `snapshotters` names those whose directories are here, with their folders; `targets` is the folder of the mounts of
+    activations, "" where it may be another daemon's.
+    """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         content_root: str,
         snapshotters: Mapping[str, str],
+        targets: str,
         *,
         verify: bool = False,
     ) -> None:
         self._connection = connection
+        self._targets = targets
         self._content = content_root
         self._snapshotters = snapshotters
         self._verify = verify
@@ -65,6 +73,8 @@ class Checker:
         yield from self._leases()
         yield from self._images()
         yield from self._containers()
+        yield from self._activations()
+        yield from self._stray_mounts()
 
     def _rows(self, sql: str, *parameters: object) -> list[tuple[str, ...]]:
         return self._connection.execute(sql, parameters).fetchall()
@@ -197,6 +207,8 @@ class Checker:
             return bool(self._rows("SELECT 1 FROM blobs WHERE namespace=? AND digest=?", namespace, id))
         if kind == "ingests":
             return bool(self._rows("SELECT 1 FROM ingests WHERE namespace=? AND ref=?", namespace, id))
+        if kind == "images":
+            return bool(self._rows("SELECT 1 FROM images WHERE namespace=? AND name=?", namespace, id))
         snapshotter = kind.removeprefix("snapshots/")
         return bool(
             self._rows(
@@ -224,6 +236,30 @@ class Checker:
                 f"container {id} of {namespace}: its {snapshotter} snapshot {key} is not here: "
                 "delete the container and make it again"
             )
+
+    def _activations(self) -> Iterator[Problem]:
+        """As a daemon forgets them when it starts: after a restart of the machine none is mounted."""
+        mounted = frozenset(lib_mounts.mount_points())
+        for namespace, name, active in self._rows(
+            "SELECT namespace, name, active FROM activations ORDER BY 1, 2"
+        ):
+            if active is None:
+                reason = "was not mounted whole"
+            elif not attach.are_there(read_active(active), mounted):
+                reason = "is not mounted any more"
+            else:
+                continue
+            yield Problem(
+                f"activation {name} of {namespace} {reason}",
+                self._delete("activations", namespace=namespace, name=name),
+            )
+
+    def _stray_mounts(self) -> Iterator[Problem]:
+        known = {str(row[0]) for row in self._rows("SELECT number FROM activations")}
+        for name in _names(self._targets) if self._targets else ():
+            if name.isascii() and name.isdecimal() and name not in known:
+                path = f"{self._targets}/{name}"
+                yield Problem(f"{path}: no activation has these mounts", partial(attach.remove_all, path))
 
 
 def integrity(connection: sqlite3.Connection) -> list[str]:

@@ -75,8 +75,8 @@ class Collector:
 
     def _sweep_rows(self, tx: Transaction) -> list[Node]:
         """Marks and sweeps in one write: nothing can become reachable in between."""
-        graph = _Graph(tx)
-        marked = gc.mark(graph.roots(now_nanos()), graph.references)
+        graph = _Graph(tx, now_nanos())
+        marked = gc.mark(graph.roots(), graph.references)
         removed = [node for node in graph.all_nodes() if node not in marked]
         for node in removed:
             _remove_row(tx, node)
@@ -102,7 +102,8 @@ class Collector:
 class _Graph:
     """All collectable rows and their labels, read once."""
 
-    def __init__(self, tx: Transaction) -> None:
+    def __init__(self, tx: Transaction, now: int) -> None:
+        self._now = now
         self._blobs = {
             (namespace, digest): load_map(labels)
             for namespace, digest, labels in tx.rows("SELECT namespace, digest, labels FROM blobs")
@@ -175,7 +176,8 @@ class _Graph:
         yield from (Node(Resource.IMAGE, namespace, name) for namespace, name in self._images)
         yield from (Node(Resource.MOUNT, namespace, name) for namespace, name in self._mounts)
 
-    def roots(self, now: int) -> Iterator[Node]:
+    def roots(self) -> Iterator[Node]:
+        now = self._now
         leases = {key for key, labels in self._leases.items() if not gc.has_expired(labels, now)}
         for namespace, id in leases:
             yield from self._lease_nodes(namespace, id, flat=gc.LABEL_FLAT in self._leases[namespace, id])
@@ -185,13 +187,14 @@ class _Graph:
         for (namespace, name), (_, labels) in self._images.items():
             if not gc.has_expired(labels, now):
                 yield Node(Resource.IMAGE, namespace, name)
-        yield from self._labelled_roots(now)
+        yield from self._labelled_roots()
         yield from (Node(Resource.CONTAINER, namespace, id) for namespace, id in self._containers)
         for namespace, labels in self._sandboxes:
             yield from gc.label_edges(namespace, load_map(labels))
 
-    def _labelled_roots(self, now: int) -> Iterator[Node]:
+    def _labelled_roots(self) -> Iterator[Node]:
         """What holds itself: ingests that are not stale, and objects with gc.root or an expiry ahead."""
+        now = self._now
         for (namespace, ref), (_, expires) in self._ingests.items():
             if expires is not None and expires > now:
                 yield Node(Resource.INGEST, namespace, ref)
@@ -206,14 +209,13 @@ class _Graph:
         yield from self._back.get(node, ())
         match node.resource:
             case Resource.CONTENT:
-                yield from gc.label_edges(node.namespace, self._blobs.get((node.namespace, node.key), {}))
+                labels = self._blobs.get((node.namespace, node.key), {})
+                yield from gc.label_edges(node.namespace, labels)
+                yield from self._conditional_edges(node.namespace, labels)
             case Resource.SNAPSHOT | Resource.SNAPSHOT_FLAT:
                 yield from self._snapshot_edges(node)
-            case Resource.IMAGE:
-                digest, labels = self._images.get((node.namespace, node.key), ("", {}))
-                if digest:
-                    yield Node(Resource.CONTENT, node.namespace, digest)
-                yield from gc.label_edges(node.namespace, labels)
+            case Resource.IMAGE | Resource.IMAGE_FLAT:
+                yield from self._image_edges(node)
             case Resource.INGEST:
                 expected, _ = self._ingests.get((node.namespace, node.key), ("", None))
                 if expected:
@@ -222,6 +224,21 @@ class _Graph:
                 yield from self._container_edges(node)
             case Resource.CONTENT_FLAT | Resource.LEASE | Resource.MOUNT:
                 return
+
+    def _image_edges(self, node: Node) -> Iterator[Node]:
+        flat = node.resource is Resource.IMAGE_FLAT
+        digest, labels = self._images.get((node.namespace, node.key), ("", {}))
+        if digest:
+            yield Node(Resource.CONTENT_FLAT if flat else Resource.CONTENT, node.namespace, digest)
+        if not flat:
+            yield from gc.label_edges(node.namespace, labels)
+            yield from self._conditional_edges(node.namespace, labels)
+
+    def _conditional_edges(self, namespace: str, labels: Mapping[str, str]) -> Iterator[Node]:
+        for condition in gc.label_conditions(namespace, labels):
+            _, _, its_labels = self._snapshots.get((namespace, condition.node.key), ("", "", {}))
+            if condition.holds(its_labels, self._now):
+                yield condition.node
 
     def _container_edges(self, node: Node) -> Iterator[Node]:
         found = self._containers.get((node.namespace, node.key))
@@ -249,6 +266,8 @@ class _Graph:
                 yield Node(Resource.CONTENT_FLAT if flat else Resource.CONTENT, namespace, resource)
             elif kind == "ingests":
                 yield Node(Resource.INGEST, namespace, resource)
+            elif kind == "images":
+                yield Node(Resource.IMAGE_FLAT if flat else Resource.IMAGE, namespace, resource)
             else:
                 snapshotter = kind.removeprefix("snapshots/")
                 resource_kind = Resource.SNAPSHOT_FLAT if flat else Resource.SNAPSHOT
@@ -295,7 +314,7 @@ def _remove_row(tx: Transaction, node: Node) -> None:
             tx.execute("DELETE FROM images WHERE namespace=? AND name=?", node.namespace, node.key)
         case Resource.MOUNT:
             tx.execute("DELETE FROM activations WHERE namespace=? AND name=?", node.namespace, node.key)
-        case Resource.CONTENT_FLAT | Resource.SNAPSHOT_FLAT | Resource.CONTAINER:
+        case Resource.CONTENT_FLAT | Resource.SNAPSHOT_FLAT | Resource.IMAGE_FLAT | Resource.CONTAINER:
             raise AssertionError(f"{node.resource.value} nodes are never listed")
 
 

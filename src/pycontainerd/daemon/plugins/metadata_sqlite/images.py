@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from pycontainerd.daemon.core import filters, images
+from pycontainerd.daemon.core import filters, gc, images
 from pycontainerd.daemon.core import labels as label
 from pycontainerd.daemon.core.images import Descriptor, Image
+from pycontainerd.daemon.core.leases import Resource
 from pycontainerd.daemon.core.scope import now_nanos
+from pycontainerd.daemon.plugins.metadata_sqlite import leases
 from pycontainerd.daemon.plugins.metadata_sqlite.columns import dump_map, load_map
 from pycontainerd.lib.errdefs import AlreadyExists, InvalidArgument, NotFound
 from pycontainerd.lib.identifiers import quoted
@@ -50,6 +52,7 @@ class SqliteImageStore:
             tx.ensure_namespace(scope.namespace)
             if tx.row("SELECT 1 FROM images WHERE namespace=? AND name=?", scope.namespace, created.name):
                 raise AlreadyExists(f"image {quoted(created.name)}: already exists")
+            _lease(tx, scope, created)
             tx.execute(_INSERT, scope.namespace, *_to_row(created))
 
         self._database.write(change)
@@ -66,6 +69,7 @@ class SqliteImageStore:
             wanted = images.updated(_from_row(row), image, paths)
             images.require_valid(wanted)
             wanted = replace(wanted, labels=label.stored(wanted.labels), updated_nanos=now_nanos())
+            _lease(tx, scope, wanted)
             tx.execute(_INSERT, scope.namespace, *_to_row(wanted))
             return wanted
 
@@ -76,10 +80,17 @@ class SqliteImageStore:
             row = tx.row("SELECT digest FROM images WHERE namespace=? AND name=?", scope.namespace, name)
             if row is None or (target is not None and row[0] != target.digest):
                 raise NotFound(f"image {quoted(name)}: not found")
+            leases.remove_leased(tx, scope, Resource("images", name))
             tx.execute("DELETE FROM images WHERE namespace=? AND name=?", scope.namespace, name)
             tx.mark_dirty("")
 
         self._database.write(change)
+
+
+def _lease(tx: Transaction, scope: Scope, image: Image) -> None:
+    """An image that expires is the request's lease's; one that doesn't needs nobody to hold it. Since containerd 2.0."""
+    if gc.LABEL_EXPIRE in image.labels:
+        leases.add_leased(tx, scope, Resource("images", image.name))
 
 
 def _to_row(image: Image) -> tuple[Any, ...]:

@@ -25,11 +25,13 @@ from pycontainerd.lib.linux import loop, namespaces
 from pycontainerd.lib.linux import mount as kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from pycontainerd.daemon.core.activations import ActiveMount
     from pycontainerd.daemon.core.snapshots import Mount
 
 LOOP: Final = "loop"
+TYPE: Final = "-type"  # behind a mount point's name: the file that says what was made there
 _BACKING: Final = "-file"
 _CLONE_FS: Final = 0x200
 _BUSY_ATTEMPTS: Final = 50
@@ -61,17 +63,31 @@ def remove(point: str, *, is_device: bool) -> None:
         _unmount(path)
 
 
-def is_there(point: str, mounted: frozenset[str], *, is_device: bool) -> bool:
-    """Whether what `make` made still stands; `mounted` are this namespace's mount points."""
-    if not is_device:
+def remove_all(folder: str) -> None:
+    """Unmounts what is below an activation's folder, in order, and removes it; none is fine. Unknown for what is in use."""
+    try:
+        names = [name for name in os.listdir(folder) if name.isascii() and name.isdecimal()]
+    except FileNotFoundError:
+        return
+    for name in sorted(names, key=int):
+        kind = files.read_limited(f"{folder}/{name}{TYPE}", 4096)
+        remove(f"{folder}/{name}", is_device=kind == LOOP.encode())
+    files.remove_tree(folder)
+
+
+def are_there(made: Sequence[ActiveMount], mounted: frozenset[str]) -> bool:
+    """Whether all that was made still stands; `mounted` are this namespace's mount points."""
+    return all(_is_there(one.mount_point, one.mount.type, mounted) for one in made)
+
+
+def _is_there(point: str, kind: str, mounted: frozenset[str]) -> bool:
+    if kind != LOOP:
         return point in mounted
     with _opened_device(point) as fd:
         return fd is not None
 
 
 def _require_possible(mount: Mount) -> None:
-    if mount.type.startswith(("fuse.", "fuse3.")):
-        raise Unimplemented(f"mounts of type {mount.type} need a helper program: not implemented")
     for option in mount.options:
         if option.startswith("X-containerd."):
             raise InvalidArgument(

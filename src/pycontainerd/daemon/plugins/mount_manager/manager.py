@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pycontainerd.daemon.core import activations, files, filters
 from pycontainerd.daemon.core import labels as label
@@ -28,14 +28,12 @@ from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import ContainerdError, Unimplemented
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pycontainerd.daemon.core.activations import Plan, Step
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.plugins.metadata_sqlite.activations import SqliteActivations
     from pycontainerd.lib.log import Logger
-
-_TYPE: Final = "-type"
 
 
 class SqliteMountManager:
@@ -52,11 +50,18 @@ class SqliteMountManager:
         self._changed = threading.Condition()
 
     def activate(
-        self, scope: Scope, name: str, mounts: Sequence[Mount], labels: Mapping[str, str], *, temporary: bool
+        self,
+        scope: Scope,
+        name: str,
+        mounts: Sequence[Mount],
+        labels: Mapping[str, str],
+        *,
+        temporary: bool,
+        allowed: Collection[str] = (),
     ) -> Activation:
         wanted = label.stored(labels)
         with self._alone(name):
-            plan = activations.plan(mounts, temporary=temporary)
+            plan = activations.plan(mounts, temporary=temporary, allowed=allowed)
             with self._sweep_lock.shared(), trace.span("mounts.activate", activation=name):
                 number = self._store.begin(scope, name, wanted)
                 try:
@@ -93,10 +98,7 @@ class SqliteMountManager:
 
         mounted = frozenset(mount_points())
         for scope, name, active in rows:
-            if active is None or not all(
-                attach.is_there(one.mount_point, mounted, is_device=one.mount.type == attach.LOOP)
-                for one in active
-            ):
+            if active is None or not attach.are_there(active, mounted):
                 self._log.warning("activation is not mounted any more", namespace=scope.namespace, name=name)
                 self._store.remove(scope, name)
 
@@ -144,7 +146,7 @@ class SqliteMountManager:
             for index, step in enumerate(plan.made):
                 mount = self._transformed(step, active)
                 point = f"{folder}/{len(plan.made) - index:0{width}}"
-                files.write_atomic(point + _TYPE, mount.type.encode(), 0o600)
+                files.write_atomic(point + attach.TYPE, mount.type.encode(), 0o600)
                 with trace.span("mounts.make", type=mount.type, target=point):
                     attach.make(mount, point)
                 active.append(ActiveMount(mount, point, time.time_ns()))
@@ -174,14 +176,6 @@ class SqliteMountManager:
         return replace(mount, type=step.kind)
 
     def _undo(self, folder: str) -> None:
-        """Unmounts what is below a folder, in order, and removes it; raises when something stays in use."""
         from pycontainerd.daemon.plugins.mount_manager import attach
 
-        try:
-            names = [name for name in os.listdir(folder) if name.isascii() and name.isdecimal()]
-        except FileNotFoundError:
-            return
-        for name in sorted(names, key=int):
-            kind = files.read_limited(f"{folder}/{name}{_TYPE}", 4096)
-            attach.remove(f"{folder}/{name}", is_device=kind == attach.LOOP.encode())
-        files.remove_tree(folder)
+        attach.remove_all(folder)

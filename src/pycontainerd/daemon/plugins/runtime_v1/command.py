@@ -24,6 +24,7 @@ from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
 from pycontainerd.lib import launcher, trace
 from pycontainerd.lib.errdefs import AlreadyExists, DeadlineExceeded, Unknown
 from pycontainerd.lib.linux import posix_spawn
+from pycontainerd.lib.shim_place import join_cgroup, raise_oom_score
 from pycontainerd.lib.ttrpc.address import shim_address, socket_path
 from pycontainerd.lib.ttrpc.listener import listen_unless_served
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 _SOCKETS: Final = "/run/containerd/s"
 _LISTENER_FD: Final = 3
 _KILLED: Final = 137  # 128 + SIGKILL: what a container is taken to have ended with when nobody saw it end
-_MAX_OOM_SCORE: Final = 1000
 # posix_spawn(3) has no working directory.
 _IN_BUNDLE: Final = 'cd "$0" && exec "$@"'
 
@@ -65,6 +65,7 @@ class LinuxCommand:
     systemd_cgroup: bool = False
     debug: bool = False
     env: Sequence[str] = ()
+    cgroup: str = ""  # of the shim, not of its container
 
     def argv(self) -> list[str]:
         """In containerd's order: tools read it from `ps`."""
@@ -104,7 +105,10 @@ class LinuxCommand:
             finally:
                 os.close(error_fd)
         try:
-            _raise_oom_score(pid)
+            if self.cgroup:
+                join_cgroup(self.cgroup, pid)
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended already
+                raise_oom_score(pid, os.getpid())
             self.bundle.write("address", address.encode(), 0o644)
             self.bundle.write("shim.pid", str(pid).encode(), 0o644)
         except BaseException:
@@ -118,6 +122,21 @@ class LinuxCommand:
         with suppress(ProcessLookupError):  # it has ended by itself, and was reaped
             os.kill(pid, signal.SIGKILL)
         self._remove_socket()
+
+    def _end_shim(self) -> None:
+        """One that is there but doesn't answer: nobody would ever speak to it again."""
+        pid = self.bundle.read("shim.pid")
+        if not (pid.isascii() and pid.isdigit()):
+            return
+        with suppress(FileNotFoundError, ProcessLookupError):
+            pidfd = os.pidfd_open(int(pid))
+            try:  # behind the pidfd: the number may have become another process's
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+                if os.fsencode(self.bundle.work_path) in words:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
 
     def _remove_socket(self) -> None:
         with suppress(FileNotFoundError):
@@ -135,6 +154,7 @@ class LinuxCommand:
                 raise DeadlineExceeded(
                     f"{runtime} delete took longer than {timeout_s:g} seconds: context deadline exceeded"
                 ) from e
+        self._end_shim()
         self._remove_socket()
         if done.returncode:
             raise Unknown(f"{done.stderr.strip()}: exit status {done.returncode}")
@@ -147,11 +167,3 @@ def _listen(address: str) -> closing[_socket.socket]:
     if listener is None:
         raise AlreadyExists(f"a shim answers on {socket_path(address)} already: already exists")
     return closing(listener)
-
-
-def _raise_oom_score(pid: int) -> None:
-    """One more than the daemon's: the kernel shall take a shim before its daemon."""
-    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        score = min(int(file.read()) + 1, _MAX_OOM_SCORE)
-    with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(score))

@@ -33,17 +33,20 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.typed import TypedValue
     from pycontainerd.daemon.plugins.runtime_v1.task import Publish
     from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
-    from pycontainerd.daemon.plugins.runtime_v2.manager import Settings
+    from pycontainerd.daemon.plugins.runtime_v2.runtime import Settings
 
 NAME: Final = "io.containerd.runtime.v1.linux"
 OWN_SHIM: Final = "containerd-shim-py"
 _RUNC_OPTIONS: Final = "containerd.linux.runc.RuncOptions"
+_CREATE_OPTIONS: Final = "containerd.linux.runc.CreateOptions"
 _V2_OPTIONS: Final = "containerd.runc.v1.Options"
 _DEFAULT_ROOT: Final = "/run/containerd/runc"
 
 
 class LinuxRuntime:
-    """What the task manager asks for tasks of this runtime. `settings` has this runtime's own folders."""
+    """Implements runtime_v2's TaskRuntime. `settings` has this runtime's own folders."""
+
+    create_failed = ""
 
     def __init__(
         self,
@@ -65,10 +68,16 @@ class LinuxRuntime:
         """A task's folders."""
         return LinuxBundle(self.settings.state, self.settings.root, namespace, id)
 
-    def command(self, bundle: LinuxBundle) -> LinuxCommand:
-        """Of the configuration and the container's own runtime options. NotFound where there is no container."""
-        container = self._containers.get(Scope(bundle.namespace), bundle.id)
-        runtime, root, criu, systemd = _runtime_options(container.runtime_options)
+    async def command(self, bundle: LinuxBundle) -> LinuxCommand:
+        """By the configuration and the container's own runtime options; where its record is gone, by the first alone."""
+        return await self._pools.run("metadata", self._command, bundle, "")
+
+    def _command(self, bundle: LinuxBundle, cgroup: str) -> LinuxCommand:
+        try:
+            given = self._containers.get(Scope(bundle.namespace), bundle.id).runtime_options
+        except NotFound:
+            given = None
+        runtime, root, criu, systemd = _runtime_options(given)
         return LinuxCommand(
             binary=self._shim(),
             bundle=bundle,
@@ -80,14 +89,15 @@ class LinuxRuntime:
             systemd_cgroup=systemd,
             debug=self.settings.debug or self._options["shim_debug"],
             env=self.settings.env,
+            cgroup=cgroup,
         )
 
     async def start(self, bundle: LinuxBundle, options: CreateOptions) -> LinuxShim:
         """A shim without a container."""
         if options.sandbox:
             raise Unimplemented(f"{NAME} has no sandboxes: not implemented")
-        _require_supported(options.options)
-        command = await self._pools.run("shims", self.command, bundle)
+        cgroup = _shim_cgroup(options.options)
+        command = await self._pools.run("shims", self._command, bundle, cgroup)
         for path in bundle.log_paths:
             os.mkfifo(path, 0o700)
         pid = await self._pools.run("shims", command.start)
@@ -103,7 +113,7 @@ class LinuxRuntime:
     async def _reach(self, command: LinuxCommand) -> LinuxShim:
         """Connecting says little: the daemon's own socket takes it, whatever became of the shim."""
         client = await Client.connect(command.socket_address())
-        shim = LinuxShim(command, client, self._publish, self._exits)
+        shim = LinuxShim(command, client, self._publish, self._exits, self.settings.log_fd)
         try:
             await shim.shim_pid(self.settings.load_timeout_s)
         except BaseException:
@@ -111,13 +121,13 @@ class LinuxRuntime:
             raise
         return shim
 
-    async def connect(self, command: LinuxCommand) -> LinuxShim:
+    async def connect(self, bundle: LinuxBundle, command: LinuxCommand) -> LinuxShim:
         """A connection to the shim of an earlier daemon."""
-        address = command.bundle.read("address")
+        address = bundle.read("address")
         if not address:
-            raise Unknown(f"no shim address in {command.bundle.path}")
+            raise Unknown(f"no shim address in {bundle.path}")
         client = await Client.connect(address, self.settings.load_timeout_s)
-        return LinuxShim(command, client, self._publish, self._exits)
+        return LinuxShim(command, client, self._publish, self._exits, self.settings.log_fd)
 
     def _shim(self) -> str:
         wanted: str = self._options["shim"]
@@ -145,11 +155,12 @@ def _runtime_options(value: TypedValue | None) -> tuple[str, str, str, bool]:
     raise InvalidArgument(f"unsupported runtime options {value.type_url!r}, want {_RUNC_OPTIONS}")
 
 
-def _require_supported(value: TypedValue | None) -> None:
-    if value is not None and value.type_url.endswith(".CreateOptions"):
-        given = runctypes.CreateOptions.FromString(value.value)
-        if given.shim_cgroup:
-            raise Unimplemented(f"shim_cgroup of {NAME} is not built: not implemented")
+def _shim_cgroup(value: TypedValue | None) -> str:
+    """Where the shim itself is to be, of a Create's options."""
+    if value is None or not value.type_url.endswith(_CREATE_OPTIONS):
+        return ""
+    given: str = runctypes.CreateOptions.FromString(value.value).shim_cgroup
+    return given
 
 
 def _reap_at_end(pid: int) -> None:

@@ -44,14 +44,16 @@ _CREATE_OPTIONS: Final = "containerd.linux.runc.CreateOptions"
 class LinuxShim(Shim):
     """Implements core.tasks.Task."""
 
-    def __init__(self, command: LinuxCommand, client: Client, publish: Publish, exits: ExitReports) -> None:
+    def __init__(
+        self, command: LinuxCommand, client: Client, publish: Publish, exits: ExitReports, log_fd: int
+    ) -> None:
         bundle: LinuxBundle = command.bundle
-        super().__init__(bundle, command, client, 1, ShimLog(bundle.log_paths[0]))
+        super().__init__(bundle, command, client, 1, ShimLog(bundle.log_paths[0], log_fd))
         self._api, self._service = shim_v1, _SERVICE
         self._runtime = command.runtime
         self._tell = publish
         self._exits = exits
-        self._errors = ShimLog(bundle.log_paths[1])
+        self._errors = ShimLog(bundle.log_paths[1], log_fd)
         self._oom: OomWatch | None = None
         self._oom_poll: select.epoll | None = None
 

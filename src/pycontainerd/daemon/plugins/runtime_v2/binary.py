@@ -55,6 +55,11 @@ def resolve(runtime: str, runtime_paths: Mapping[str, str]) -> str:
     return os.path.abspath(found)
 
 
+def is_own(path: str) -> bool:
+    """Whether a resolved shim is one of ours, of which nothing has to be asked."""
+    return path in {launcher.path(name) for name in _OWN_NAMES.values()}
+
+
 def binary_name(runtime: str) -> str:
     """containerd-shim-NAME-VERSION of prefix.NAME.VERSION."""
     parts = runtime.split(".")

@@ -96,7 +96,7 @@ class ForkserverStarter:
         async with self._starting:
             if self._client is None or self._client.closed:
                 await self._drop()
-                self._client = await self._pools.run("shims", SpawnClient.start)
+                self._client = await self._pools.run("shims", SpawnClient.start, log_fd=self._log.fd)
                 asyncio.get_running_loop().add_reader(self._client.fileno(), self._pump, self._client)
             return self._client
 

@@ -16,11 +16,14 @@ from pycontainerd.lib.api.full import types
 from pycontainerd.lib.errdefs import Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.typed import TypedValue
-    from pycontainerd.daemon.plugins.runtime_v2.manager import Settings
+    from pycontainerd.daemon.plugins.runtime_v2.runtime import Settings
 
 _TIMEOUT_S: Final = 30
+_HANDLED_MOUNTS: Final = "containerd.io/runtime-allow-mounts"
 _OLD_HINT: Final = "shims answer -info since containerd 2.0"
 
 
@@ -30,11 +33,21 @@ class RuntimeInformer:
     def __init__(self, settings: Settings, pools: Pools) -> None:
         self._settings = settings
         self._pools = pools
+        self._handled: dict[str, Sequence[str]] = {}
 
     async def runtime_info(self, runtime: str, options: TypedValue | None) -> bytes:
         """The bytes of a containerd.types.RuntimeInfo; Unknown, with the shim's words, when it gives none."""
         path = binary.resolve(runtime, self._settings.runtime_paths)
         return await self._pools.run("shims", _ask, path, encode_options(options))
+
+    async def handled_mounts(self, runtime: str) -> Sequence[str]:
+        """The types of mounts that the shim makes itself, by an annotation of what it says; asked once. Unknown."""
+        if runtime not in self._handled:
+            if binary.is_own(binary.resolve(runtime, self._settings.runtime_paths)):
+                return ()
+            info = types.RuntimeInfo.FromString(await self.runtime_info(runtime, None))
+            self._handled[runtime] = info.annotations.get(_HANDLED_MOUNTS, "").split(",")
+        return self._handled[runtime]
 
 
 def _ask(path: str, stdin: bytes) -> bytes:

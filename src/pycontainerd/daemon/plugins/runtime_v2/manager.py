@@ -12,67 +12,35 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.scope import Scope, now_nanos
 from pycontainerd.daemon.core.tasks import CreateOptions, Exit, Status
-from pycontainerd.daemon.plugins.runtime_v1 import linux
-from pycontainerd.daemon.plugins.runtime_v1.command import LinuxBundle, LinuxCommand
-from pycontainerd.daemon.plugins.runtime_v2 import binary, starter
-from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
-from pycontainerd.daemon.plugins.runtime_v2.shim import Shim
-from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
-from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
+from pycontainerd.daemon.plugins.runtime_v2.runtime import ShimRuntime
 from pycontainerd.lib import trace
-from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExceeded, NotFound, Unknown
-from pycontainerd.lib.ttrpc.aio import Client
+from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExceeded, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.containers import ContainerStore
+    from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
     from pycontainerd.daemon.plugins.runtime_v2.exits import ExitReports
     from pycontainerd.daemon.plugins.runtime_v2.rootfs import RootfsMounts
+    from pycontainerd.daemon.plugins.runtime_v2.runtime import Command, Settings, TaskRuntime
+    from pycontainerd.daemon.plugins.runtime_v2.shim import Shim
+    from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimStarter
     from pycontainerd.lib.log import Logger
+
+    AnyRuntime = TaskRuntime[Any, Any]
 
 _UNKNOWN_EXIT_STATUS: Final = 255
 _LISTENER_PATIENCE_S: Final = 10.0
 # For how long after an exit the stock shim goes on trying to report it (five times, 1 to 5 seconds apart).
 _SHIM_RETRIES_S: Final = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where tasks live and what their shims are told. Times are seconds."""
-
-    state: str
-    root: str
-    address: str
-    ttrpc_address: str
-    publish_binary: str
-    debug: bool = False
-    env: Sequence[str] = ()
-    runtime_paths: Mapping[str, str] = field(default_factory=dict)
-    load_timeout_s: float = 5
-    cleanup_timeout_s: float = 5
-    shutdown_timeout_s: float = 3
-
-    def command(self, bundle: Bundle, path: str) -> ShimCommand:
-        """The command line of a bundle's shim."""
-        return ShimCommand(
-            binary=path,
-            namespace=bundle.namespace,
-            id=bundle.id,
-            bundle=bundle.path,
-            address=self.address,
-            ttrpc_address=self.ttrpc_address,
-            publish_binary=self.publish_binary,
-            debug=self.debug,
-            env=self.env,
-        )
 
 
 class ShimManager:
@@ -93,12 +61,11 @@ class ShimManager:
         self._pools = pools
         self._log = log
         self._exits = exits
-        # Where a sandbox's shim serves tasks; set where there is a controller of sandboxes.
-        self.sandbox_bootstrap: Callable[[str, str], Bootstrap] | None = None
+        self._shim_runtime = ShimRuntime(settings, start, containers, pools, log)
+        # Others by the name that containers ask for; every other name is a shim's of the second generation.
+        self._runtimes: dict[str, AnyRuntime] = {}
         # Set where there is a mount manager.
         self.rootfs_mounts: RootfsMounts | None = None
-        # Tasks of runtime v1; set where that is not disabled.
-        self.linux: linux.LinuxRuntime | None = None
         self._lost: list[tuple[Bundle, Exit]] = []
         self._found_again: list[Shim] = []
         self._shims: dict[tuple[str, str], Shim] = {}
@@ -115,9 +82,22 @@ class ShimManager:
         return self._settings
 
     @property
+    def starter(self) -> ShimStarter:
+        """How its shims come to life."""
+        return self._starter
+
+    @property
     def exits(self) -> ExitReports:
         """Who was told of which exit."""
         return self._exits
+
+    def serve(self, name: str, runtime: AnyRuntime) -> None:
+        """From now on containers of that runtime name are this one's."""
+        self._runtimes[name] = runtime
+
+    def serve_sandboxes(self, bootstrap: Callable[[str, str], Bootstrap]) -> None:
+        """Says, by namespace and id, where a sandbox's shim serves tasks."""
+        self._shim_runtime.sandbox_bootstrap = bootstrap
 
     def get(self, namespace: str, id: str) -> Shim:
         shim = self._shims.get((namespace, id))
@@ -151,10 +131,11 @@ class ShimManager:
 
     async def _create(self, scope: Scope, id: str, options: CreateOptions) -> Shim:
         if self.rootfs_mounts is not None:
-            rootfs = await self.rootfs_mounts.activate(scope, id, options.rootfs)
+            rootfs = await self.rootfs_mounts.activate(scope, id, options.rootfs, options.runtime)
             options = replace(options, rootfs=rootfs)
+        runtime = self._runtimes.get(options.runtime, self._shim_runtime)
         try:
-            shim = await self._start_shim(scope.namespace, id, options)
+            shim = await self._start_shim(runtime, scope.namespace, id, options)
         except BaseException:
             await self._release_mounts(scope.namespace, id)
             raise
@@ -164,8 +145,7 @@ class ShimManager:
             await shim.create(options)
         except ContainerdError as e:
             await self._abandon(shim)
-            prefix = "" if isinstance(shim.bundle, LinuxBundle) else "failed to create shim task: "
-            raise type(e)(f"{prefix}{e}", hint=e.hint) from e
+            raise type(e)(f"{runtime.create_failed}{e}", hint=e.hint) from e
         return shim
 
     async def _take_back(self, creation: asyncio.Future[Shim]) -> None:
@@ -196,12 +176,10 @@ class ShimManager:
     async def load(self) -> None:
         """Finds the shims that outlived the last daemon; cleans up what is left of those that didn't."""
         await self._starter.warm()
-        generations: list[tuple[Settings, Callable[[str, str], Bundle]]] = [(self._settings, self._bundle)]
-        if self.linux is not None:
-            generations.append((self.linux.settings, self.linux.bundle))
-        for settings, make in generations:
-            bundles = [make(namespace, id) for namespace, id in _two_levels(settings.state)]
-            await asyncio.gather(*(self._load_one(bundle) for bundle in bundles))
+        for runtime in (self._shim_runtime, *self._runtimes.values()):
+            settings = runtime.settings
+            bundles = [runtime.bundle(namespace, id) for namespace, id in _two_levels(settings.state)]
+            await asyncio.gather(*(self._load_one(runtime, bundle) for bundle in bundles))
             known = {(bundle.namespace, bundle.id) for bundle in bundles}
             await self._pools.run("shims", _remove_stale_work, settings.root, known)
 
@@ -240,49 +218,21 @@ class ShimManager:
             shim.close()
         await self._starter.close()
 
-    async def _start_shim(self, namespace: str, id: str, options: CreateOptions) -> Shim:
-        is_v1 = self.linux is not None and options.runtime == linux.NAME
-        bundle = self.linux.bundle(namespace, id) if self.linux and is_v1 else self._bundle(namespace, id)
+    async def _start_shim(self, runtime: AnyRuntime, namespace: str, id: str, options: CreateOptions) -> Shim:
+        bundle = runtime.bundle(namespace, id)
         try:
             with trace.span("bundle.create", id=id):
                 await self._pools.run("shims", bundle.create, options.spec)
         except ContainerdError as e:
             raise type(e)(f"failed to start shim: {e}") from e
         try:
-            if self.linux is not None and isinstance(bundle, LinuxBundle):
-                return await self.linux.start(bundle, options)
-            path = binary.resolve(options.runtime, self._settings.runtime_paths)
-            return await self._start_in(bundle, self._settings.command(bundle, path), options)
+            return await runtime.start(bundle, options)
         except ContainerdError as e:
             await self._delete_bundle(bundle)
             raise type(e)(f"failed to start shim: {e}", hint=e.hint) from e
         except BaseException:
             await self._delete_bundle(bundle)
             raise
-
-    def _bundle(self, namespace: str, id: str) -> Bundle:
-        return Bundle(self._settings.state, self._settings.root, namespace, id)
-
-    async def _start_in(self, bundle: Bundle, command: ShimCommand, options: CreateOptions) -> Shim:
-        shim_log = ShimLog(f"{bundle.path}/log")
-        try:
-            # Written before the shim exists: a daemon that dies now finds whom to ask to clean up.
-            bundle.write("shim-binary-path", command.binary.encode())
-            self._log.debug("starting shim", id=bundle.id, namespace=bundle.namespace, binary=command.binary)
-            try:
-                if options.sandbox and self.sandbox_bootstrap is not None:
-                    bootstrap = self.sandbox_bootstrap(bundle.namespace, options.sandbox)
-                    bundle.write("sandbox", options.sandbox.encode())
-                else:
-                    bootstrap = await self._starter.start(command, options.options)
-            except ContainerdError as e:
-                raise type(e)(f"start failed: {e}", hint=e.hint) from e
-            bundle.write("bootstrap.json", bootstrap.dump())
-            client = await Client.connect(bootstrap.address)
-        except BaseException:
-            shim_log.close()
-            raise
-        return Shim(bundle, command, client, bootstrap.version, shim_log)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs beside requests; ended with the manager."""
@@ -309,7 +259,7 @@ class ShimManager:
         self._forget(shim)
         shim.close()
 
-    async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Exit:
+    async def _clean_up_dead(self, bundle: Bundle, command: Command) -> Exit:
         """Cleans up as the shim would, removes bundle and mounts; how the task ended, as far as can be known."""
         self._log.warning("cleaning up after shim disconnected", id=bundle.id, namespace=bundle.namespace)
         result = Exit(0, _UNKNOWN_EXIT_STATUS, now_nanos())
@@ -378,18 +328,18 @@ class ShimManager:
         if self._is_current(shim):
             del self._shims[shim.namespace, shim.id]
 
-    async def _load_one(self, bundle: Bundle) -> None:
+    async def _load_one(self, runtime: AnyRuntime, bundle: Bundle) -> None:
         if bundle.is_empty():
             await self._delete_bundle(bundle)
             return
         try:
-            command = await self._command_of(bundle)
+            command = await runtime.command(bundle)
         except ContainerdError as e:
             self._log.error(f"loading container {bundle.id}", error=str(e))
             await self._delete_bundle(bundle)
             return
         try:
-            shim = await self._reconnect(bundle, command)
+            shim = await self._found(await runtime.connect(bundle, command))
         except (ContainerdError, OSError) as e:
             self._log.warning("shim did not answer after restart", id=bundle.id, error=str(e))
             end = await self._clean_up_dead(bundle, command)
@@ -401,17 +351,6 @@ class ShimManager:
         self._watch(shim)
         self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
 
-    async def _command_of(self, bundle: Bundle) -> ShimCommand | LinuxCommand:
-        """The command line that an earlier daemon used."""
-        if self.linux is not None and isinstance(bundle, LinuxBundle):
-            return await self._pools.run("metadata", self.linux.command, bundle)
-        path = bundle.read("shim-binary-path")
-        if not path:
-            scope = Scope(bundle.namespace)
-            container = await self._pools.run("metadata", self._containers.get, scope, bundle.id)
-            path = container.runtime_name
-        return self._settings.command(bundle, binary.resolve(path, self._settings.runtime_paths))
-
     async def _is_container(self, bundle: Bundle) -> bool:
         """Whether clients know a container by that id, and so wait for its end."""
         try:
@@ -420,12 +359,8 @@ class ShimManager:
             return False
         return True
 
-    async def _reconnect(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Shim:
-        """A connection to a running shim; raises when there is none, or it has no task."""
-        if self.linux is not None and isinstance(command, LinuxCommand):
-            shim: Shim = await self.linux.connect(command)
-        else:
-            shim = await self._connect(bundle, command)
+    async def _found(self, shim: Shim) -> Shim:
+        """A running shim, once it is clear that it has a task; else closed, and the error says why not."""
         try:
             state = await shim.state(timeout_s=self._settings.load_timeout_s)
             if state.status == Status.UNKNOWN:
@@ -441,30 +376,12 @@ class ShimManager:
             raise
         return shim
 
-    async def _connect(self, bundle: Bundle, command: ShimCommand | LinuxCommand) -> Shim:
-        bootstrap = _read_bootstrap(bundle)
-        shim_log = ShimLog(f"{bundle.path}/log")
-        try:
-            client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
-        except BaseException:
-            shim_log.close()
-            raise
-        return Shim(bundle, command, client, bootstrap.version, shim_log)
-
 
 def _remove_stale_work(root: str, known: set[tuple[str, str]]) -> None:
     """Work folders whose bundle went with a reboot."""
     for namespace, id in _two_levels(root):
         if (namespace, id) not in known:
             files.remove_tree(f"{root}/{namespace}/{id}")
-
-
-def _read_bootstrap(bundle: Bundle) -> Bootstrap:
-    """What the shim answered when it was started: bootstrap.json, or the address file of 1.x shims."""
-    text = bundle.read("bootstrap.json") or bundle.read("address")
-    if not text:
-        raise Unknown(f"no shim address in {bundle.path}")
-    return starter.parse_bootstrap(text.encode())
 
 
 def _visible_folders(path: str) -> list[str]:

@@ -5,6 +5,7 @@ Spec: containerd core/runtime/v2 task manager, docs/mounts.md#relationship-with-
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pycontainerd.daemon.core.activations import HANDLED
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.core.snapshots import Mount
+    from pycontainerd.daemon.plugins.runtime_v2.info import RuntimeInformer
     from pycontainerd.lib.log import Logger
 
 _LABEL = "containerd.io/gc.bref.container"
@@ -25,19 +27,22 @@ _LABEL = "containerd.io/gc.bref.container"
 class RootfsMounts:
     """What a task manager asks before it starts a shim, and after the shim is gone."""
 
-    def __init__(self, manager: MountManager, pools: Pools, log: Logger) -> None:
+    def __init__(self, manager: MountManager, informer: RuntimeInformer, pools: Pools, log: Logger) -> None:
         self._manager = manager
+        self._informer = informer
         self._pools = pools
         self._log = log
 
-    async def activate(self, scope: Scope, id: str, mounts: Sequence[Mount]) -> Sequence[Mount]:
+    async def activate(self, scope: Scope, id: str, mounts: Sequence[Mount], runtime: str) -> Sequence[Mount]:
         """The mounts that are left to the shim; those of an earlier task of the container are used again."""
         if not any("/" in mount.type or mount.type in HANDLED for mount in mounts):
             return mounts
-        labels = {_LABEL: id}
+        allowed = await self._allowed(runtime)
         try:
             made = await self._pools.run(
-                "mounts", self._manager.activate, scope, id, mounts, labels, temporary=False
+                "mounts",
+                partial(self._manager.activate, temporary=False, allowed=allowed),
+                *(scope, id, mounts, {_LABEL: id}),
             )
         except AlreadyExists:
             made = await self._pools.run("mounts", self._manager.info, scope, id)
@@ -45,6 +50,14 @@ class RootfsMounts:
             # Nothing of it is known here: the shim says what it makes of it.
             return mounts
         return made.system
+
+    async def _allowed(self, runtime: str) -> Sequence[str]:
+        """What the runtime's shim handles itself; nothing, where it doesn't say."""
+        try:
+            return await self._informer.handled_mounts(runtime)
+        except ContainerdError as e:
+            self._log.error("failed to load runtime info", runtime=runtime, error=str(e))
+            return ()
 
     async def deactivate(self, scope: Scope, id: str) -> None:
         """Takes away what `activate` made, if it made anything."""

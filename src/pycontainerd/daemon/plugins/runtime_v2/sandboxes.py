@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.sandboxes import Sandbox
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.core.snapshots import Mount
-    from pycontainerd.daemon.plugins.runtime_v2.manager import Settings
+    from pycontainerd.daemon.plugins.runtime_v2.runtime import Settings
     from pycontainerd.daemon.plugins.runtime_v2.starter import Bootstrap, ShimCommand, ShimStarter
     from pycontainerd.lib.log import Logger
 
@@ -226,7 +226,7 @@ class ShimSandboxController:
         spec = sandbox.spec.value if sandbox.spec is not None else b"{}"
         await self._pools.run("shims", bundle.create, spec)
         command = self._settings.command(bundle, path)
-        log = ShimLog(f"{bundle.path}/log")
+        log = ShimLog(f"{bundle.path}/log", self._settings.log_fd)
         try:
             bundle.write("shim-binary-path", path.encode())
             bootstrap = await self._starter.start(command, sandbox.runtime_options)
@@ -302,7 +302,7 @@ class ShimSandboxController:
         if not text:
             raise Unknown(f"no shim address in {bundle.path}")
         bootstrap = starter.parse_bootstrap(text.encode())
-        log = ShimLog(f"{bundle.path}/log")
+        log = ShimLog(f"{bundle.path}/log", self._settings.log_fd)
         try:
             client = await Client.connect(bootstrap.address, self._settings.load_timeout_s)
         except BaseException:

@@ -22,19 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pycontainerd.daemon.core.tasks import CreateOptions
-    from pycontainerd.daemon.plugins.runtime_v1.command import LinuxCommand
     from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
+    from pycontainerd.daemon.plugins.runtime_v2.runtime import Command
     from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
-    from pycontainerd.daemon.plugins.runtime_v2.starter import ShimCommand
     from pycontainerd.lib.ttrpc.aio import Client
 
 
 class Shim:
     """One connected task. `deleted` is set when the task was deleted in the ordinary way."""
 
-    def __init__(
-        self, bundle: Bundle, command: ShimCommand | LinuxCommand, client: Client, version: int, log: ShimLog
-    ) -> None:
+    def __init__(self, bundle: Bundle, command: Command, client: Client, version: int, log: ShimLog) -> None:
         self.bundle = bundle
         self.command = command
         self.client = client

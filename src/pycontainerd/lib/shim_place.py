@@ -1,0 +1,36 @@
+"""Where a shim stands among the processes of its machine: its OOM score and its cgroup, by whoever starts it.
+
+Spec: containerd runtime v1 and v2 (adjustOOMScore, ShimCgroup)
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainerd.lib.errdefs import Unknown
+
+_MAX_OOM_SCORE = 1000
+
+
+def raise_oom_score(pid: int, daemon_pid: int) -> None:
+    """One more than the daemon's: the kernel shall take a shim before its daemon. OSError."""
+    with open(f"/proc/{daemon_pid}/oom_score_adj", encoding="ascii") as file:
+        score = int(file.read()) + 1
+    with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(min(score, _MAX_OOM_SCORE)))
+
+
+def join_cgroup(path: str, pid: int) -> None:
+    """Moves a process into a path below every hierarchy that has it; Unknown where none does, OSError."""
+    joined = False
+    for line in open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape"):  # noqa: SIM115
+        head, _, tail = line.partition(" - ")
+        if tail.split(" ", 1)[0] not in ("cgroup", "cgroup2"):
+            continue
+        folder = head.split(" ")[4] + "/" + path.strip("/")
+        if os.path.isdir(folder):
+            with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
+                file.write(str(pid))
+            joined = True
+    if not joined:
+        raise Unknown(f"failed to load cgroup {path}: cgroup deleted")
