@@ -127,7 +127,8 @@ def test_s005_s006_run_prints_and_exits(stack, runtime, busybox):
         "echo hi; sleep 0.3; exit 42",
         check=False,
     )
-    assert (done.stdout, done.returncode, done.stderr) == ("hi\n", 42, "")
+    said = parity.said_by_ctr(done.stderr)
+    assert (done.stdout, done.returncode, said) == ("hi\n", 42, "")
     assert not os.listdir(f"{stack.root}/s/{folder(runtime)}/default")
     assert not os.listdir(f"{stack.root}/r/{folder(runtime)}/default")
 
