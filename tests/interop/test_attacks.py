@@ -19,7 +19,7 @@ import pytest
 
 from pycontainerd.client import Containerd
 from pycontainerd.lib.errdefs import ContainerdError
-from support import images, tarball
+from support import images, shims, tarball
 from support.fake_registry import FakeRegistry, fake_registry
 
 if TYPE_CHECKING:
@@ -238,13 +238,22 @@ def test_i21_i22_a_layer_of_a_kind_that_is_not_unpacked_is_refused(our_stack, fa
     assert our_stack.ctr("-n", "kinds", "snapshot", "ls").stdout.count("\n") == 1
 
 
+def bound_sockets(pids: list[int]) -> list[str]:
+    """Names of the unix sockets that processes have open. Man: proc_net(5)"""
+    links = [os.readlink(link) for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return [row[7] for row in rows if len(row) > 7 and row[6] in inodes]
+
+
 def test_s01_no_socket_is_abstract_and_a_shims_is_its_users_alone(our_stack, busybox):
     our_stack.ctr("image", "pull", "--plain-http", busybox)
-    before = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "@" in line}
     our_stack.ctr("run", "-d", busybox, "s01", "sleep", "100")
     try:
-        sockets = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()]
-        assert {name for name in sockets if name.startswith("@")} <= before
+        keepers = [*our_stack.shims()]
+        attendants = [pid for pid in map(shims.attendant_of, keepers) if pid]
+        sockets = bound_sockets([our_stack.pid(), *keepers, *attendants])
+        assert [name for name in sockets if name.startswith("@")] == []
         bundle = Path(f"{our_stack.root}/s/io.containerd.runtime.v2.task/default/s01")
         path = Path(json.loads((bundle / "bootstrap.json").read_text())["address"].removeprefix("unix://"))
         assert str(path) in sockets
