@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pycontainerd.lib import errdefs, spawn
-from support import shims
+from support import patience, shims
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,9 @@ def test_child_has_the_state_of_its_request_and_no_stray_descriptor(client, shim
     )
     os.close(spawned.pidfd)
     shim.connect(spawned.output.decode())
+    deadline = time.monotonic() + patience.seconds(5)
+    while "pycontainerd-fo" in proc(shim.pid, "comm") and time.monotonic() < deadline:
+        time.sleep(0.005)  # the keeper gets the looks of a shim when its attendant has told it
     status = proc(shim.pid, "status")
     assert "Umask:\t0027\n" in status
     assert "Threads:\t1\n" in status
