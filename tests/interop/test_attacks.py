@@ -258,9 +258,9 @@ def test_s01_no_socket_is_abstract_and_a_shims_is_its_users_alone(our_stack, bus
         path = Path(json.loads((bundle / "bootstrap.json").read_text())["address"].removeprefix("unix://"))
         assert str(path) in sockets
         assert len(str(path)) <= 104
-        modes = [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)]
-        owners = {each.stat().st_uid for each in (path, path.parent)}
-        assert (modes, owners) == ([0o600, 0o700], {0})
+        # The folder is shared with the stock shims, one of which may have made it.
+        for each in (path, path.parent):
+            assert (stat.S_IMODE(each.stat().st_mode) & 0o077, each.stat().st_uid) == (0, 0), each
     finally:
         our_stack.ctr("task", "rm", "-f", "s01")
         our_stack.ctr("container", "rm", "s01")

@@ -373,9 +373,9 @@ def test_a_configuration_file_counts(folders, tmp_path):
 def test_who_isn_t_root_is_told_so(folders):
     script = f"""
 import os
-os.setuid(65534)
-from pycontainerd.embedded import Daemon
+from pycontainerd.embedded import Daemon  # while the sources can be read, wherever they are
 from pycontainerd.lib.errdefs import PermissionDenied
+os.setuid(65534)
 try:
     Daemon({folders[0]!r}, {folders[1]!r})
 except PermissionDenied as error:

@@ -132,7 +132,10 @@ def realtime():
         pytest.skip("needs a kernel with groups of real-time processes")
     before = file.read_text()
     if before == "0\n":
-        file.write_text("50000")
+        try:
+            file.write_text("50000")
+        except OSError:  # EINVAL: the group above has none to share
+            pytest.skip("needs real time in the cgroup that this run's is in")
     yield
     deadline = time.monotonic() + seconds(5)
     while before == "0\n":
