@@ -65,15 +65,14 @@ def become_shim(
     return code
 
 
-def go_on(link: _socket.socket, fds: Sequence[int], pages: Pages) -> int:
+def go_on(link: _socket.socket, fds: Sequence[int]) -> int:
     """Serves a shim that its last attendant has left to the keeper, which this process is a copy of."""
     try:
         left = unpack(fds)
         request = left["request"]
         adopt(request)
         program, *arguments = request["argv"]
-        attendant = Attendant(link, request, left, fds, pages=pages)
-        return serve(program, command_line.parse(arguments), attendant=attendant)
+        return serve(program, command_line.parse(arguments), attendant=Attendant(link, request, left, fds))
     except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
         log_death(e)
         return 1

@@ -234,11 +234,7 @@ def _keep_spare(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
     close_all_but((0, 1, 2, channel.fileno(), report_fd))
     os.setpgid(0, 0)
     process.reset_signals()
-    code = keeper.keep(
-        lambda link, _: _await_request(channel, report_fd, link, pages),
-        lambda link, fds: child.go_on(link, fds, pages),
-    )
-    os._exit(code)
+    os._exit(keeper.keep(lambda link, _: _await_request(channel, report_fd, link, pages), child.go_on))
 
 
 def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket, pages: Pages) -> int:

@@ -88,7 +88,7 @@ class Attendant:
         pages: Pages | None = None,
     ) -> None:
         self._link = link
-        self.pages = pages  # of what is written to, here and by what is forked; None where nobody learns
+        self.pages = pages  # of what is written to; None in one that wasn't in reserve
         self.request = request
         self.left = left  # what the attendant before this one packed, and
         self.found = Unpack(fds)  # the descriptors of it

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Final
 
+    from pycontainerd.shim.attendant import Attendant
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.options import Options
     from pycontainerd.shim.world import World
@@ -50,12 +51,11 @@ class Libcontainer:
     """The Runtime of process/init.py, in process. `root` is the state folder of the namespace."""
 
     def __init__(
-        self, world: World, bundle: str, root: str, options: Options, *, is_alone: bool = False
+        self, world: World, bundle: str, root: str, options: Options, *, alone: Attendant | None = None
     ) -> None:
-        """`is_alone`: this process serves nobody else and will leave: it makes the container itself."""
+        """`alone`: this process is that, serves nobody else and will leave: it makes the container itself."""
         preload()
-        self._is_alone = is_alone
-        self._pages = world.pages
+        self._alone = alone
         self._loop = world.loop
         self._reaper = world.reaper
         self._shim_pid = world.shim_pid
@@ -70,7 +70,7 @@ class Libcontainer:
 
         prefix = "runc create failed: "
         spec: dict[str, Any] | None = None
-        if self._is_alone:
+        if self._alone is not None:
             with self._here("create", prefix) as log:
                 # runc makes the file whether or not it has something to say.
                 os.close(_open_log(self._log_path))
@@ -105,7 +105,7 @@ class Libcontainer:
                 clone_parent=True,
                 systemd_cgroup=self._options.systemd_cgroup,
                 log=log,
-                pages=self._pages if self._is_alone else None,
+                pages=self._alone.pages if self._alone is not None else None,
             )
             return create(options).pid
         finally:
@@ -211,25 +211,13 @@ class Libcontainer:
     ) -> bytes:
         """The worker's answer."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        parent, shim, pages = trace.traceparent(), self._shim_pid, self._pages
-        before = pages.worker.before_clone() if pages is not None else None
-
-        def work_and_learn(log: Logger) -> Any:
-            answer = work(log)
-            if pages is not None and before is not None:
-                pages.worker.record_child("self", before)
-            return answer
-
-        def begin() -> None:
-            if pages is not None:
-                pages.worker.copy()
-            _worker(shim, work_and_learn, write_fd, stdio, self._log_path, prefix, parent)
-
+        parent, shim = trace.traceparent(), self._shim_pid
         try:
             with trace.span("fork worker"):
-                pid = process.clone3(begin, parent=shim != os.getpid())
-            if pages is not None:
-                pages.attendant.copy()  # while the worker begins
+                pid = process.clone3(
+                    lambda: _worker(shim, work, write_fd, stdio, self._log_path, prefix, parent),
+                    parent=shim != os.getpid(),
+                )
         except OSError as e:
             os.close(read_fd)
             raise RuntimeFailed(f"libcontainer {name}: {e}", f"libcontainer {name}: {e}") from e

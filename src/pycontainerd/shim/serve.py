@@ -104,8 +104,7 @@ class Shim:
         self.loop = Loop()
         self._reaper = Reaper(self._on_exit)
         shim_pid = attendant.shim_pid if attendant is not None else os.getpid()
-        pages = attendant.pages if attendant is not None else None
-        self.world = World(self.loop, self._reaper, log, flags.namespace, flags.address, shim_pid, pages)
+        self.world = World(self.loop, self._reaper, log, flags.namespace, flags.address, shim_pid)
         self._sandbox: SandboxService | None = None
         self._publisher = self.make_publisher()
         self._oom = OomWatcher(self.world)
@@ -207,8 +206,8 @@ class Shim:
     def make_runtime(self, world: World, bundle: str, options: Options, *, is_first: bool = False) -> Runtime:
         """libcontainer for the standard runtime, a program for any other. `is_first`: there is no other container."""
         root = options.runtime_root(world.address, world.namespace)
-        is_alone = is_first and self._attendant is not None
-        return choose_runtime(world, bundle, options, root, is_alone=is_alone)
+        attendant = self._attendant if is_first else None
+        return choose_runtime(world, bundle, options, root, attendant)
 
     def runtime_name(self, program: str) -> str:
         """io.containerd.pyrunc.v2 for a file named containerd-shim-pyrunc-v2."""
@@ -272,11 +271,11 @@ class Shim:
 
 
 def choose_runtime(
-    world: World, bundle: str, options: Options, root: str, *, is_alone: bool = False
+    world: World, bundle: str, options: Options, root: str, alone: Attendant | None = None
 ) -> Runtime:
     """libcontainer for the standard runtime, a program for any other; `root` is where it keeps state."""
     if options.is_in_process:
-        return libcontainer.Libcontainer(world, bundle, root, options, is_alone=is_alone)
+        return libcontainer.Libcontainer(world, bundle, root, options, alone=alone)
     return Runc(world.loop, world.reaper, bundle, root, options)
 
 

@@ -6,7 +6,6 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontainerd.lib.linux.pages import Pages
     from pycontainerd.lib.log import Logger
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.reaper import Reaper
@@ -15,17 +14,10 @@ if TYPE_CHECKING:
 class World:
     """Handed down from `serve`; nothing here is reached by import."""
 
-    __slots__ = ("address", "log", "loop", "namespace", "pages", "reaper", "shim_pid")
+    __slots__ = ("address", "log", "loop", "namespace", "reaper", "shim_pid")
 
     def __init__(
-        self,
-        loop: Loop,
-        reaper: Reaper,
-        log: Logger,
-        namespace: str,
-        address: str,
-        shim_pid: int = 0,
-        pages: Pages | None = None,
+        self, loop: Loop, reaper: Reaper, log: Logger, namespace: str, address: str, shim_pid: int = 0
     ) -> None:
         self.loop = loop
         self.reaper = reaper
@@ -34,6 +26,3 @@ class World:
         self.address = address
         # Another process's where this one only attends to a shim: what it makes for good are children of that one.
         self.shim_pid = shim_pid or os.getpid()
-        self.pages = (
-            pages  # of what this process and those it forks will write to; None where it is a program's first
-        )

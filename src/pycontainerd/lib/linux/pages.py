@@ -58,8 +58,8 @@ class WrittenPages:
         """This process's memory, for `record_child`; None when there is nothing left to learn."""
         return None if self.is_known else list(_memory("self"))
 
-    def record_child(self, pid: int | str, before: Memory) -> None:
-        """Remembers what a child ("self": this one) has written to since the clone, before which it had this memory."""
+    def record_child(self, pid: int, before: Memory) -> None:
+        """Remembers what a child has written to since the clone, before which this was the memory of both."""
         self._store(_changed(pid, before))
 
     def copy(self) -> None:
@@ -84,14 +84,13 @@ class WrittenPages:
 
 
 class Pages:
-    """What a shim's first attendant writes to, and what it clones: an init, and a worker of its runtime."""
+    """What a shim's first attendant writes to, and the init that it clones."""
 
-    __slots__ = ("attendant", "init", "worker")
+    __slots__ = ("attendant", "init")
 
     def __init__(self) -> None:
         self.attendant = WrittenPages()
         self.init = WrittenPages()
-        self.worker = WrittenPages()
 
 
 def _memory(pid: int | str) -> Iterator[tuple[int, bytes]]:
@@ -113,7 +112,7 @@ def _own_pages() -> Iterator[int]:
                 yield start + number * _PAGE
 
 
-def _changed(pid: int | str, before: Memory) -> Iterator[int]:
+def _changed(pid: int, before: Memory) -> Iterator[int]:
     """Addresses of a child's pages that are others by now, in order.
 
     The kernel shows which ones they are to CAP_SYS_ADMIN only; to others all of them are page 0.
