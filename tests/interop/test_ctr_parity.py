@@ -166,7 +166,10 @@ def test_snapshots_by_hand(stack: Stack) -> None:
         stack,
         [
             f"snapshot info {top}", f"snapshot prepare k1 {top}", f"snapshot prepare -t /mnt k2 {top}",
-            f"snapshot prepare --mounts k3 {top}", f"snapshot view k4 {top}", "snapshot mounts /mnt k1", "snapshot info k1",
+            f"snapshot prepare --mounts k3 {top}", f"snapshot view k4 {top}",
+            # Else they are garbage, which the collector may take at any step.
+            *(f"snapshot label k{number} containerd.io/gc.root=x" for number in range(1, 5)),
+            "snapshot mounts /mnt k1", "snapshot info k1",
             "snapshot ls", "snapshot commit k9 k1", f"snapshot rm {top}", "snapshot rm k2 k3 k4 k9", "snapshot rm k5",
         ],
     )  # fmt: skip
