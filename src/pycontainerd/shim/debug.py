@@ -120,11 +120,12 @@ class _Connection:
         self._output = b""
         peer.setblocking(False)
         loop.watch(peer.fileno(), READ, self._on_ready)
-        loop.later(debug_http.REQUEST_TIMEOUT_S, self.close)
+        self._limit = loop.later(debug_http.REQUEST_TIMEOUT_S, self.close)
 
     def close(self) -> None:
         """Hangs up; twice is once."""
         if self._peer.fileno() >= 0:
+            self._limit.cancel()  # a timer keeps a shim from its rest
             self._loop.unwatch(self._peer.fileno())
             self._peer.close()
             self._owner.forget(self)
