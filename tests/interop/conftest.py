@@ -1,9 +1,12 @@
-"""Daemons of both kinds and a registry, one of each for a module."""
+"""Daemons of both kinds, a forkserver and a registry, one of each for a module."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from pycontainerd.lib import spawn
 from support import images
 from support.stack import InsideStack, Stack
 
@@ -22,6 +25,15 @@ def busybox(registry: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     reference = f"{registry}/library/busybox:latest"
     images.push(layout, reference)
     return reference
+
+
+@pytest.fixture(scope="module")
+def forkserver():
+    """One that shims are asked of, as the daemon asks its own."""
+    with spawn.SpawnClient.start() as client:
+        yield client
+        client.close()
+        os.waitpid(client.pid, 0)
 
 
 def _stack(kind: str):

@@ -347,6 +347,10 @@ CALLS = [
     (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=-5, size=300), "default"),
     (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=6), "default"),
     (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=7), "default"),
+    # What has been read whole is kept: ranges of that, and who may see it, are as before.
+    (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=2, size=3), "default"),
+    (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST, offset=-5, size=300), "default"),
+    (B, "Read", content_v1.ReadContentRequest(digest=HELLO_DIGEST), "another"),
     (B, "Update", content_v1.UpdateRequest(info=content_v1.Info(digest="x")), "default"),
     (
         B,

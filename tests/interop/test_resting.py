@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pycontainerd.lib import spawn
 from pycontainerd.lib.api.light import task_v2
 from pycontainerd.lib.ttrpc.client import Client
 from suites.shim import RUNNING, STOPPED
@@ -23,14 +22,6 @@ PIDS = next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"
 @pytest.fixture(scope="module")
 def rootfs(tmp_path_factory):
     return shims.make_rootfs(tmp_path_factory.mktemp("rootfs"))
-
-
-@pytest.fixture(scope="module")
-def forkserver():
-    with spawn.SpawnClient.start() as client:
-        yield client
-        client.close()
-        os.waitpid(client.pid, 0)
 
 
 @pytest.fixture

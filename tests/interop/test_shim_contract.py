@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from pycontainerd.lib import spawn
 from suites.shim import ShimSuite
 from support import shims
 from support.programs import containerd_since_1_7
@@ -25,14 +23,6 @@ def folder():
     """Short: sockets live here."""
     with tempfile.TemporaryDirectory(prefix="shim", dir="/tmp") as path:
         yield Path(path)
-
-
-@pytest.fixture(scope="module")
-def forkserver():
-    with spawn.SpawnClient.start() as client:
-        yield client
-        client.close()
-        os.waitpid(client.pid, 0)
 
 
 class TestStockShim(ShimSuite):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pycontainerd.lib import spawn
 from support import shims
 from support.walkthrough import wait_until
 
@@ -31,14 +30,6 @@ class DebuggedShim(Debugged, shims.InProcessShim):
 
 class RestingDebuggedShim(Debugged, shims.RestingShim):
     """Forked, and at rest before every question."""
-
-
-@pytest.fixture(scope="module")
-def forkserver():
-    with spawn.SpawnClient.start() as client:
-        yield client
-        client.close()
-        os.waitpid(client.pid, 0)
 
 
 @pytest.fixture(params=[DebuggedShim, RestingDebuggedShim])

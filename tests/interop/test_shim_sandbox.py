@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pycontainerd.daemon.core.files import remove_tree
-from pycontainerd.lib import errdefs, spawn
+from pycontainerd.lib import errdefs
 from pycontainerd.lib.api.full import containers_v1, sandbox_v1, tasks_v1, types, wkt
 from pycontainerd.lib.api.light import runtime_sandbox_v1
 from pycontainerd.lib.api.light import types as light_types
@@ -25,14 +24,6 @@ pytestmark = [pytest.mark.requires("root", "cgroup_v1"), pytest.mark.timeout(60)
 @pytest.fixture(scope="module")
 def rootfs(tmp_path_factory):
     return shims.make_rootfs(tmp_path_factory.mktemp("rootfs"))
-
-
-@pytest.fixture(scope="module")
-def forkserver():
-    with spawn.SpawnClient.start() as client:
-        yield client
-        client.close()
-        os.waitpid(client.pid, 0)
 
 
 @pytest.fixture(params=["exec'ed", "forked, at rest before every call"])

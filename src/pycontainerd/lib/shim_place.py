@@ -22,12 +22,12 @@ def raise_oom_score(pid: int, daemon_pid: int) -> None:
 
 def join_cgroup(path: str, pid: int) -> None:
     """Moves a process into a path below every hierarchy that has it; Unknown where none does, OSError."""
-    joined = False
-    for line in open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape"):  # noqa: SIM115
-        head, _, tail = line.partition(" - ")
-        if tail.split(" ", 1)[0] not in ("cgroup", "cgroup2"):
-            continue
-        folder = head.split(" ")[4] + "/" + path.strip("/")
+    from pycontainerd.lib.cgroups.hierarchy import read_mounts
+
+    joined, mounts = False, read_mounts()
+    found = [*mounts.v1.values(), *([mounts.unified_mount] if mounts.unified_mount else ())]
+    for point in dict.fromkeys(mount.point for mount in found):  # one may be several controllers'
+        folder = point + "/" + path.strip("/")
         if os.path.isdir(folder):
             with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
                 file.write(str(pid))

@@ -48,7 +48,7 @@ class Pools:
         return await asyncio.shield(future)
 
     def quick(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `fn` here and now: only for a read of single rows of the metadata.
+        """Runs `fn` here and now: only for a read of a few rows of the metadata, found by their key.
 
         SQLite takes some microseconds for it, from pages that are in memory; a thread and back takes twenty times that.
         """

@@ -1,4 +1,4 @@
-"""From a method's name to the service that answers it: one table for gRPC and for ttrpc.
+"""From a method's name to the service that answers it: one table for gRPC, ttrpc and callers in this process.
 
 A service is an object with one method per rpc, named in snake case:
     unary              async def get(call, request) -> response

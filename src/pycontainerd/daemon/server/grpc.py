@@ -157,7 +157,7 @@ class _Exchange:
         try:
             self._open(server.dispatcher.lookup(self.path))
         except Unimplemented as e:
-            self._begin(partial(_fail, e))
+            self._begin(partial(_raise, e))
 
     def received(self) -> None:
         """There is more of the client's body, or its end."""
@@ -171,7 +171,7 @@ class _Exchange:
             request = decode(route, payload)
         except Exception as e:  # noqa: BLE001 -- every error becomes a status
             self._waiting = None
-            self._begin(partial(_fail, e))
+            self._begin(partial(_raise, e))
             return
         self._waiting = None
         # In a context of its own, as a task is: the caller's trace is this call's.
@@ -210,7 +210,7 @@ class _Exchange:
                 return
             body = self._encode_all(answer if route.method.server_streaming else (answer,))
         except Exception as e:  # noqa: BLE001 -- every error becomes a status
-            self._begin(partial(_fail, e))
+            self._begin(partial(_raise, e))
             return
         if self._stream.answer(_HEADERS, body, _TRAILERS_OK):
             self._end(_OK)
@@ -368,7 +368,7 @@ class _Exchange:
         await self._stream.finish(headers.block(fields))
 
 
-async def _fail(error: Exception) -> None:
+async def _raise(error: Exception) -> None:
     raise error
 
 

@@ -55,8 +55,13 @@ class WrittenPages:
             self._store(_own_pages())
 
     def before_clone(self) -> Memory | None:
-        """This process's memory, for `record_child`; None when there is nothing left to learn."""
-        return None if self.is_known else list(_memory("self"))
+        """This process's memory, for `record_child`; None when there is nothing left to learn, or no way to."""
+        if self.is_known:
+            return None
+        try:
+            return list(_memory("self"))
+        except OSError:
+            return None  # a kernel that doesn't show it: pages are copied when they are written to
 
     def record_child(self, pid: int, before: Memory) -> None:
         """Remembers what a child has written to since the clone, before which this was the memory of both."""

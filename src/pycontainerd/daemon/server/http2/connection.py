@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._settled = False  # the client's first SETTINGS have come
         self._is_ending = False
         self._last_id = 0
-        self._resets: deque[int] = deque(maxlen=_REMEMBERED_RESETS)  # by us, before the client had sent all
+        self._resets: deque[int] = deque(maxlen=_REMEMBERED_RESETS)  # by us: more of them may still come
         self._block: list[bytes] | None = None  # of HEADERS whose END_HEADERS is still to come
         self._block_stream = 0
         self._block_is_last = False
@@ -133,12 +133,10 @@ class Connection(asyncio.Protocol):
             self._streams.pop(stream.id, None)
 
     def reset(self, stream: Stream, code: int) -> None:
-        """Ends a stream from here, unless it has ended already."""
-        if self._streams.pop(stream.id, None) is None:
-            return
-        if not stream.received_all:
-            self._resets.append(stream.id)
-        self.write(frames.frame(frames.RST_STREAM, 0, stream.id, code.to_bytes(4, "big")))
+        """Ends a stream from here; what the client has sent meanwhile is no error."""
+        self._streams.pop(stream.id, None)
+        self._waiting.discard(stream)
+        self._reset_id(stream.id, code)
         stream.close()
 
     # -- frames in -----------------------------------------------------------------------------------------------------
@@ -248,8 +246,6 @@ class Connection(asyncio.Protocol):
         try:
             headers = self._reader.request(block)
         except Malformed:
-            if not is_last:
-                self._resets.append(stream_id)
             self._reset_id(stream_id, frames.PROTOCOL_ERROR)
             return
         stream = Stream(self, stream_id, headers, self._stream_window)
@@ -372,12 +368,12 @@ class Connection(asyncio.Protocol):
 
     def _cut(self, stream: Stream, code: int) -> None:
         """Ends a stream whose rules the client broke, and its call."""
-        self._streams.pop(stream.id, None)
-        self._resets.append(stream.id)
-        self._reset_id(stream.id, code)
-        self._lose(stream)
+        self.reset(stream, code)
+        if stream.call is not None:
+            stream.call.gone()
 
     def _reset_id(self, stream_id: int, code: int) -> None:
+        self._resets.append(stream_id)
         self.write(frames.frame(frames.RST_STREAM, 0, stream_id, code.to_bytes(4, "big")))
 
     def _lose(self, stream: Stream) -> None:

@@ -107,10 +107,6 @@ class Stream:
             raise Internal("unexpected EOF")
         return b""
 
-    def peek(self, size: int) -> bytes:
-        """Up to `size` bytes of what is there, which stay."""
-        return bytes(self._body[:size])
-
     async def read(self, size: int) -> bytes:
         """As `take`, but waits. Raises Gone, too."""
         while (data := self.take(size)) is None:
