@@ -219,10 +219,9 @@ class _Arriving:
             data = _unpack(message, transfer_types.Data).data
             try:
                 self._write(data)
-            except (ContainerdError, OSError):
-                self._write = (
-                    len  # containerd 1.7 doesn't notice who goes away: the rest is taken, and thrown away
-                )
+            except (ContainerdError, OSError):  # which `run` raises once the transfer has ended
+                # containerd 1.7 doesn't notice who goes away: the rest is taken, and thrown away.
+                self._write = len
             self._window -= len(data)
             self._came += len(data)
             self._buffer += data
