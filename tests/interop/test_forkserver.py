@@ -111,10 +111,10 @@ def test_child_has_the_state_of_its_request_and_no_stray_descriptor(client, shim
     assert os.getsid(shim.pid) != os.getsid(client.pid)
     # Three streams, a signal pipe, and the link between the two.
     assert opened(shim.pid) == sorted(["/dev/null"] * 3 + ["pipe"] * 2 + ["socket"])
-    # Three streams, listener, log, epoll, a signal pipe, this connection, the link.
+    # Three streams, listener, log, epoll, a signal pipe, this connection, the link, the channel.
     attendant = shims.attendant_of(shim.pid)
     assert opened(attendant) == sorted(
-        ["/dev/null"] * 3 + ["socket"] * 3 + ["pipe"] * 2 + ["anon_inode", str(shim.bundle / "log")]
+        ["/dev/null"] * 3 + ["socket"] * 4 + ["pipe"] * 2 + ["anon_inode", str(shim.bundle / "log")]
     )
     for name in ("status", "limits", "oom_score_adj"):
         same = [line for line in proc(attendant, name).splitlines() if line.startswith(_INHERITED)]
@@ -124,8 +124,8 @@ def test_child_has_the_state_of_its_request_and_no_stray_descriptor(client, shim
 def test_forkserver_itself_is_single_threaded_and_no_subreaper(client, shim) -> None:
     shim.start()
     assert "Threads:\t1\n" in proc(client.pid, "status")
-    # Streams, control, the pidfd of a living shim, two ends of the one in reserve.
-    assert len(os.listdir(f"/proc/{client.pid}/fd")) <= 8
+    # Streams, control, the pidfd and the channel of a living shim, two ends of the one in reserve.
+    assert len(os.listdir(f"/proc/{client.pid}/fd")) <= 9
 
 
 def pidfds(client) -> int:
@@ -225,3 +225,146 @@ def _pipes(pid: int) -> set[str]:
             if int(name) > 2:
                 found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
     return {target for target in found if target.startswith("pipe:")}
+
+
+@pytest.fixture
+def lives(client, rootfs):
+    """Runs a container in a shim of this forkserver, from its start to its end; gives the shim's pid."""
+    with contextlib.ExitStack() as stack:
+
+        def live(number: int, *, during=lambda shim: None, environment=(), **more) -> int:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="life", dir="/tmp"))
+            shim = shims.ForkedShim(Path(folder), rootfs)
+            shim.forkserver = client
+            stack.callback(shim.close)
+            shim.write_spec("/bin/sleep", "100")
+            wanted = {**shim.environment(), **dict(environment)}
+            request = spawn.ShimRequest(f"life{number}", shim.start_argv(), wanted, str(shim.bundle), **more)
+            spawned = client.spawn_shim(request)
+            os.close(spawned.pidfd)
+            shim.connect(spawned.output.decode())
+            shim.call("Create", id=shim.id, bundle=str(shim.bundle), options=shims.anys.pack(shim.options()))
+            shim.call("Start", id=shim.id)
+            during(shim)
+            shim.call("Kill", id=shim.id, signal=9)
+            shim.call("Wait", id=shim.id)
+            shim.call("Delete", id=shim.id)
+            shim.call("Shutdown", id=shim.id)
+            return spawned.pid
+
+        yield live
+
+
+def comes_back(client, pid: int) -> bool:
+    """Whether a shim that has just ended waits for another request: neither dead nor still a shim."""
+    deadline = time.monotonic() + patience.seconds(5)
+    while time.monotonic() < deadline:
+        if not _is_alive(pid):
+            return False
+        if "a shim in reserve" in _command_line(pid) and pidfds(client) == 0:
+            return True
+        time.sleep(0.002)
+    raise AssertionError(f"shim {pid} neither left nor came back: {_command_line(pid)}")
+
+
+def test_an_ended_shim_comes_back_as_the_next_one_with_nothing_of_the_last(client, lives) -> None:
+    first = lives(1, environment={"LAST": "secret"}.items(), umask=0o077)
+    assert comes_back(client, first)
+    assert os.readlink(f"/proc/{first}/cwd") == "/"
+    seen = {}
+
+    def look(shim) -> None:
+        attendant = shims.attendant_of(shim.pid)
+        seen["line"] = _command_line(shim.pid)
+        seen["cwd"] = {os.readlink(f"/proc/{pid}/cwd") for pid in (shim.pid, attendant)} == {str(shim.bundle)}
+        seen["umask"] = ["Umask:\t0022\n" in proc(pid, "status") for pid in (shim.pid, attendant)]
+        seen["fds"] = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (shim.pid, attendant)]
+        seen["id"] = shim.id
+
+    second = lives(2, during=look)
+    assert second == first
+    assert f"-id {seen['id']}" in seen["line"].replace("\0", " ")
+    assert seen["cwd"] and seen["umask"] == [True, True]
+    # As a new one's, above; two ends of the OOM watch and three of the exec FIFO's kind come with a container.
+    assert seen["fds"][0] == 6
+    third_fds = []
+    assert comes_back(client, second)
+    lives(
+        3, during=lambda shim: third_fds.append(len(os.listdir(f"/proc/{shims.attendant_of(shim.pid)}/fd")))
+    )
+    assert third_fds == seen["fds"][1:]  # none is left by any life
+
+
+def test_what_was_said_to_the_last_one_is_not_in_the_next_ones_environment(client, lives) -> None:
+    first = lives(1, environment={"PYCONTAINERD_SHIM_QUIET_S": "0.05"}.items())
+    assert comes_back(client, first)
+    rested = []
+
+    def look(shim) -> None:
+        time.sleep(0.3)
+        rested.append(shims.attendant_of(shim.pid) == 0)
+
+    assert lives(2, during=look) == first
+    assert rested == [False]  # with the last one's environment it would rest by now
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"nice": 7}, {"affinity": [0]}, {"limits": {**spawn.current_limits(), 7: (512, 600)}}],
+    ids=lambda more: next(iter(more)),
+)
+def test_one_that_was_placed_elsewhere_does_not_come_back(client, lives, more) -> None:
+    if more == {"affinity": sorted(os.sched_getaffinity(0))}:
+        pytest.skip("this machine has one processor")
+    first = lives(1, **more)
+    assert not comes_back(client, first)
+
+
+def test_one_with_another_oom_score_is_not_taken(client, lives) -> None:
+    first = lives(1, oom_score_adj=300)
+    assert comes_back(client, first)
+    assert lives(2, oom_score_adj=200) != first
+    assert lives(3, oom_score_adj=300) == first
+
+
+def test_one_that_has_rested_does_not_come_back(client, lives) -> None:
+    def rest(shim) -> None:
+        deadline = time.monotonic() + patience.seconds(5)
+        while shims.attendant_of(shim.pid):
+            assert time.monotonic() < deadline, "it does not rest"
+            time.sleep(0.01)
+
+    first = lives(1, during=rest, environment={"PYCONTAINERD_SHIM_QUIET_S": "0.05"}.items())
+    assert not comes_back(client, first)
+
+
+def test_those_that_came_back_leave_when_nobody_wants_them(client, lives) -> None:
+    first = lives(1)
+    assert comes_back(client, first)
+    attendant = shims.attendant_of(first)
+    deadline = time.monotonic() + patience.seconds(10)
+    while any(_is_alive(pid) for pid in (first, attendant)):
+        assert time.monotonic() < deadline, "it stays in reserve for good"
+        time.sleep(0.05)
+    assert lives(2) != first
+
+
+def test_one_that_came_back_and_was_killed_is_not_asked(client, lives) -> None:
+    first = lives(1)
+    assert comes_back(client, first)
+    attendant = shims.attendant_of(first)
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + patience.seconds(5)
+    while _is_alive(attendant):
+        assert time.monotonic() < deadline, "it outlived its keeper"
+    assert lives(2) != first
+
+
+def test_those_that_came_back_leave_with_the_forkserver(rootfs, client, lives) -> None:
+    first = lives(1)
+    assert comes_back(client, first)
+    os.kill(client.pid, signal.SIGKILL)
+    deadline = time.monotonic() + patience.seconds(5)
+    while _is_alive(first):
+        assert time.monotonic() < deadline, "it outlived the forkserver"
+        time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What a forked shim undoes before it becomes one: everything the forkserver froze when it started.
+"""What a forked shim undoes before it becomes one: everything the forkserver froze when it started, or an earlier shim set.
 
     environment, folder, umask, limits, nice, affinity, OOM score, cgroup, session keyring      from the request
     signals, descriptors, process group and session, trace, garbage collector                   as after exec
@@ -16,6 +16,7 @@ import os
 import sys
 
 from pycontainerd.lib import spawn, trace
+from pycontainerd.lib.linux import prctl
 from pycontainerd.shim import bootstrap
 from pycontainerd.shim import flags as command_line
 from pycontainerd.shim.attendant import Attendant, unpack
@@ -58,10 +59,12 @@ def become_shim(
         report(0, answer)  # a group's shim is there already: it takes this container in
         return 0
     os.dup2(listener.detach(), bootstrap.LISTENER_FD)
+    if os.environ.get(bootstrap.SCHED_CORE_ENV):
+        prctl.create_core_scheduling_group()  # the keeper's, too: the two are one process group
     report(keeper_pid, answer)
     attendant = Attendant(link, request, pages=pages)
     code = serve(program, flags, idle_timeout_s=IDLE_TIMEOUT_S, attendant=attendant)
-    pages.attendant.record()
+    pages.record()
     return code
 
 

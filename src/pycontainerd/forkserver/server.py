@@ -1,8 +1,7 @@
-"""The forkserver's loop: requests in, children out, one answer each.
+"""The forkserver's loop: requests in, shims out, one answer each.
 
-A shim is forked twice, so that it has no parent that must reap it, before anybody asks for it: the request goes to the
-one in reserve. It reports over a pipe once it listens; a pipe that ends without a report is a failure. Shims outlive
-this process, which ends when its control socket does; the one in reserve ends with it.
+A request goes to a shim in reserve (spare.py). It reports over a pipe once it listens; a pipe that ends without a report
+is a failure. Shims outlive this process, which ends when its control socket does; those in reserve end with it.
 
 Spec: pycontainerd.lib.spawn
 """
@@ -12,28 +11,33 @@ from __future__ import annotations
 import _socket
 import os
 import select
+from time import monotonic
 
-from pycontainerd.forkserver import child
+from pycontainerd.forkserver import spare
 from pycontainerd.lib import errdefs, spawn
-from pycontainerd.lib.linux import process
-from pycontainerd.lib.linux.fd import close_all_but, fds_of, rights
+from pycontainerd.lib.linux.fd import fds_of, rights
 from pycontainerd.lib.linux.pages import Pages
 from pycontainerd.lib.oci import document
-from pycontainerd.shim import keeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final
 
+    from pycontainerd.forkserver.spare import Spare
+
     Request = dict[str, Any]
 
 _MAX_REPORT: Final = 64 << 10
 _AFTER_BIRTH_MS: Final = 15
+_MOST_BACK: Final = (
+    2  # of those that have been a shim before; the next request takes the one that came back last
+)
+_BACK_S: Final = 2.0  # so long one of them stays: it has more memory of its own than a new one
 
 
 class _Birth:
-    """A shim that has been forked: under way, alive, or dead (then it is forgotten)."""
+    """A shim that was asked for: under way, alive, or dead (then it is forgotten)."""
 
     __slots__ = ("output", "pid", "pidfd", "report")
 
@@ -52,31 +56,8 @@ class _Birth:
         return not poller.poll(0)
 
 
-class _Spare:
-    """A shim that has been forked and waits to be told whose it is. Both ends are the forkserver's."""
-
-    __slots__ = ("channel", "report_fd")
-
-    def __init__(self, channel: _socket.socket, report_fd: int) -> None:
-        self.channel = channel
-        self.report_fd = report_fd
-
-    def take(self, data: bytes, stdio: Sequence[int]) -> bool:
-        """Hands it the request; False when it is gone."""
-        try:
-            self.channel.sendmsg([data], rights(stdio), _socket.MSG_NOSIGNAL)
-        except OSError as e:
-            os.close(self.report_fd)
-            if isinstance(e, (BrokenPipeError, ConnectionResetError)):
-                return False
-            raise
-        finally:
-            self.channel.close()
-        return True
-
-
 class ForkServer:
-    """Owns the control socket, and one shim in reserve: forking one more is not what a request waits for."""
+    """Owns the control socket and the shims in reserve: forking one is not what a request waits for."""
 
     def __init__(self, control: _socket.socket) -> None:
         self._control = control
@@ -84,7 +65,11 @@ class ForkServer:
         self._births: dict[str, _Birth] = {}
         self._reports: dict[int, str] = {}  # read end of a report pipe -> id
         self._alive: dict[int, str] = {}  # pidfd of a shim -> id
-        self._spare: _Spare | None = None
+        self._new: Spare | None = None
+        self._back: list[
+            tuple[float, Spare]
+        ] = []  # when it is to leave, those that came back: the last one last
+        self._taken: dict[int, tuple[Spare, str]] = {}  # channel of one that is a shim -> that one, id
         self._pages = Pages()
         self._poller = select.poll()
         self._poller.register(control.fileno(), select.POLLIN)
@@ -92,20 +77,30 @@ class ForkServer:
     def run(self) -> int:
         """Until the client hangs up."""
         while True:
-            wants_spare = self._spare is None and not self._reports
-            # Not beside the start of the one that was just taken: there is a processor for that or for this.
-            ready = self._poller.poll(
-                _AFTER_BIRTH_MS if wants_spare and self._alive else 0 if wants_spare else None
-            )
+            wants_spare = self._new is None and not self._back and not self._reports
+            ready = self._poller.poll(self._timeout_ms(wants_spare=wants_spare))
             if wants_spare and not ready:
-                self._spare = _try_to_fork_spare(self._pages)
+                self._new = _try_to_fork(self._pages)
             for fd, _ in ready:
                 if fd in self._reports:
                     self._read_report(fd)
                 elif fd in self._alive:
                     self._forget(self._alive[fd])  # the shim has ended: its id may be used again
+                elif fd in self._taken:
+                    self._take_back(fd)
+                elif fd != self._control.fileno():
+                    self._dismiss(fd)  # one in reserve was killed
                 elif not self._take_request():
                     return 0
+            self._dismiss_old()
+
+    def _timeout_ms(self, *, wants_spare: bool) -> int | None:
+        if wants_spare:
+            # Not beside the start of the one that was just taken: there is a processor for that or for this.
+            return _AFTER_BIRTH_MS if self._alive else 0
+        if self._back:
+            return max(0, int((self._back[0][0] - monotonic()) * 1000) + 1)
+        return None
 
     def _take_request(self) -> bool:
         data, ancillary, _, _ = self._control.recvmsg(
@@ -136,14 +131,51 @@ class ForkServer:
         if birth is not None and not birth.output:
             return  # on its way: its one answer serves both requests
         self._forget(request_id)
-        spare, self._spare = self._spare or _fork_spare(self._pages), None
-        if not spare.take(data, stdio):  # somebody has killed it
-            spare = _fork_spare(self._pages)
-            if not spare.take(data, stdio):
+        taken = self._from_reserve(request)
+        if not taken.take(data, request, stdio):  # somebody has killed it
+            taken = spare.fork(self._pages)
+            if not taken.take(data, request, stdio):
                 raise errdefs.Unavailable("the shim in reserve died: unavailable")
         self._births[request_id] = _Birth()
-        self._reports[spare.report_fd] = request_id
-        self._poller.register(spare.report_fd, select.POLLIN)
+        self._reports[taken.report_fd] = request_id
+        self._poller.register(taken.report_fd, select.POLLIN)
+        self._taken[taken.channel.fileno()] = taken, request_id
+        self._poller.register(taken.channel.fileno(), select.POLLIN)
+
+    def _from_reserve(self, request: Request) -> Spare:
+        """One that came back, else a new one. Who has been a shim with another OOM score stays where it is."""
+        for at in range(len(self._back) - 1, -1, -1):
+            found = self._back[at][1]
+            if found.fits(request):
+                del self._back[at]
+                self._poller.unregister(found.channel.fileno())
+                return found
+        found, self._new = self._new or spare.fork(self._pages), None
+        return found
+
+    def _take_back(self, channel_fd: int) -> None:
+        """A shim has ended and its processes are in reserve again, or they have left or rest."""
+        back, request_id = self._taken.pop(channel_fd)
+        if not back.come_back():
+            self._poller.unregister(channel_fd)
+            return
+        self._forget(request_id)
+        self._back.append((monotonic() + _BACK_S, back))
+        if len(self._back) > _MOST_BACK:
+            self._dismiss(self._back[0][1].channel.fileno())
+
+    def _dismiss_old(self) -> None:
+        while self._back and self._back[0][0] <= monotonic():
+            self._dismiss(self._back[0][1].channel.fileno())
+
+    def _dismiss(self, channel_fd: int) -> None:
+        """Lets one that came back leave."""
+        for at, (_, back) in enumerate(self._back):
+            if back.channel.fileno() == channel_fd:
+                del self._back[at]
+                self._poller.unregister(channel_fd)
+                back.close()
+                return
 
     def _read_report(self, read_fd: int) -> None:
         """The child's report is one line; a pipe that ends without is a child that died."""
@@ -198,100 +230,9 @@ class ForkServer:
             os.close(birth.pidfd)
 
 
-def _try_to_fork_spare(pages: Pages) -> _Spare | None:
+def _try_to_fork(pages: Pages) -> Spare | None:
     """None when there is no room for one now: whoever asks for a shim then is told why."""
     try:
-        return _fork_spare(pages)
+        return spare.fork(pages)
     except OSError:
         return None
-
-
-def _fork_spare(pages: Pages) -> _Spare:
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    try:
-        middle_pid = process.clone3(lambda: _middle(theirs, write_fd, pages))
-    except OSError:
-        os.close(read_fd)
-        ours.close()
-        raise
-    finally:
-        os.close(write_fd)
-        theirs.close()
-    os.waitpid(middle_pid, 0)  # it only forks and leaves
-    return _Spare(ours, read_fd)
-
-
-def _middle(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
-    """A session of its own for the shim, and nobody between it and init."""
-    os.setsid()
-    process.clone3(lambda: _keep_spare(channel, report_fd, pages))
-    os._exit(0)
-
-
-def _keep_spare(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
-    """The keeper of the shim in reserve, whose attendant waits for the request."""
-    close_all_but((0, 1, 2, channel.fileno(), report_fd))
-    os.setpgid(0, 0)
-    process.reset_signals()
-    os._exit(keeper.keep(lambda link, _: _await_request(channel, report_fd, link, pages), child.go_on))
-
-
-def _await_request(channel: _socket.socket, report_fd: int, link: _socket.socket, pages: Pages) -> int:
-    """The attendant of the shim in reserve; it leaves with the forkserver, whose end of the channel nobody else has."""
-    pages.attendant.copy()
-    data, ancillary, _, _ = channel.recvmsg(
-        spawn.MAX_MESSAGE, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
-    )
-    if not data:
-        return 0
-    channel.close()
-    return _shim(document.loads(data), fds_of(ancillary), report_fd, link, pages)
-
-
-def _shim(request: Request, stdio: Sequence[int], report_fd: int, link: _socket.socket, pages: Pages) -> int:
-    link = _take_descriptors(stdio, report_fd, link)
-    reported = False
-
-    def report(pid: int, output: bytes) -> None:
-        nonlocal reported
-        reported = True
-        _write_report(_REPORT_FD, {"pid": pid, "output": output.hex()})
-
-    try:
-        return child.become_shim(request, report, link, pages)
-    except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
-        status, message = errdefs.to_status(e)
-        if reported:
-            child.log_death(e)
-        else:
-            _write_report(_REPORT_FD, {"error": {"code": status, "message": message}})
-        return 1
-
-
-_REPORT_FD: Final = 4
-
-
-def _take_descriptors(stdio: Sequence[int], report_fd: int, link: _socket.socket) -> _socket.socket:
-    """0, 1, 2 as asked for, 3 kept free for the listener, 4 the report, and the link, whose new number this gives."""
-    parked = [_park(fd) for fd in (*stdio, report_fd, link.detach())]
-    *streams, report, link_fd = parked
-    if not streams:
-        null_fd = os.open(os.devnull, os.O_RDWR)
-        streams = [_park(null_fd)] * 3
-    for number, fd in enumerate(streams):
-        os.dup2(fd, number)
-    os.dup2(report, _REPORT_FD, inheritable=False)
-    close_all_but((0, 1, 2, _REPORT_FD, link_fd))
-    return _socket.socket(fileno=link_fd)
-
-
-def _park(fd: int) -> int:
-    import fcntl
-
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
-
-
-def _write_report(fd: int, fields: dict[str, Any]) -> None:
-    os.write(fd, document.dumps(fields).encode() + b"\n")
-    os.close(fd)

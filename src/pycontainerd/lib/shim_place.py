@@ -12,12 +12,17 @@ from pycontainerd.lib.errdefs import Unknown
 _MAX_OOM_SCORE = 1000
 
 
-def raise_oom_score(pid: int, daemon_pid: int) -> None:
-    """One more than the daemon's: the kernel shall take a shim before its daemon. OSError."""
+def oom_score(daemon_pid: int) -> int:
+    """A shim's: one more than the daemon's, for the kernel shall take a shim before its daemon. OSError."""
     with open(f"/proc/{daemon_pid}/oom_score_adj", encoding="ascii") as file:
-        score = int(file.read()) + 1
+        return min(int(file.read()) + 1, _MAX_OOM_SCORE)
+
+
+def raise_oom_score(pid: int, daemon_pid: int) -> None:
+    """Gives a shim the score that is a shim's. OSError."""
+    score = oom_score(daemon_pid)
     with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(min(score, _MAX_OOM_SCORE)))
+        file.write(str(score))
 
 
 def join_cgroup(path: str, pid: int) -> None:

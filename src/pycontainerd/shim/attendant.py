@@ -155,7 +155,7 @@ class Attendant:
         """Does not return when the keeper has everything; False when that can't be now."""
         try:
             if self.pages is not None:
-                self.pages.attendant.record()
+                self.pages.record()
             self._send_everything()
         except OSError:  # too many descriptors for one message or for this process: not worth a shim's end
             self._quiet_s = min(2 * self._quiet_s, _LONGEST_QUIET_S)
@@ -184,6 +184,17 @@ def _next_quiet(quiet_s: float, rested_s: float) -> float:
     if rested_s < _SHORT_REST * quiet_s:
         return min(2 * quiet_s, _LONGEST_QUIET_S)
     return max(quiet_s / 2, QUIET_S)
+
+
+def renew(link: _socket.socket) -> bool:
+    """After the end of its shim: whether the keeper is as new, so that both may become another."""
+    link.setblocking(True)
+    try:
+        link.send(keeper.RENEW, _socket.MSG_NOSIGNAL)
+        # The end of something else of the shim, or a signal for it, may have come before the answer: then this is the end.
+        return link.recv(_MAX_MESSAGE) == keeper.RENEW
+    except OSError:
+        return False  # it is dying
 
 
 def unpack(fds: Sequence[int]) -> State:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SOCKET_DIR: Final = "/run/containerd/s"
 SOCKET_DIR_ENV: Final = "PYCONTAINERD_SHIM_SOCKET_DIR"
+SCHED_CORE_ENV: Final = "SCHED_CORE"  # the daemon's wish that containers share no core with others
 GROUP_ANNOTATIONS: Final = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 LISTENER_FD: Final = 3
 _MAX_INPUT: Final = 10 << 20
@@ -143,7 +144,7 @@ def start(flags: Flags, stdin_fd: int, serve: Callable[[], int], *, grouped: boo
     with trace.span("shim start", id=flags.id, namespace=flags.namespace):
         listener, answer = prepare(flags, _read_all(stdin_fd), grouped=grouped)
         if listener is not None:
-            if os.environ.get("SCHED_CORE"):
+            if os.environ.get(SCHED_CORE_ENV):
                 prctl.create_core_scheduling_group()
             raise_oom_score(_fork_server(listener, serve), os.getppid())
             listener.close()

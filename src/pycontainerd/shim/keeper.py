@@ -10,11 +10,12 @@ The two are one program: when either dies so does the other, and whoever watches
 
 Messages on the link, a SOCK_SEQPACKET pair:
 
-    attendant  BECOME umask cwd argv...    once, when the shim has been asked for
+    attendant  BECOME umask cwd argv...    when the shim has been asked for
                MAY_REST                    hold exits and signals back from now on; answered by REST
                AWAKE                       it goes on after all
                REST mask + descriptors     its last word; a byte of the mask says whether that descriptor is waited for
-    keeper     EXIT pid status nanos       REST       SIGNAL number
+               RENEW                       its shim has ended; answered by RENEW when the two may become another one, else by NO
+    keeper     EXIT pid status nanos       REST       SIGNAL number       RENEW or NO
 
 Runs in: the keeper, but for what `keep` is given
 Man:     clone(2), prctl(2) PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG, poll(2), unix(7) SCM_RIGHTS
@@ -43,12 +44,15 @@ BECOME: Final = b"become"
 MAY_REST: Final = b"may rest"
 AWAKE: Final = b"awake"
 REST: Final = b"rest"
+RENEW: Final = b"renew"
+NO: Final = b"no"
 EXIT: Final = b"exit"
 SIGNAL: Final = b"signal"
 
 MAX_FDS: Final = 253  # SCM_MAX_FD of linux/net/scm.h: what one message takes
 _MAX_MESSAGE: Final = 128 << 10
 _NAME: Final = "containerd-shim-pyrunc-v2"
+_RESERVE: Final = "pycontainerd-forkserver"
 _FORWARDED: Final = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGUSR1)
 _STREAMS: Final = (0, 1, 2)
 _NO_ROOM_PAUSE_S: Final = 0.1
@@ -179,6 +183,8 @@ class _Keeper:
             self._take_over(rest, fds_of(ancillary))
         elif kind == BECOME:
             _become(*rest.split(b"\0"))
+        elif kind == RENEW:
+            self._renew()
         else:
             self._hang_up()  # the end: its exit is on its way
 
@@ -192,6 +198,15 @@ class _Keeper:
         self._waited_for = [fd for fd, is_waited_for in zip(fds, mask, strict=True) if is_waited_for]
         for fd in self._waited_for:
             self._poll.register(fd, select.POLLIN)
+
+    def _renew(self) -> None:
+        """In reserve again, unless something of a container is still to be reaped."""
+        if self._held or _children() != [self._attendant]:
+            self._tell(NO)
+            return
+        os.chdir("/")  # the bundle's folder is going away
+        title.show_as(_RESERVE, [f"{_RESERVE}: a shim in reserve"])
+        self._tell(RENEW)
 
     def _hang_up(self) -> None:
         if self._link is not None:
@@ -240,6 +255,15 @@ def _become(umask: bytes, cwd: bytes, *argv: bytes) -> None:
     os.close(null_fd)
     words = [word.decode("utf-8", "surrogateescape") for word in argv]
     title.show_as(os.path.basename(words[0]), words)
+
+
+def _children() -> list[int]:
+    """Pids of all children of this process, dead ones too; none where the kernel doesn't tell (proc_pid_children of proc(5))."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except FileNotFoundError:
+        return []
 
 
 def _ignore(_number: int, _frame: object) -> None:

@@ -61,7 +61,11 @@ def serve(
         log = FifoLog(open_log("log"), log_level(flags))
         shim = Shim(program, flags, log, listener_of(flags), attendant)
         shim.announce()
-    shim.run(idle_timeout_s)
+    try:
+        shim.run(idle_timeout_s)
+    finally:
+        shim.loop.close()
+        os.close(shim.log.fd)
     return 0
 
 

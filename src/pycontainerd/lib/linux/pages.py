@@ -89,13 +89,35 @@ class WrittenPages:
 
 
 class Pages:
-    """What a shim's first attendant writes to, and the init that it clones."""
+    """What a shim's first attendant writes to, what of that once more after it has cloned init, and what init writes to.
 
-    __slots__ = ("attendant", "init")
+    `attendant` is copied while it is in reserve, `init` by init at its beginning, `after_clone` by the attendant, which
+    has shared everything with init anew.
+    """
+
+    __slots__ = ("_before", "after_clone", "attendant", "init")
 
     def __init__(self) -> None:
         self.attendant = WrittenPages()
         self.init = WrittenPages()
+        self.after_clone = WrittenPages()
+        self._before: Memory | None = None
+
+    def before_clone(self) -> None:
+        """Looks at this process's memory, which will be that of both, if there is still something to learn."""
+        self._before = self.init.before_clone()
+
+    def record_init(self, pid: int) -> None:
+        """What init has written to until it waits for its start."""
+        if self._before is not None:
+            self.init.record_child(pid, self._before)
+
+    def record(self) -> None:
+        """What this process has written to, at its end."""
+        self.attendant.record()
+        if self._before is not None:
+            self.after_clone.record_child(os.getpid(), self._before)
+            self._before = None
 
 
 def _memory(pid: int | str) -> Iterator[tuple[int, bytes]]:

@@ -2,7 +2,7 @@
 
 PR_SET_MM_MAP moves the kernel's idea of where argv lies. It needs no capability as long as the executable stays the
 same, while the older one-field PR_SET_MM calls want CAP_SYS_RESOURCE. The kernel reads argv from anonymous private
-pages only, so the new one is written to such a page, which stays mapped for good.
+pages only, so the new one is written to such a page, which stays mapped until there is another.
 
 Man: PR_SET_MM(2const), proc_pid_cmdline(5)
 """
@@ -51,7 +51,7 @@ class MmMap(ctypes.Structure):
 
 # prctl is variadic: every argument is passed as the unsigned long the kernel reads.
 _prctl = prototype("prctl", ctypes.c_int, *(ctypes.c_ulong,) * 4)
-_pages: list[mmap.mmap] = []  # what argv lies in; unmapping it would show an empty command line
+_page: list[mmap.mmap] = []  # what argv lies in; unmapping it would show an empty command line
 
 
 def set_command_line(argv: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ def set_command_line(argv: Sequence[str]) -> None:
     # The environment stays where it was. auxv is left alone by a null pointer, the executable by -1.
     layout.auxv, layout.auxv_size, layout.exe_fd = None, 0, -1
     _prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.addressof(layout), ctypes.sizeof(layout), 0)
-    _pages.append(page)
+    _page[:] = [page]
 
 
 def set_name(name: str) -> None:

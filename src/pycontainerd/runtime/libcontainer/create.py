@@ -143,7 +143,8 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         plan.rootless = rootless
         run = run_outer if joins.in_two_steps else run_init
         pages = options.pages
-        before = pages.init.before_clone() if pages is not None else None
+        if pages is not None:
+            pages.before_clone()
         child = parent.start(
             joins,
             lambda: run(plan),
@@ -160,8 +161,8 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         if joins.in_two_steps:
             child.replace()
         _see_through(container, config, options, child)
-        if pages is not None and before is not None:
-            pages.init.record_child(child.pid, before)
+        if pages is not None:
+            pages.record_init(child.pid)
     except BaseException:
         child.kill()
         raise
@@ -186,6 +187,9 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
     if group is not None:
         _apply_intel_rdt(group.apply, "unable to apply Intel RDT configuration", child.pid)
     child.go()
+    if options.pages is not None:
+        with trace.span("copy pages"):
+            options.pages.after_clone.copy()  # while init mounts
     child.expect(sync.HOOKS)
     if config.net_devices:
         from pycontainerd.runtime.libcontainer.netdevice import move_all

@@ -286,7 +286,7 @@ def start(
 ) -> Child:
     """Clones the child into the cgroups, keeps our end, closes its end. `run` is called in the child.
 
-    What both sides will write to, as far as `pages` knows, they copy first.
+    What the child will write to, as far as `pages` knows, it copies first.
 
     `outer` runs in a first child, outside of the cgroups; it is given what it has to run in a second one, and the second one's
     cgroups: a folder's descriptor or -1, and those of files.
@@ -310,8 +310,6 @@ def start(
                 pid = clone(joins, enter, parent=sibling, cgroup_fd=cgroup_fd)
             else:
                 pid = clone(joins, lambda: outer(enter, cgroup_fd, entries), parent=sibling, cgroup_fd=-1)
-        if pages is not None:
-            pages.attendant.copy()  # while init goes its own first steps
     except OSError as error:
         os.close(ours)
         what = f"{error.filename}: " if error.filename else ""

@@ -23,6 +23,7 @@ from pycontainerd.daemon.plugins.runtime_v2.starter import (
 )
 from pycontainerd.lib import launcher, trace
 from pycontainerd.lib.errdefs import ContainerdError, DeadlineExceeded, ResourceExhausted, Unavailable
+from pycontainerd.lib.shim_place import oom_score
 from pycontainerd.lib.spawn import PendingSpawn, ShimRequest, SpawnClient, Spawned, is_stale
 
 if TYPE_CHECKING:
@@ -82,7 +83,14 @@ class ForkserverStarter:
 
     async def _spawn(self, id: str, command: ShimCommand, stdin: bytes) -> Spawned:
         client = await self._connected()
-        request = ShimRequest(id, command.start_argv(), command.environment(), command.bundle, stdin=stdin)
+        request = ShimRequest(
+            id,
+            command.start_argv(),
+            command.environment(),
+            command.bundle,
+            stdin=stdin,
+            oom_score_adj=oom_score(os.getpid()),
+        )
         future: asyncio.Future[Spawned] = asyncio.get_running_loop().create_future()
         self._waiting.append((client.request(request), future))
         try:
