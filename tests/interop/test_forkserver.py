@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import tempfile
@@ -232,12 +233,18 @@ def lives(client, rootfs):
     """Runs a container in a shim of this forkserver, from its start to its end; gives the shim's pid."""
     with contextlib.ExitStack() as stack:
 
-        def live(number: int, *, during=lambda shim: None, environment=(), **more) -> int:
+        def live(
+            number: int, *, during=lambda shim: None, spec=lambda spec: None, environment=(), **more
+        ) -> int:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="life", dir="/tmp"))
             shim = shims.ForkedShim(Path(folder), rootfs)
             shim.forkserver = client
             stack.callback(shim.close)
             shim.write_spec("/bin/sleep", "100")
+            config = shim.bundle / "config.json"
+            document = json.loads(config.read_text())
+            spec(document)
+            config.write_text(json.dumps(document))
             wanted = {**shim.environment(), **dict(environment)}
             request = spawn.ShimRequest(f"life{number}", shim.start_argv(), wanted, str(shim.bundle), **more)
             spawned = client.spawn_shim(request)
@@ -295,17 +302,17 @@ def test_an_ended_shim_comes_back_as_the_next_one_with_nothing_of_the_last(clien
     assert third_fds == seen["fds"][1:]  # none is left by any life
 
 
-def test_what_was_said_to_the_last_one_is_not_in_the_next_ones_environment(client, lives) -> None:
-    first = lives(1, environment={"PYCONTAINERD_SHIM_QUIET_S": "0.05"}.items())
-    assert comes_back(client, first)
-    rested = []
+def test_what_was_said_to_the_last_one_is_not_in_the_next_ones_environment(client, lives, short_tmp) -> None:
+    sockets = []
 
     def look(shim) -> None:
-        time.sleep(0.3)
-        rested.append(shims.attendant_of(shim.pid) == 0)
+        sockets.append((shim.bundle / "address").read_text())
 
+    said = {"PYCONTAINERD_SHIM_SOCKET_DIR": str(short_tmp)}
+    first = lives(1, environment=said.items(), during=look)
+    assert comes_back(client, first)
     assert lives(2, during=look) == first
-    assert rested == [False]  # with the last one's environment it would rest by now
+    assert [str(short_tmp) in socket for socket in sockets] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -336,6 +343,56 @@ def test_one_that_has_rested_does_not_come_back(client, lives) -> None:
 
     first = lives(1, during=rest, environment={"PYCONTAINERD_SHIM_QUIET_S": "0.05"}.items())
     assert not comes_back(client, first)
+
+
+def holds(pid: int, text: bytes) -> bool:
+    """Whether a process's memory has it anywhere."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            words = line.split()
+            if words[1].startswith("rw") and not words[-1].startswith("[v"):
+                start, end = (int(word, 16) for word in words[0].split("-"))
+                if text in os.pread(memory.fileno(), end - start, start):
+                    return True
+    return False
+
+
+def test_what_others_can_look_into_begins_without_the_memory_of_an_earlier_container(client, lives) -> None:
+    """An exec is born among the container's processes, and CAP_SYS_PTRACE sees all of one before its execve."""
+    secret = os.urandom(16).hex()
+    many = [f"P{number}={'x' * (number % 400)}{secret}" for number in range(2000)]  # of all sizes: some of it stays
+    first = lives(1, spec=lambda spec: spec["process"]["env"].extend(many))
+    assert comes_back(client, first)
+    assert holds(shims.attendant_of(first), secret.encode())  # else this test would show nothing
+    seen = []
+
+    def look(shim) -> None:
+        seen.append(shims.attendant_of(shim.pid))
+        shim.exec("e1", "/bin/true")
+        assert shim.call("Wait", id=shim.id, exec_id="e1").exit_status == 0
+        seen.append(shims.attendant_of(shim.pid))
+        assert not any(holds(pid, secret.encode()) for pid in (seen[1], shim.pid))
+
+    assert lives(2, during=look) == first
+    assert seen[0] != seen[1]
+
+
+def test_a_joined_pid_namespace_is_entered_without_the_memory_of_an_earlier_container(
+    client, lives, rootfs
+) -> None:
+    first = lives(1)
+    assert comes_back(client, first)
+    served = []
+
+    def join(spec) -> None:
+        for each in spec["linux"]["namespaces"]:
+            if each["type"] == "pid":
+                each["path"] = f"/proc/{os.getpid()}/ns/pid"
+
+    second = lives(2, spec=join, during=lambda shim: served.append(shims.attendant_of(shim.pid)))
+    assert second == first
+    assert comes_back(client, lives(3)) and served  # a new one: who rested doesn't come back
+    assert not _is_alive(first)
 
 
 def test_those_that_came_back_leave_when_nobody_wants_them(client, lives) -> None:

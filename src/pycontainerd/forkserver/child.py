@@ -41,12 +41,14 @@ def become_shim(
     report: Callable[[int, bytes], None],
     link: _socket.socket,
     pages: Pages,
+    *,
+    is_renewed: bool,
 ) -> int:
     """Sets up the shim, listens, reports (pid, what `start` would print), and serves; gives the exit code.
 
     Runs in the first attendant of the shim; `link` leads to the keeper, whose pid is the shim's. Descriptors 0, 1, 2 and
     the two behind `report` and `link` are all that is left when this is called. `pages` are those that
-    it will write to.
+    it will write to. is_renewed: it has been another shim's attendant before.
     """
     keeper_pid = os.getppid()
     for pid in (keeper_pid, os.getpid()):
@@ -62,7 +64,7 @@ def become_shim(
     if os.environ.get(bootstrap.SCHED_CORE_ENV):
         prctl.create_core_scheduling_group()  # the keeper's, too: the two are one process group
     report(keeper_pid, answer)
-    attendant = Attendant(link, request, pages=pages)
+    attendant = Attendant(link, request, pages=pages, is_renewed=is_renewed)
     code = serve(program, flags, idle_timeout_s=IDLE_TIMEOUT_S, attendant=attendant)
     pages.record()
     return code

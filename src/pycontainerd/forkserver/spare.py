@@ -11,8 +11,9 @@ attendant leaves, be it for a rest (shim/keeper.py): who has rested does not com
 
 A fork costs what is written to afterwards, page by page; who comes back has paid. It may only do so as it was born: same
 namespaces, cgroups, limits and priorities, the same descriptors, nothing left to reap, and a bounded number of times.
-What it was told is gone or overwritten with the next request (child.py), and a container never sees this process's memory
-but in its init, which no one can trace and which ends in execve.
+What an earlier container's request and configuration have left in freed memory, no other container may find: only the init of
+a new pid namespace, where nobody is yet, is made as a copy of such a process. An exec, a second container, a joined pid
+namespace wait for the next attendant (shim/attendant.py: Deferred), which is a copy of the keeper.
 
 Runs in: the forkserver (Spare and what makes it), the attendant (await_request)
 Man:     clone(2), unix(7) SCM_RIGHTS, namespaces(7)
@@ -157,11 +158,11 @@ class _Reserve:
         """Becomes shims until one is its last; the exit code."""
         self._pages.attendant.copy()
         code = 0
-        for _ in range(_LIVES):
+        for life in range(_LIVES):
             request, stdio = self._await_request()
             if request is None:
                 return 0
-            code = self._become(request, stdio)
+            code = self._become(request, stdio, is_renewed=life > 0)
             if code or not self._is_as_new(request) or not self._come_back():
                 break
         return code
@@ -173,7 +174,7 @@ class _Reserve:
         )
         return (document.loads(data) if data else None), fds_of(ancillary)
 
-    def _become(self, request: Request, stdio: Sequence[int]) -> int:
+    def _become(self, request: Request, stdio: Sequence[int], *, is_renewed: bool) -> int:
         self._take_descriptors(stdio)
         reported = False
 
@@ -183,7 +184,7 @@ class _Reserve:
             _write_report({"pid": pid, "output": output.hex()})
 
         try:
-            return child.become_shim(request, report, self._link, self._pages)
+            return child.become_shim(request, report, self._link, self._pages, is_renewed=is_renewed)
         except Exception as e:  # noqa: BLE001 - the top of a process: what can be told is told, then it ends
             status, message = errdefs.to_status(e)
             if reported:

@@ -50,12 +50,15 @@ def preload() -> None:
 class Libcontainer:
     """The Runtime of process/init.py, in process. `root` is the state folder of the namespace."""
 
+    copies_this_process = True
+
     def __init__(
         self, world: World, bundle: str, root: str, options: Options, *, alone: Attendant | None = None
     ) -> None:
         """`alone`: this process is that, serves nobody else and will leave: it makes the container itself."""
         preload()
         self._alone = alone
+        self._spec: dict[str, Any] | None = None  # what config.json holds, when it has been read already
         self._loop = world.loop
         self._reaper = world.reaper
         self._shim_pid = world.shim_pid
@@ -63,6 +66,17 @@ class Libcontainer:
         self._root = root
         self._options = options
         self._log_path = f"{bundle}/log.json"
+
+    def makes_pid_namespace(self) -> bool:
+        """By config.json; one that can't be read has none, and no container will come of it."""
+        from pycontainerd.runtime.libcontainer.config import load_spec
+
+        try:
+            self._spec = load_spec(self._bundle)
+            namespaces = self._spec["linux"]["namespaces"]
+            return any(each["type"] == "pid" and not each.get("path") for each in namespaces)
+        except (errdefs.ContainerdError, OSError, ValueError, LookupError, TypeError, AttributeError):
+            return False
 
     async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
         """Makes the container; its init, a child of the shim, waits for `start`."""
@@ -75,7 +89,7 @@ class Libcontainer:
                 # runc makes the file whether or not it has something to say.
                 os.close(_open_log(self._log_path))
                 with trace.span("config.read"):
-                    spec = load_spec(self._bundle)
+                    spec = self._spec or load_spec(self._bundle)
                 if not spec.get("hooks"):
                     return self._create(id, log, spec, stdio, console_socket)
 

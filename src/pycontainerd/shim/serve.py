@@ -118,6 +118,9 @@ class Shim:
         self._oom.on_oom = self._service.on_oom
         self._path = listener.getsockname()
         self._server = self.make_server(listener, self._service)
+        if attendant is not None and attendant.is_renewed:
+            self._service.is_renewed = True
+            self._server.on_deferred = attendant.rest_soon
         self._program = program
         self._attendant = attendant
         self._debug: DebugServer | None = None
