@@ -360,7 +360,9 @@ def holds(pid: int, text: bytes) -> bool:
 def test_what_others_can_look_into_begins_without_the_memory_of_an_earlier_container(client, lives) -> None:
     """An exec is born among the container's processes, and CAP_SYS_PTRACE sees all of one before its execve."""
     secret = os.urandom(16).hex()
-    many = [f"P{number}={'x' * (number % 400)}{secret}" for number in range(2000)]  # of all sizes: some of it stays
+    many = [
+        f"P{number}={'x' * (number % 400)}{secret}" for number in range(2000)
+    ]  # of all sizes: some of it stays
     first = lives(1, spec=lambda spec: spec["process"]["env"].extend(many))
     assert comes_back(client, first)
     assert holds(shims.attendant_of(first), secret.encode())  # else this test would show nothing

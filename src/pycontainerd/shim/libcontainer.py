@@ -4,8 +4,8 @@
                        `--clone3(CLONE_PARENT)--> init, a child of the shim, as the worker is: of its keeper, if it has one
 
 What can wait (hooks, mounts, limits, freezing) waits in the worker, which lives for one call and dies with the shim. An
-attendant that has no other container makes its first one itself: nobody can ask for anything meanwhile. A
-start, a signal to init, a list of processes and the removal of a container that has ended are a few quick system calls:
+attendant that has no other container makes its first one itself: nobody can ask for anything meanwhile. An exec is gone
+through in steps by an attendant, as long as nothing of the container can make it wait elsewhere. A start, a signal to init, a list of processes and the removal of a container that has ended are a few quick system calls:
 they are made here, and go to a worker only where a hook or a dying process makes them wait.
 
 Spec: DESIGN "Which process is what kind of program" (ARCHITECTURE.md)
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Final
 
+    from pycontainerd.runtime.libcontainer.options import ExecOptions
+    from pycontainerd.runtime.libcontainer.parent import Steps
     from pycontainerd.shim.attendant import Attendant
     from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.options import Options
@@ -154,19 +156,52 @@ class Libcontainer:
         console_socket: str,
     ) -> int:
         """Runs another process from its JSON description."""
-        from pycontainerd.runtime.libcontainer.options import ExecOptions
+        prefix = "exec failed: "
+        if self._shim_pid != os.getpid() and not console_socket:
+            opened: list[int] = []
+            try:
+                # An attendant is no parent of containers: whoever is born beside it isn't its to reap.
+                with self._here("exec", prefix):
+                    options = self._exec_options(exec_id, process_document, stdio, "", opened)
+                    steps = self._load(id).exec_steps(options)
+                    if steps is not None:
+                        return await self._go_through(steps)
+            finally:
+                for fd in opened:
+                    os.close(fd)
 
         def work(log: Logger) -> int:
-            options = ExecOptions(
-                process=document.loads(process_document),
-                console_socket_fd=_connect(console_socket, []),
-                pid_file=f"{self._bundle}/{exec_id}.pid",
-                stdio=_streams(stdio, []),
-                clone_parent=True,
-            )
+            options = self._exec_options(exec_id, process_document, stdio, console_socket, [])
             return int(self._load(id).exec(options))
 
-        return int(await self._run("exec", work, "exec failed: ", stdio))
+        return int(await self._run("exec", work, prefix, stdio))
+
+    def _exec_options(
+        self,
+        exec_id: str,
+        process_document: bytes,
+        stdio: Sequence[int],
+        console_socket: str,
+        opened: list[int],
+    ) -> ExecOptions:
+        from pycontainerd.runtime.libcontainer.options import ExecOptions
+
+        return ExecOptions(
+            process=document.loads(process_document),
+            console_socket_fd=_connect(console_socket, opened),
+            pid_file=f"{self._bundle}/{exec_id}.pid",
+            stdio=_streams(stdio, opened),
+            clone_parent=True,
+        )
+
+    async def _go_through(self, steps: Steps[int]) -> int:
+        """Waits for what each step waits for, while the loop goes on."""
+        while True:
+            try:
+                fd = next(steps)
+            except StopIteration as end:
+                return int(end.value)
+            await self._loop.readable(fd)
 
     async def kill(self, id: str, signal: int, everyone: bool) -> None:
         """Signals init, or everything in the container's cgroup."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pycontainerd.lib.cgroups import Manager
     from pycontainerd.runtime.libcontainer.intelrdt import Group
+    from pycontainerd.runtime.libcontainer.parent import Steps
 
 __all__ = ["Container", "CreateOptions", "ExecOptions", "create", "load"]
 
@@ -319,6 +320,12 @@ class Container:
         from pycontainerd.runtime.libcontainer.exec import execute
 
         return execute(self, options)
+
+    def exec_steps(self, options: ExecOptions) -> Steps[int] | None:
+        """The same for a caller that has something else to do (exec.steps); None when the container could keep it waiting."""
+        from pycontainerd.runtime.libcontainer import exec as exec_
+
+        return exec_.steps(self, options) if exec_.is_free_of_the_container(self, options) else None
 
     def delete(self, force: bool = False) -> None:
         """Removes it; a container that isn't stopped only with force (SIGKILL first)."""

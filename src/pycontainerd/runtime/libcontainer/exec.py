@@ -45,6 +45,19 @@ class _Joins(parent.Joins):
 
 def execute(container: Container, options: ExecOptions) -> int:
     """Starts the process and returns its host pid once it is about to execve."""
+    return parent.finish(steps(container, options))
+
+
+def is_free_of_the_container(container: Container, options: ExecOptions) -> bool:
+    """Whether `steps` waits at its yields only: nothing of the container's is opened in this process, which could hang for it."""
+    return not options.process.get("terminal") and _first_flags(_differing_namespaces(container.pid)) != 0
+
+
+def steps(container: Container, options: ExecOptions) -> parent.Steps[int]:
+    """`execute` for a caller that has something else to do: what is yielded is the descriptor to wait for.
+
+    Closed before its end it takes back what was done. Raises as `execute`.
+    """
     status = container.status()
     if status == "stopped":
         raise FailedPrecondition("cannot exec in a stopped container")
@@ -58,7 +71,7 @@ def execute(container: Container, options: ExecOptions) -> int:
         raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
     opened: list[int] = []
     try:
-        return _start(container, options, process, opened)
+        return (yield from _start(container, options, process, opened))
     except InitError as error:
         raise Unknown(f"unable to start container process: {error}") from error
     finally:
@@ -66,7 +79,9 @@ def execute(container: Container, options: ExecOptions) -> int:
             os.close(fd)
 
 
-def _start(container: Container, options: ExecOptions, process: Process, opened: list[int]) -> int:
+def _start(
+    container: Container, options: ExecOptions, process: Process, opened: list[int]
+) -> parent.Steps[int]:
     pid = container.pid
     pidfd = os.pidfd_open(pid)
     opened.append(pidfd)
@@ -87,7 +102,9 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
     plan.in_user_namespace = bool(flags & CLONE_NEWUSER)
     plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
     plan.keyring = "" if container.record.config.get("no_new_keyring") else container.id
-    if needs_home(process.env):
+    if needs_home(process.env) and first_flags:
+        plan.root_fd = root_fd  # for the first child, which may wait for it as long as the container likes
+    elif needs_home(process.env):
         plan.home = user.find_home(root_fd, process.uid)
     if process.terminal:
         plan.slave_fd = open_terminal(root_fd, options.console_socket_fd, process.console_size)
@@ -110,8 +127,8 @@ def _start(container: Container, options: ExecOptions, process: Process, opened:
     child = start() if process.exec_affinity is None else process.exec_affinity.during(start)
     try:
         if first_flags:
-            child.replace()
-        _see_through(container, child, process, options)
+            yield from child.replacing()
+        yield from _see_through(container, child, process, options)
     except BaseException:
         child.kill()
         raise
@@ -131,7 +148,9 @@ def _first_flags(flags: int) -> int:
     return flags & (wanted if os.geteuid() == 0 else wanted | CLONE_NEWUSER)
 
 
-def _see_through(container: Container, child: parent.Child, process: Process, options: ExecOptions) -> None:
+def _see_through(
+    container: Container, child: parent.Child, process: Process, options: ExecOptions
+) -> parent.Steps[None]:
     """From a child that waits to one that is about to execve."""
     _inherit_oom_score(container, process)
     parent.limit(child.pid, process)
@@ -144,7 +163,7 @@ def _see_through(container: Container, child: parent.Child, process: Process, op
         except Unknown as error:
             raise InitError(f"error adding pid {child.pid} to Intel RDT: {error}") from error
     child.go()
-    child.expect(sync.READY)
+    yield from child.expecting(sync.READY)
     if options.pid_file:
         parent.write_pid_file(options.pid_file, child.pid)
     if options.pidfd_socket_fd >= 0:

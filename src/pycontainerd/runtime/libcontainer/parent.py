@@ -21,11 +21,16 @@ from pycontainerd.runtime.libcontainer.init.program import InitError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+    from typing import TypeVar
 
     from pycontainerd.lib.cgroups import Manager
     from pycontainerd.lib.linux.pages import Pages
     from pycontainerd.runtime.libcontainer.config import Config, IDMapping, Process
+
+    T = TypeVar("T")
+    # What waits for a child: it yields the descriptor that is readable when it can go on without waiting.
+    Steps = Generator[int, None, T]
 
 
 class JoinedNamespaces:
@@ -211,6 +216,15 @@ def send_pidfd(socket_fd: int, pid: int, kind: str) -> None:
         os.close(pidfd)
 
 
+def finish(steps: Steps[T]) -> T:
+    """Goes through all steps, waiting where they wait; gives what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
 class Child:
     """The child being set up: its pid and our end of the wire. Anything but a finished set-up kills it."""
 
@@ -232,7 +246,12 @@ class Child:
 
     def expect(self, kind: bytes) -> bytes:
         """Waits for its next message; the child's own error is raised as one of ours."""
+        return finish(self.expecting(kind))
+
+    def expecting(self, kind: bytes) -> Steps[bytes]:
+        """The same in steps."""
         with trace.span("init", until=kind.decode()) as wait:
+            yield self.sync_fd
             found, payload = sync.receive(self.sync_fd)
         self._waits.append(wait)
         if found == kind:
@@ -251,7 +270,12 @@ class Child:
 
     def replace(self) -> None:
         """Takes the process that the first child cloned in its place; the first is `reap_first`'s."""
-        first, self.pid = self.pid, int(self.expect(sync.PID))
+        finish(self.replacing())
+
+    def replacing(self) -> Steps[None]:
+        """The same in steps."""
+        pid = yield from self.expecting(sync.PID)
+        first, self.pid = self.pid, int(pid)
         self._first = 0 if self.sibling else first
 
     def reap_first(self) -> None:

@@ -11,7 +11,7 @@ from pycontainerd.lib.linux import prctl, procfs
 from pycontainerd.lib.linux.fd import close_range, gaps
 from pycontainerd.lib.linux.namespaces import setns
 from pycontainerd.lib.linux.process import clone3
-from pycontainerd.runtime.libcontainer import sync
+from pycontainerd.runtime.libcontainer import sync, user
 from pycontainerd.runtime.libcontainer.init import identity as ident
 from pycontainerd.runtime.libcontainer.init import program
 from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
@@ -45,6 +45,7 @@ class JoinPlan:
         "namespace_flags",
         "pidfd",
         "preserve_fds",
+        "root_fd",
         "scheduling",
         "slave_fd",
         "stdio",
@@ -56,6 +57,9 @@ class JoinPlan:
         self.pidfd = pidfd
         self.first_flags = first_flags  # of the namespaces that the process is born in
         self.namespace_flags = namespace_flags  # of those that it enters itself
+        self.root_fd = (
+            -1
+        )  # the container's root, for the first child, where the home directory is yet to be found
         self.sync_fd = self.slave_fd = -1
         self.preserve_fds = 0
         self.stdio: tuple[int, int, int] = (0, 1, 2)
@@ -80,7 +84,10 @@ def run_outer(plan: JoinPlan, inner: Callable[[], None], cgroup_fd: int, entries
     """
     try:
         prctl.set_dumpable(False)
-        plan.close_others((cgroup_fd, *entries))
+        plan.close_others((cgroup_fd, plan.root_fd, *entries))
+        if plan.root_fd >= 0:
+            plan.home = user.find_home(plan.root_fd, plan.identity.process.uid)
+            os.close(plan.root_fd)
         setns(plan.pidfd, plan.first_flags)
         pid = clone3(inner, parent=True, cgroup_fd=cgroup_fd)
         sync.send(plan.sync_fd, sync.PID, str(pid).encode())
