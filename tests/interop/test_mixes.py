@@ -123,3 +123,20 @@ def test_s088_each_runtime_lists_and_deletes_the_others_containers(short_tmp):
         deleted = run(other, "delete", "x")
         assert deleted.returncode == 0, deleted.stderr
         assert not os.path.exists(f"{root}/x")
+
+
+@pytest.mark.parametrize("kind", ["real", "ours"])
+def test_a_shim_goes_before_its_daemon_when_memory_is_short(kind, request, busybox):
+    stack = request.getfixturevalue({"real": "real_stack", "ours": "our_stack"}[kind])
+    stack.ctr("image", "pull", "--plain-http", busybox)
+    stack.ctr("run", "-d", busybox, "score", "sleep", "100")
+    try:
+        task = int(stack.ctr("tasks", "ls").stdout.partition("score")[2].split()[0])
+        daemon, shim, container = (
+            int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+            for pid in (stack.pid(), shim_of(stack, "score"), task)
+        )
+        assert (shim, container) == (daemon + 1, daemon + 1)
+    finally:
+        stack.ctr("tasks", "rm", "-f", "score", check=False)
+        stack.ctr("containers", "rm", "score")
