@@ -6,6 +6,9 @@ Spec: runtime-spec config-linux.md#control-groups; walkthrough S032 S033
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -144,6 +147,30 @@ def test_oom_is_an_event(runtime, bundle):
     runtime.start_detached(bundle.sh(script).build())
     lines = runtime.ok("events", "--interval", "5s", "c").out.splitlines()
     assert {"type": "oom", "id": "c"} in [json.loads(line) for line in lines]
+
+
+@ours_only("events ends with its container")
+def test_an_oom_that_ends_the_container_is_told_however_late_somebody_looks(runtime, bundle):
+    bundle.linux["resources"]["memory"] = {"limit": 8 << 20}
+    script = "until [ -e /go ]; do sleep 0.1; done; dd if=/dev/zero of=/dev/null bs=64M count=1"
+    path = bundle.sh(script).build()
+    runtime.start_detached(path)
+    events = subprocess.Popen(
+        runtime.argv("events", "--interval", "60s", "c"), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert json.loads(events.stdout.readline())["type"] == "stats"
+        time.sleep(seconds(0.5))  # it watches by then
+        events.send_signal(signal.SIGSTOP)
+        (path / "rootfs/go").touch()
+        runtime.wait_status("stopped")
+        events.send_signal(signal.SIGCONT)
+        assert [json.loads(line) for line in events.stdout] == [{"type": "oom", "id": "c"}]
+        assert events.wait(seconds(10)) == 0
+    finally:
+        events.kill()
+        events.wait()
+        events.stdout.close()
 
 
 def test_a_relative_path_counts_from_the_callers_own_cgroup(runtime, bundle):

@@ -18,10 +18,10 @@ from pycontainerd.lib.linux.process import reset_affinity
 from pycontainerd.lib.oci import runtime as oci
 from pycontainerd.runtime.libcontainer import parent, runc_config, seccomp, sync, user
 from pycontainerd.runtime.libcontainer.config import Process
+from pycontainerd.runtime.libcontainer.init.common import needs_home, open_terminal
 from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.joined import JoinPlan, run_joined, run_outer
 from pycontainerd.runtime.libcontainer.init.program import InitError
-from pycontainerd.runtime.libcontainer.init.standard import needs_home, open_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -51,6 +51,10 @@ def plan_init(
         plan.scheduling += process.scheduling.steps(config.resources.get("cpu", {}).get("cpus", ""))
     if config.memory_policy is not None:
         plan.scheduling += config.memory_policy.steps()
+    if config.personality:
+        from pycontainerd.lib.linux.personality import set_domain
+
+        plan.set_domain = set_domain  # loaded here: init may not be able to read it any more
     plan.proc_fd = procfs.open_proc()
     opened.append(plan.proc_fd)
     plan.fifo_fd = _make_fifo(container.directory, config)

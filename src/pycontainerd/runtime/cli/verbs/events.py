@@ -48,10 +48,11 @@ def _follow(container: Container, interval_s: float) -> None:
     try:
         while True:
             ready = dict(poll.poll(interval_s * 1000))
-            if pidfd in ready:
-                return
+            # Before the end, which it may be the reason of.
             if watch.fileno() in ready and watch.count():
                 write_out(dumps({"type": "oom", "id": container.id}) + "\n")
+            if pidfd in ready:
+                return
             if not ready:
                 _sample(container)
     finally:

@@ -14,8 +14,7 @@ from pycontainerd.lib.linux.process import clone3
 from pycontainerd.runtime.libcontainer import sync, user
 from pycontainerd.runtime.libcontainer.init import identity as ident
 from pycontainerd.runtime.libcontainer.init import program
-from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
-from pycontainerd.runtime.libcontainer.init.standard import (
+from pycontainerd.runtime.libcontainer.init.common import (
     FIRST_EXTRA_FD,
     apply_apparmor,
     await_go,
@@ -24,6 +23,7 @@ from pycontainerd.runtime.libcontainer.init.standard import (
     take_terminal,
     tell_pid,
 )
+from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,22 +12,33 @@ from _socket import socket
 
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
-from pycontainerd.lib.linux import prctl, procfs, pty
-from pycontainerd.lib.linux.fd import close_range, gaps, rights
+from pycontainerd.lib.linux import prctl, procfs
+from pycontainerd.lib.linux.fd import close_range, gaps
 from pycontainerd.lib.linux.hostname import setdomainname, sethostname
-from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
 from pycontainerd.lib.linux.namespaces import CLONE_NEWCGROUP, setns, unshare
-from pycontainerd.lib.linux.personality import set_domain
 from pycontainerd.lib.linux.process import clone3
 from pycontainerd.runtime.libcontainer import hooks, sync, user
 from pycontainerd.runtime.libcontainer.init import identity as ident
 from pycontainerd.runtime.libcontainer.init import program
+from pycontainerd.runtime.libcontainer.init.common import (
+    FIRST_EXTRA_FD,
+    apply_apparmor,
+    await_go,
+    give_stdio,
+    join_keyring,
+    needs_home,
+    open_terminal,
+    take_terminal,
+    tell_pid,
+)
 from pycontainerd.runtime.libcontainer.init.program import InitError, Interrupted, State
 from pycontainerd.runtime.libcontainer.rootfs import device, mask, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pycontainerd.runtime.libcontainer.config import Config
     from pycontainerd.runtime.libcontainer.init.identity import Identity
     from pycontainerd.runtime.libcontainer.init.program import Operation
@@ -35,7 +46,6 @@ if TYPE_CHECKING:
 
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 IFF_UP, IFF_RUNNING = 0x1, 0x40
-FIRST_EXTRA_FD = 3
 
 
 class InitPlan:
@@ -53,6 +63,7 @@ class InitPlan:
         "proc_fd",
         "rootless",
         "scheduling",
+        "set_domain",
         "source_fds",
         "stdio",
         "sync_fd",
@@ -71,6 +82,7 @@ class InitPlan:
         self.unshare_flags = 0
         self.late_readonly: list[int] = []
         self.scheduling: list[Operation] = []
+        self.set_domain: Callable[[str], None] | None = None  # of a config that has a personality
         self.rootless = False
 
 
@@ -121,21 +133,6 @@ def _close_others(plan: InitPlan) -> None:
         close_range(first, last)
 
 
-def await_go(state: State) -> int:
-    """Waits for the parent; our pid as it sees it."""
-    kind, payload = sync.receive(state.sync_fd)
-    if kind != sync.GO:
-        raise Interrupted
-    state.begin()
-    return int(payload)
-
-
-def tell_pid(identity: Identity, pid: int) -> None:
-    """A seccomp agent is told of the process by its pid on the host."""
-    if identity.filter is not None:
-        identity.filter.pid = pid
-
-
 def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     """All that runs on the host's side of pivot_root; returns what runs on the other."""
     config = plan.config
@@ -173,11 +170,6 @@ def _hook_state(config: Config, status: str) -> bytes:
     )
 
 
-def needs_home(env: list[str]) -> bool:
-    """Whether the config leaves HOME to us."""
-    return not any(item.startswith("HOME=") and len(item) > 5 for item in env)
-
-
 def enter_namespaces(plan: InitPlan) -> None:
     """The namespaces that clone3 couldn't make or that are joined by path, and what belongs to them."""
     config = plan.config
@@ -197,18 +189,8 @@ def enter_namespaces(plan: InitPlan) -> None:
         join_keyring(config.id)
     if config.creates("network"):
         _bring_up_loopback()
-    if config.personality:
-        set_domain(config.personality)
-
-
-def join_keyring(id: str) -> None:
-    """A session keyring of the container's own; a kernel without keyrings has none to protect."""
-    try:
-        serial = join_session_keyring(f"_ses.{id}")
-        set_permissions(serial, 0x3F1F0000)  # possessor everything, owner all but setattr; others nothing
-    except OSError as error:
-        if error.errno not in (38, 13, 122):  # ENOSYS, EACCES, EDQUOT: as runc, go on with the inherited one
-            raise InitError(f"unable to join session keyring: {go_error(error.errno or 0)}") from None
+    if plan.set_domain is not None:
+        plan.set_domain(config.personality)
 
 
 def _bring_up_loopback() -> None:
@@ -276,57 +258,6 @@ def attach_stdio(plan: InitPlan, root_fd: int) -> None:
     give_stdio(process.uid)
 
 
-def open_terminal(root_fd: int, console_socket_fd: int, size: tuple[int, int] | None) -> int:
-    """Makes a terminal in the container's devpts and sends its master to the console socket; the slave is returned."""
-    try:
-        ptmx_fd = fspath.open_in_root(root_fd, b"dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
-    except OSError as error:
-        raise InitError(f"open /dev/pts/ptmx: {go_error(error.errno or 0)}") from None
-    if procfs.filesystem_magic(ptmx_fd) != pty.DEVPTS_SUPER_MAGIC:
-        raise InitError("/dev/pts/ptmx of the container is not on a devpts")
-    slave_fd, _name = pty.open_pair(ptmx_fd)
-    if size is not None:
-        pty.set_size(ptmx_fd, *size)
-    connection = socket(fileno=console_socket_fd)
-    connection.sendmsg([b"/dev/ptmx"], rights([ptmx_fd]))
-    connection.detach()
-    os.close(ptmx_fd)
-    return slave_fd
-
-
-def take_terminal(slave_fd: int, uid: int) -> None:
-    """Makes the terminal the controlling one and descriptors 0, 1 and 2, owned by the user."""
-    pty.set_controlling(slave_fd)
-    for number in range(3):
-        os.dup2(slave_fd, number)
-    if slave_fd > 2:
-        os.close(slave_fd)
-    if uid:
-        os.fchown(0, uid, -1)
-
-
-def give_stdio(uid: int) -> None:
-    """Pipes and terminals go to the user, who may want to reopen /dev/stdout; host files never do."""
-    if not uid:
-        return
-    for number in range(3):
-        found = os.fstat(number)
-        kind = found.st_mode & 0o170000
-        if found.st_uid == uid or kind not in (0o010000, 0o020000):
-            continue
-        if kind == 0o020000 and found.st_rdev == os.makedev(1, 3):
-            continue  # the host's /dev/null stays root's
-        try:
-            os.fchown(number, uid, -1)
-        except OSError as error:
-            if error.errno not in (
-                1,
-                22,
-                30,
-            ):  # EPERM, EINVAL, EROFS: an id outside the map, a read-only file
-                raise
-
-
 def finalize_rootfs(plan: InitPlan, root_fd: int) -> None:
     """Read-only parts and masks, after the last hook that may change the rootfs."""
     config = plan.config
@@ -359,30 +290,6 @@ def _write_sysctls(config: Config, proc_fd: int) -> None:
                 os.close(fd)
         except OSError as error:
             raise InitError(f"open /proc/sys/{path}: {go_error(error.errno or 0)}") from None
-
-
-def apply_apparmor(identity: Identity, proc_fd: int, beginning: str = "") -> None:
-    """The profile of the next execve, if there is one: asked for before the parent is told that all is well."""
-    profile = identity.process.apparmor_profile
-    if not profile:
-        return
-    what = f"{beginning}apparmor failed to apply profile"
-    own = os.readlink(b"self", dir_fd=proc_fd).decode()
-    for name in ("attr/apparmor/exec", "attr/exec"):
-        try:
-            fd = procfs.open_beneath(proc_fd, f"{own}/{name}", os.O_WRONLY)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise InitError(f"{what}: open /proc/self/{name}: {go_error(error.errno or 0)}") from None
-        try:
-            os.write(fd, b"exec " + os.fsencode(profile))
-        except OSError as error:
-            raise InitError(f"{what}: write /proc/self/{name}: {go_error(error.errno or 0)}") from None
-        finally:
-            os.close(fd)
-        return
-    raise InitError(f"{what}: open /proc/self/attr/exec: no such file or directory")
 
 
 def _private_proc() -> int:
