@@ -77,6 +77,17 @@ class _Members:
             raise errdefs.Unknown(f"{self._name}: the layer is corrupt: {error}") from error
 
 
+def preload(*, zstd: bool = False) -> None:
+    """Loads what layers need, some of them that for zstd: who forks workers does it for all of them."""
+    if not zstd:
+        _gzip()
+        return
+    try:
+        _zstd()
+    except errdefs.Unimplemented:
+        return  # a layer that needs it is told so
+
+
 def _gzip() -> _Members:
     library: Any
     try:
