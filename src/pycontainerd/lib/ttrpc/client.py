@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pycontainerd.lib.ttrpc.connection import ClientEvent
 
 _READ_SIZE: Final = 64 << 10
+_CHUNKS_AT_ONCE: Final = 64  # far below IOV_MAX
 _NO_METADATA: Final[dict[str, str]] = {}
 
 
@@ -90,9 +91,9 @@ class Stream:
         """Ends the stream from outside, as a lost connection does."""
         self._ended, self._error = True, error
 
-    def send(self, payload: bytes) -> None:
-        """Sends one message, waiting while the socket is full."""
-        self._client.send_data(self.stream_id, payload)
+    def send(self, payload: bytes, more: bytes | memoryview = b"") -> None:
+        """Sends one message, in one piece or two, waiting until the socket has taken it."""
+        self._client.send_data(self.stream_id, payload, more)
 
     def close_send(self) -> None:
         """Says that no more messages follow."""
@@ -128,7 +129,7 @@ class Client:
         self._socket = connected
         self._connection = ClientConnection()
         self._calls: dict[int, Pending | Stream] = {}
-        self._output = memoryview(b"")
+        self._output: list[bytes | memoryview] = []
         self.closed = False
 
     @classmethod
@@ -221,9 +222,9 @@ class Client:
         self.flush()
         return stream
 
-    def send_data(self, stream_id: int, payload: bytes) -> None:
+    def send_data(self, stream_id: int, payload: bytes, more: bytes | memoryview = b"") -> None:
         """One message of a stream; waits until the socket has taken it, so that a fast sender stays bounded."""
-        self._connection.send_data(stream_id, payload)
+        self._connection.send_data(stream_id, payload, more)
         self.flush()
         while self.wants_write and not self.closed:
             self.wait(None)
@@ -269,17 +270,17 @@ class Client:
         """Sends as much as the socket takes."""
         while not self.closed:
             if not self._output:
-                self._output = memoryview(self._connection.take_output())
+                self._output = self._connection.take_chunks()
             if not self._output:
                 return
             try:
-                sent = self._socket.send(self._output, _socket.MSG_NOSIGNAL)
+                sent = self._socket.sendmsg(self._output[:_CHUNKS_AT_ONCE], (), _socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
             except OSError:
                 self._lost()
                 return
-            self._output = self._output[sent:]
+            self._output = _behind(self._output, sent)
 
     def close(self) -> None:
         """Closes the connection; calls under way end with Closed."""
@@ -324,3 +325,12 @@ class Client:
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.end(error=Closed())
+
+
+def _behind(chunks: list[bytes | memoryview], sent: int) -> list[bytes | memoryview]:
+    """What is left of the chunks when so many bytes of them have been sent."""
+    for number, chunk in enumerate(chunks):
+        if sent < len(chunk):
+            return [memoryview(chunk)[sent:], *chunks[number + 1 :]]
+        sent -= len(chunk)
+    return []
