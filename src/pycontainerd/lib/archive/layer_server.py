@@ -35,7 +35,7 @@ MAX_FDS: Final = 253  # SCM_MAX_FD of linux/net/scm.h: what one message takes
 MAX_MESSAGE: Final = 128 << 10
 PLAIN: Final = b"-"  # what a request says: layers of any kind
 ZSTD: Final = b"z"  # or such that need the code for zstd
-LINGER_S: Final = 10
+LINGER_S: Final = 2
 
 
 def serve() -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 READ_SIZE: Final = 256 * 1024
-PIECE_SIZE: Final = 1024 * 1024  # no inflated piece is larger, whatever the ratio
+PIECE_SIZE: Final = 512 * 1024  # no inflated piece is larger, whatever the ratio
 _AHEAD: Final = 4  # pieces
 GZIP_MAGIC: Final = b"\x1f\x8b"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
