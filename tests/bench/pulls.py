@@ -80,10 +80,25 @@ class Pull:
 
 
 def _processor_ms(daemon: Stack) -> float:
-    """Of this process's ended children (the clients) and of the daemon with its own. Man: proc_pid_stat(5)"""
-    fields = Path(f"/proc/{daemon.pid()}/stat").read_text().rpartition(")")[2].split()
+    """Of this process's ended children (the clients) and of the daemon with its own, those that live included."""
     ours = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(map(int, fields[11:15])) * 1000 / _TICKS + (ours.ru_utime + ours.ru_stime) * 1000
+    pids = [daemon.pid(), *_children(daemon.pid())]
+    return sum(_ticks(pid) for pid in pids) * 1000 / _TICKS + (ours.ru_utime + ours.ru_stime) * 1000
+
+
+def _ticks(pid: int) -> int:
+    """User and system time of a process and of its children that have ended; 0 when it has. Man: proc_pid_stat(5)"""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return sum(map(int, fields[11:15]))
+
+
+def _children(pid: int) -> list[int]:
+    """The living ones, of all its threads."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in lists for child in path.read_text().split()]
 
 
 class Archive:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pycontainerd.client import transport as transports
 from pycontainerd.lib import trace
+from pycontainerd.lib.api import codec
 from pycontainerd.lib.errdefs import Canceled, ContainerdError, DeadlineExceeded
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -91,6 +92,10 @@ class MessageStream:
     def send(self, message: Message) -> None:
         """Sends one message."""
         self._stream.send(message.SerializeToString())
+
+    def send_with(self, message: Message, name: str, data: bytes | memoryview) -> None:
+        """Sends one message whose last field is `data`, which isn't copied here; it may be written to again after that."""
+        self._stream.send(codec.before_field(message, name, len(data)), data)
 
     def close_send(self) -> None:
         """Says that no more messages follow."""

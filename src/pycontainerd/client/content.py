@@ -130,14 +130,12 @@ class Writer:
         self.close()
 
     def _exchange(self, action: int, **fields: Any) -> content_v1.WriteContentResponse:
-        self._send(action, **fields)
+        self._stream.send(self._request(action, **fields))
         return self._receive()
 
-    def _send(self, action: int, **fields: Any) -> None:
-        self._stream.send(
-            content_v1.WriteContentRequest(
-                action=action, ref=self._ref, total=self._total, expected=self._expected, **fields
-            )
+    def _request(self, action: int, **fields: Any) -> content_v1.WriteContentRequest:
+        return content_v1.WriteContentRequest(
+            action=action, ref=self._ref, total=self._total, expected=self._expected, **fields
         )
 
     def _receive(self) -> content_v1.WriteContentResponse:
@@ -150,9 +148,10 @@ class Writer:
         """Appends; large data goes in several messages."""
         view = memoryview(data)
         while view:
-            chunk = bytes(view[:CHUNK_SIZE])
+            chunk = view[:CHUNK_SIZE]
             self._settle(_AHEAD)
-            self._send(content_v1.WriteAction.WRITE, offset=self._sent, data=chunk)
+            request = self._request(content_v1.WriteAction.WRITE, offset=self._sent)
+            self._stream.send_with(request, "data", chunk)
             self._sent += len(chunk)
             self._unanswered += 1
             view = view[len(chunk) :]

@@ -78,9 +78,9 @@ class LoopStream:
         if not self._answered:  # else `receive` says how it ended
             await self._outbox.put(payload)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, more: bytes | memoryview = b"") -> None:
         """Queues one message; waits while the peer is slow."""
-        _outcome(self._transport.submit(self._send(payload)))
+        _outcome(self._transport.submit(self._send(payload + bytes(more) if more else payload)))
 
     def close_send(self) -> None:
         """Says that no more messages follow."""

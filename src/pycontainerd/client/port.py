@@ -21,8 +21,8 @@ class Pending(Protocol):
 class Stream(Protocol):
     """A streaming call."""
 
-    def send(self, payload: bytes) -> None:
-        """Sends one message, waiting while the peer is slow."""
+    def send(self, payload: bytes, more: bytes | memoryview = b"") -> None:
+        """Sends one message, in one piece or two, waiting while the peer is slow; `more` may be written to after that."""
         ...
 
     def close_send(self) -> None:

@@ -164,10 +164,13 @@ class Fetcher:
                 f"{descriptor.digest} is a docker schema 1 manifest, which is not supported: not implemented",
                 hint="ask for the image to be pushed again by a newer docker",
             )
-        self._download(client, descriptor, progress)
+        is_labelled = self._download(client, descriptor, progress)
         children = images.children(client, descriptor)
-        labels = {**child_labels(children), **self._source_label(client, descriptor)}
-        content.set_labels(client, descriptor.digest, labels)
+        labels = child_labels(children)
+        if not is_labelled:
+            labels |= self._source_label(client, descriptor)
+        if labels:
+            content.set_labels(client, descriptor.digest, labels)
         for child in self._matching(descriptor, children):
             self._add(child, depth + 1)
         progress.offset = descriptor.size
@@ -211,7 +214,8 @@ class Fetcher:
             return not self._wanted
         return not any(matcher.matches(platform) for matcher in self._wanted)
 
-    def _download(self, client: Client, descriptor: oci.Descriptor, progress: Progress) -> None:
+    def _download(self, client: Client, descriptor: oci.Descriptor, progress: Progress) -> bool:
+        """Whether the blob is new, and has its source's label: a layer then costs no call more."""
         if (oci.is_index(descriptor.media_type) or oci.is_manifest(descriptor.media_type)) and (
             descriptor.size > oci.MAX_DOCUMENT_BYTES
         ):
@@ -225,7 +229,7 @@ class Fetcher:
                 writer = content.open_writer(client, ref, total=descriptor.size, expected=descriptor.digest)
             except errdefs.AlreadyExists:
                 self._set_status(progress, EXISTS)
-                return
+                return False
             with self._condition:
                 self._ingests.add(ref)
             with writer:
@@ -237,10 +241,15 @@ class Fetcher:
                     writer.write(chunk)
                     progress.offset = writer.offset
                     self.moved += len(chunk)
-                with contextlib.suppress(errdefs.AlreadyExists):  # somebody else was faster
-                    writer.commit()
+                key, repository = self._source
+                is_new = True
+                try:
+                    writer.commit({key: repository})
+                except errdefs.AlreadyExists:
+                    is_new = False  # somebody else was faster
             with self._condition:
                 self._ingests.discard(ref)
+        return is_new
 
     def _source_label(self, client: Client, descriptor: oci.Descriptor) -> dict[str, str]:
         key, repository = self._source

@@ -429,6 +429,12 @@ def _transfer(context: Context) -> LazyTransferrer:
     return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc", context.settings(TRANSFER))
 
 
+def _differ(context: Context) -> WalkingDiffer:
+    differ = WalkingDiffer(context.get(NAMESPACED_CONTENT))
+    context.on_stop.append(differ.close)
+    return differ
+
+
 def _introspection(context: Context) -> tuple[Service, object]:
     informers = {}
     if TASKS in context.instances:
@@ -460,7 +466,7 @@ PLUGINS: Final = (
     Registration(TASKS, _tasks, ("io.containerd.metadata.v1", "io.containerd.event.v1"), has_platform=True),
     Registration(
         DIFFER,
-        lambda c: WalkingDiffer(c.get(NAMESPACED_CONTENT)),
+        _differ,
         ("io.containerd.metadata.v1",),
         has_platform=True,
     ),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontainerd.lib.api import light
-from pycontainerd.lib.api.codec import DecodeError, Message, Service
+from pycontainerd.lib.api.codec import DecodeError, Message, Service, before_field, split_field
 from pycontainerd.lib.api.light import content_v1, events, tasks_v1, types, wkt
 
 GOLDEN = Path(__file__).parents[2] / "golden/api"
@@ -178,3 +178,26 @@ def test_truncated_string_is_refused():
 def test_wrong_field_names_are_refused():
     with pytest.raises(AttributeError):
         types.Mount(nosuch=1)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_a_field_that_travels_beside_its_message_is_part_of_it(data, unknown):
+    request = content_v1.WriteContentRequest(action=1, ref="r", offset=7)
+    sent = before_field(request, "data", len(data)) + data
+    assert content_v1.WriteContentRequest.FromString(sent) == content_v1.WriteContentRequest(
+        action=1, ref="r", offset=7, data=data
+    )
+    tail = content_v1.WriteContentRequest(labels={"a": "b"}).SerializeToString()
+    rest, value = split_field(6, sent + tail)
+    assert value == data
+    assert content_v1.WriteContentRequest.FromString(rest) == content_v1.WriteContentRequest(
+        action=1, ref="r", offset=7, labels={"a": "b"}
+    )
+    split_field(6, unknown)  # whatever it is
+
+
+def test_of_a_field_that_comes_twice_the_later_one_is_left():
+    twice = b"\x32\x01a\x32\x02bc"
+    rest, value = split_field(6, twice)
+    assert (value, content_v1.WriteContentRequest.FromString(rest).data) == (b"a", b"bc")
+    assert split_field(6, b"\x32\x05abc") == (b"\x32\x05abc", b"")

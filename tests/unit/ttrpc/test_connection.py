@@ -105,6 +105,19 @@ def test_bidirectional_stream_ends_on_both_sides(pair: Pair) -> None:
         pair.client.send_data(stream_id, b"late")
 
 
+def test_a_message_in_two_pieces_is_one(pair: Pair) -> None:
+    stream_id = pair.client.request("s", "m", b"", client_streaming=True)
+    pair.to_server()
+    pair.client.send_data(stream_id, b"begin", memoryview(b"-end"))
+    (data,) = pair.to_server()
+    assert data.payload == b"begin-end"
+    with pytest.raises(errdefs.ResourceExhausted):
+        pair.client.send_data(stream_id, b"x", bytes(frame.MAX_PAYLOAD))
+    body = bytearray(b"body")
+    pair.client.send_data(stream_id, b"head", memoryview(body))
+    assert [bytes(chunk)[-4:] for chunk in pair.client.take_chunks()] == [b"head", b"body"]
+
+
 def test_server_stream_may_end_with_an_error(pair: Pair) -> None:
     stream_id = pair.client.request("s", "m", b"", server_streaming=True)
     pair.to_server()

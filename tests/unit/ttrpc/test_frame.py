@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pycontainerd.lib.errdefs import ResourceExhausted
 from pycontainerd.lib.ttrpc.frame import (
     DATA,
+    LARGE,
     MAX_PAYLOAD,
     NO_DATA,
     REMOTE_CLOSED,
@@ -40,6 +41,19 @@ def test_frames_survive_any_cut_of_the_stream(expected: list[Frame], data: st.Da
         stream = stream[cut:]
     assert got == expected
     assert reader.buffered_bytes == 0
+
+
+@given(st.integers(LARGE - 2, LARGE + 2), st.lists(st.integers(1, 40_000), min_size=1, max_size=8))
+def test_large_payloads_survive_any_cut_too(size: int, cuts: list[int]) -> None:
+    payload = bytes(range(256)) * (size // 256 + 1)
+    stream = encode(1, DATA, 0, payload[:7], size - 7) + payload[7:size] + encode(3, DATA, 0, b"next")
+    reader, got = FrameReader(), []
+    for cut in cuts:
+        got += reader.feed(stream[:cut])
+        stream = stream[cut:]
+    got += reader.feed(stream)
+    assert [(f.stream_id, bytes(f.payload)) for f in got] == [(1, payload[:size]), (3, b"next")]
+    assert reader.is_between_frames
 
 
 @given(st.binary(max_size=4000))

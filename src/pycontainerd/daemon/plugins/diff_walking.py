@@ -8,16 +8,22 @@ Spec: containerd diff/v1 (plugin io.containerd.differ.v1.walking), image-spec la
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import threading
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core.content import Following
 from pycontainerd.daemon.core.images import Descriptor
+from pycontainerd.daemon.plugins.layer_workers import (
+    PROGRAM,
+    LayerWorkers,
+    checked,
+    environment,
+    parse_answer,
+)
 from pycontainerd.lib import errdefs, launcher, trace
 
 if TYPE_CHECKING:
@@ -47,7 +53,6 @@ APPLICABLE: Final = {
 }
 FOLLOW: Final = "io.pycontainerd.diff.follow"  # annotation of a descriptor: don't wait for the blob's commit
 _COPY_SIZE: Final = 1 << 20
-_PIPE_BYTES: Final = 1 << 20
 _DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -56,6 +61,7 @@ class WalkingDiffer:
 
     def __init__(self, content: ContentStore, *, max_unpacked_bytes: int = 0) -> None:
         self._content = content
+        self._workers = LayerWorkers()
         self._max_unpacked = max_unpacked_bytes
 
     def apply(
@@ -79,13 +85,15 @@ class WalkingDiffer:
             args, fds = _target(mounts, stack)
             if self._max_unpacked:
                 args += ["--limit", str(self._max_unpacked)]
-            if isinstance(source, Following):
-                answer = _feed_worker(["apply", *args], fds, source)
-            else:
-                answer = _run_worker(["apply", *args], fds, stdin_fd=source.fileno())
+            blob = source if isinstance(source, Following) else source.fileno()
+            answer = self._workers.apply(args, fds, blob, zstd=descriptor.media_type.endswith("zstd"))
             if sync_fs:
                 _sync(fds[0])
         return Descriptor(LAYER_TAR, str(answer["diff_id"]), int(answer["size"]))
+
+    def close(self) -> None:
+        """Ends what is kept ready for the next layer."""
+        self._workers.close()
 
     def _follow(self, scope: Scope, descriptor: Descriptor) -> Following | None:
         wanted = descriptor.annotations.get(FOLLOW)
@@ -158,82 +166,13 @@ def _target(mounts: Sequence[Mount], stack: ExitStack) -> tuple[list[str], list[
                 f"apply: {mount.source} is a read-only view: failed precondition"
             )
         fd = opened(mount.source)
-        return ["--target", str(fd)], [fd]
+        return [], [fd]
     options = dict(option.partition("=")[::2] for option in mount.options)
     if "upperdir" not in options:
         raise errdefs.FailedPrecondition("apply: the overlay is a read-only view: failed precondition")
     target = opened(options["upperdir"])
     lower = [opened(path) for path in options.get("lowerdir", "").split(":") if path]
-    args = ["--overlay", "--target", str(target), "--lower", ",".join(map(str, lower))]
-    return args + (["--userxattr"] if "userxattr" in options else []), [target, *lower]
-
-
-def _environment() -> dict[str, str]:
-    """What a worker may know: where its spans belong."""
-    kept = {name: os.environ[name] for name in ("PYCONTAINERD_INTERPRETER",) if name in os.environ}
-    return {**kept, **trace.environment()}
-
-
-def _answer(output: bytes, status: int, stderr: bytes) -> dict[str, Any]:
-    """The worker's one line, or the error it stands for."""
-    try:
-        answer: dict[str, Any] = json.loads(output)
-    except ValueError:
-        tail = stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise errdefs.Unknown(f"the layer worker ended with status {status} and no answer: {tail}") from None
-    error = answer.get("error")
-    if error:
-        raise errdefs.from_status(int(error["code"]), str(error["message"]))
-    return answer
-
-
-def _run_worker(args: list[str], fds: list[int], *, stdin_fd: int) -> dict[str, Any]:
-    os.lseek(stdin_fd, 0, os.SEEK_SET)
-    done = subprocess.run(
-        [*launcher.interpreter_argv("pycontainerd-layer"), *args],
-        stdin=stdin_fd,
-        capture_output=True,
-        pass_fds=fds,
-        env=_environment(),
-        check=False,
-    )
-    return _answer(done.stdout, done.returncode, done.stderr)
-
-
-def _feed_worker(args: list[str], fds: list[int], growing: Following) -> dict[str, Any]:
-    """Runs a worker on a blob that is still being written; its answer counts only if the blob is verified."""
-    child = subprocess.Popen(
-        [*launcher.interpreter_argv("pycontainerd-layer"), *args],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=fds,
-        env=_environment(),
-    )
-    try:
-        _feed(growing, child.stdin)
-        stdout, stderr = child.communicate()
-    except BaseException:
-        child.kill()
-        child.communicate()
-        raise
-    return _answer(stdout, child.returncode, stderr)
-
-
-def _feed(growing: Following, pipe: IO[bytes] | None) -> None:
-    """Every byte to the worker, to the verified end; a worker that has given up says why in its answer."""
-    assert pipe is not None
-    with suppress(PermissionError):  # beyond the user's share of pipe memory: the small one does too
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    offset = 0
-    worker_listens = True
-    while (size := growing.wait(offset)) > offset:
-        while worker_listens and offset < size:
-            try:
-                offset += os.splice(growing.fileno(), pipe.fileno(), size - offset, offset_src=offset)
-            except BrokenPipeError:
-                worker_listens = False
-        offset = size
+    return ["--overlay", *(["--userxattr"] if "userxattr" in options else [])], [target, *lower]
 
 
 def _stream_worker(args: list[str], request: bytes, writer: Any) -> dict[str, Any]:
@@ -242,7 +181,7 @@ def _stream_worker(args: list[str], request: bytes, writer: Any) -> dict[str, An
     try:
         child = subprocess.Popen(
             [
-                *launcher.interpreter_argv("pycontainerd-layer"),
+                *launcher.interpreter_argv(PROGRAM),
                 *filter(None, args),
                 "--target",
                 str(write_fd),
@@ -251,7 +190,7 @@ def _stream_worker(args: list[str], request: bytes, writer: Any) -> dict[str, An
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[write_fd],
-            env=_environment(),
+            env=environment(),
         )
     except BaseException:
         os.close(read_fd)
@@ -270,7 +209,7 @@ def _stream_worker(args: list[str], request: bytes, writer: Any) -> dict[str, An
     finally:
         os.close(read_fd)
         talk.join()
-    return _answer(results[0], child.returncode, results[1])
+    return checked(parse_answer(results[0], child.returncode, results[1]))
 
 
 def _sync(fd: int) -> None:

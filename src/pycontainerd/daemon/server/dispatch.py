@@ -17,7 +17,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from pycontainerd.daemon.core.call import Call
+from pycontainerd.daemon.core.call import Call, decoder_of
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
 from pycontainerd.lib.identifiers import quoted
@@ -33,12 +33,13 @@ _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 class Route:
     """A method and what answers it."""
 
-    __slots__ = ("answers_at_once", "handler", "method", "service_name")
+    __slots__ = ("answers_at_once", "decode", "handler", "method", "service_name")
 
     def __init__(self, service_name: str, method: Method, handler: Any) -> None:
         self.service_name = service_name
         self.method = method
         self.handler = handler
+        self.decode: Callable[[bytes], Any] = decoder_of(handler) or method.request.FromString
         self.answers_at_once = not (
             inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
         )
@@ -143,7 +144,7 @@ def decode(route: Route, payload: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        return route.method.request.FromString(payload)
+        return route.decode(payload)
     except DecodeError as e:
         raise InvalidArgument(f"failed to unmarshal the received message: {e}") from e
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core import documents
+from pycontainerd.daemon.core.call import decoded_by
 from pycontainerd.daemon.core.content import Blob, ContentStore, Info, Status, Writer
 from pycontainerd.daemon.services import wire
 from pycontainerd.lib import digest as digests
+from pycontainerd.lib.api import codec
 from pycontainerd.lib.api.full import content_v1, events, wkt
 from pycontainerd.lib.errdefs import (
     AlreadyExists,
@@ -35,6 +37,22 @@ if TYPE_CHECKING:
 _PAGE: Final = 100
 _READ_CHUNK: Final = 1 << 20
 _FIRST_CHUNK: Final = documents.MAX_BYTES
+_DATA: Final = 6  # number of the field of WriteContentRequest
+
+
+class _WriteRequest:
+    """A WriteContentRequest whose data stays where it arrived: a layer's bytes are copied no more than they must be."""
+
+    __slots__ = ("_message", "data")
+
+    def __init__(self, payload: bytes) -> None:
+        """DecodeError when it is none."""
+        rest, data = codec.split_field(_DATA, payload)
+        self._message = content_v1.WriteContentRequest.FromString(rest)
+        self.data = self._message.data or data  # of a field that comes twice the last one counts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._message, name)
 
 
 class ContentService:
@@ -137,6 +155,7 @@ class ContentService:
         await self._pools.run("content", self._store.abort, call.scope, request.ref)
         return wire.EMPTY
 
+    @decoded_by(_WriteRequest)
     async def write(
         self, call: Call, requests: AsyncIterator[content_v1.WriteContentRequest]
     ) -> AsyncIterator[content_v1.WriteContentResponse]:

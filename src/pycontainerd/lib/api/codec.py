@@ -98,6 +98,31 @@ class Message:
         return f"{type(self).__name__}({', '.join(fields)})"
 
 
+def before_field(message: Message, name: str, size_bytes: int) -> bytes:
+    """The bytes of a message up to the value of its bytes field `name`, which whoever sends them sends behind them."""
+    number = next(row[0] for row in message.FIELDS if row[1] == name)
+    return message.SerializeToString() + _varint(number << 3 | 2) + _varint(size_bytes)
+
+
+def split_field(number: int, payload: bytes | memoryview) -> tuple[bytes | memoryview, memoryview]:
+    """A message without the first of its bytes fields of that number, and its value in place, empty where there is none.
+
+    What is too broken to be split is left as it is: whoever decodes it says so.
+    """
+    data = memoryview(payload)
+    at = 0
+    try:
+        while at < len(data):
+            key, value_at = _read_varint(data, at)
+            if key == (number << 3 | 2):
+                value, end = _read_slice(data, value_at)
+                return bytes(data[:at]) + bytes(data[end:]), value
+            at = _skip(data, value_at, key & 7)
+    except (DecodeError, IndexError):
+        pass
+    return payload, memoryview(b"")
+
+
 class Method:
     """One rpc: name, request and response classes, and who streams."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 READ_SIZE: Final = 256 * 1024
-PIECE_SIZE: Final = 1024 * 1024  # no inflated piece is larger, whatever the ratio
+PIECE_SIZE: Final = 512 * 1024  # no inflated piece is larger, whatever the ratio
 _AHEAD: Final = 4  # pieces
 GZIP_MAGIC: Final = b"\x1f\x8b"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -75,6 +75,17 @@ class _Members:
             return bytes(self._member.decompress(data, PIECE_SIZE))
         except Exception as error:  # zlib.error, IsalError, ZstdError: three libraries, one meaning
             raise errdefs.Unknown(f"{self._name}: the layer is corrupt: {error}") from error
+
+
+def preload(*, zstd: bool = False) -> None:
+    """Loads what layers need, some of them that for zstd: who forks workers does it for all of them."""
+    if not zstd:
+        _gzip()
+        return
+    try:
+        _zstd()
+    except errdefs.Unimplemented:
+        return  # a layer that needs it is told so
 
 
 def _gzip() -> _Members:

@@ -7,6 +7,8 @@ Spec: POSIX.1-2001 pax Interchange Format, GNU tar manual (Standard, Sparse Form
 
 from __future__ import annotations
 
+from zlib import adler32
+
 from pycontainerd.lib import errdefs
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -19,7 +21,7 @@ BLOCK: Final = 512
 SPECIAL_CAP: Final = 1 << 20  # PAX records and GNU long names, as archive/tar caps them
 SPARSE_CAP: Final = 1 << 16  # fragments of one file
 _ZERO: Final = bytes(BLOCK)
-_OCTAL: Final = frozenset(b"01234567")
+_OCTAL: Final = b"01234567"
 
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCKDEV, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 
@@ -63,7 +65,7 @@ def parse_number(field: bytes, what: str) -> int:
     text = field.strip(b" \0")
     if b"\0" in text:
         text = text[: text.index(b"\0")]
-    if set(text) - _OCTAL:
+    if text.translate(None, _OCTAL):
         raise _bad(f"{what} {field!r} is no octal number")
     return int(text, 8) if text else 0
 
@@ -101,6 +103,11 @@ def parse_pax(data: bytes) -> list[tuple[bytes, bytes]]:
         records.append((key, value))
         at = end
     return records
+
+
+def _sum(data: bytes) -> int:
+    """The sum of at most 256 bytes, in a tenth of sum()'s time: of so few, Adler-32's first half is that and one. RFC 1950"""
+    return (adler32(data) & 0xFFFF) - 1
 
 
 class _Pending:
@@ -148,7 +155,7 @@ class Reader:
         if block == _ZERO:
             return None
         wanted = parse_number(block[148:156], "checksum")
-        plain = sum(block) - sum(block[148:156]) + 8 * 32
+        plain = _sum(block[:256]) + _sum(block[256:]) - sum(block[148:156]) + 8 * 32
         if wanted != plain:
             signed = plain - 256 * sum(1 for byte in block[:148] + block[156:] if byte > 127)
             if wanted != signed:
@@ -188,7 +195,8 @@ class Reader:
             entry.name = pending.name
         if pending.linkname:
             entry.linkname = pending.linkname
-        _apply_pax(entry, pending.pax)
+        if pending.pax:
+            _apply_pax(entry, pending.pax)
         self._settle(entry, block, dict(pending.pax))
         return entry
 

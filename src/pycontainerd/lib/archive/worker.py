@@ -1,12 +1,14 @@
 """The process that touches a layer's bytes, apart from the daemon: few capabilities, bounded memory, only given fds.
 
-argv: pycontainerd-layer apply --target FD [--overlay] [--userxattr] [--limit BYTES] [--lower FD,FD…]
+argv: pycontainerd-layer apply [--overlay] [--userxattr] [--limit BYTES] --target FD [--lower FD,FD…]
         fd 0 the blob; the target directory; the lower directories, newest first
+      pycontainerd-layer serve
+        fd 3 the socket on which workers are asked for: each is a fork of this process (layer_server.py)
       pycontainerd-layer diff --target FD [--gzip | --zstd]
         fd 0 one JSON line {"left": [mount…], "right": [mount…], "latest_nanos": N or null}; the pipe or file the layer is written to
 stdout: one JSON line, {"diff_id": …, "size": …} or {"error": {"code", "message", "errno"}}; exit status 0 either way.
 
-Runs in: a child of the daemon or of the forkserver
+Runs in: a child of the daemon
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from pycontainerd.lib.oci import document
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Final
 
 MEMORY_BYTES: Final = 1 << 30
+KEPT_BYTES: Final = 128 << 20  # more than the pieces of a layer that are under way
 # What unpacking needs: any owner, any mode, devices, file capabilities, and the overlay's trusted attributes.
 CAPABILITIES: Final = (
     "CAP_CHOWN",
@@ -37,29 +41,47 @@ CAPABILITIES: Final = (
 
 
 def main(argv: list[str]) -> int:
-    """Runs one job; the answer is on stdout."""
+    """Runs one job, whose answer is on stdout, or forks a process for each."""
+    if argv[1:] == ["serve"]:
+        from pycontainerd.lib.archive import layer_server
+
+        return layer_server.serve()
     trace.start(os.environ)
-    try:
-        confine()
-        answer = run(argv[1:])
-    except errdefs.ContainerdError as error:
-        answer = {"error": {"code": error.code, "message": str(error), "errno": 0}}
-    except OSError as error:
-        text = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror)
-        answer = {"error": {"code": errdefs.Unknown.code, "message": text, "errno": error.errno or 0}}
-    except MemoryError:
-        message = f"the layer needs more than {MEMORY_BYTES} bytes of memory to unpack"
-        answer = {"error": {"code": errdefs.ResourceExhausted.code, "message": message, "errno": 0}}
-    sys.stdout.write(document.dumps(answer) + "\n")
+    sys.stdout.write(document.dumps(answer(argv[1:], confined=False)) + "\n")
     sys.stdout.flush()
     return 0
 
 
+def answer(args: list[str], *, confined: bool = True) -> dict[str, Any]:
+    """One job's product, or the error it stands for; `confined` says whether this process has given up its rights."""
+    try:
+        if not confined:
+            confine()
+        return run(args)
+    except errdefs.ContainerdError as error:
+        return {"error": {"code": error.code, "message": str(error), "errno": 0}}
+    except OSError as error:
+        text = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror)
+        return {"error": {"code": errdefs.Unknown.code, "message": text, "errno": error.errno or 0}}
+    except MemoryError:
+        message = f"the layer needs more than {MEMORY_BYTES} bytes of memory to unpack"
+        return {"error": {"code": errdefs.ResourceExhausted.code, "message": message, "errno": 0}}
+
+
+def descriptors(fds: Sequence[int]) -> list[str]:
+    """The words that name the directories of an `apply`: the target, then the lower ones."""
+    target, *lower = fds
+    return ["--target", str(target), "--lower", ",".join(map(str, lower))]
+
+
 def confine() -> None:
     """Gives up what a job does not need, before the first byte is read."""
-    from pycontainerd.lib.linux import capabilities, prctl
+    from pycontainerd.lib.linux import capabilities, malloc, prctl
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    malloc.keep_freed(KEPT_BYTES)
+    # Workers have equal rights: without this, one could trace another.
+    prctl.set_dumpable(False)
     prctl.set_no_new_privs()
     if os.geteuid() == 0:
         mask = capabilities.to_mask(CAPABILITIES) & permitted_mask()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pycontainerd.lib.registry import hosts
 
 ACCEPT: Final = ", ".join((oci.DOCKER_MANIFEST, oci.DOCKER_LIST, oci.MANIFEST, oci.INDEX, "*/*"))
-CHUNK: Final = 256 << 10
+CHUNK: Final = 512 << 10
 _RESUMES: Final = 5
 # What makes the next host worth asking.
 _NEXT_HOST: Final = (Unavailable, ResourceExhausted, Unauthenticated, PermissionDenied)

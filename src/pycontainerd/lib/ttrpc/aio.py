@@ -209,7 +209,7 @@ class _ServerProtocol(Transport):
         """Waits until the handlers of a closed connection have returned."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         for event in self._connection.receive(data):
             if isinstance(event, RequestEvent):
                 self._begin(event)
@@ -403,7 +403,7 @@ class Client(Transport):
         self._inboxes.pop(stream_id, None)
         self._resume()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         for event in self._connection.receive(data):
             self._settle(event)
         self._pause_if_full()

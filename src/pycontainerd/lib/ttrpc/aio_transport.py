@@ -6,6 +6,7 @@ A reader that lags behind makes its whole connection wait, as in the Go implemen
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pycontainerd.lib import errdefs
 
+_READ_SIZE: Final = 256 << 10
 _QUEUE_HIGH: Final = 16  # messages a handler may lag behind before its connection is no longer read
 
 
@@ -59,8 +61,18 @@ class Inbox:
         return None
 
 
-class Transport(asyncio.Protocol):
-    """What both ends share: output, write backpressure, and pausing of reads while an inbox is full."""
+class _Room(threading.local):
+    """Where a loop's thread receives: what has arrived is taken from there before it waits again."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_READ_SIZE))
+
+
+_room = _Room()
+
+
+class Transport(asyncio.BufferedProtocol):
+    """What both ends share: input, output, write backpressure, and pausing of reads while an inbox is full."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -72,6 +84,16 @@ class Transport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _room.view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(_room.view[:nbytes])
+
+    def data_received(self, data: memoryview) -> None:
+        """Takes what has arrived; it is overwritten after that."""
+        raise NotImplementedError
 
     def pause_writing(self) -> None:
         self._writable.clear()

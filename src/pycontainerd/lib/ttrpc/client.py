@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pycontainerd.lib.ttrpc.connection import ClientEvent
 
 _READ_SIZE: Final = 64 << 10
+_SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h; Python has no name for it
+_WIDE_BYTES: Final = 1 << 20
+_CHUNKS_AT_ONCE: Final = 64  # far below IOV_MAX
 _NO_METADATA: Final[dict[str, str]] = {}
 
 
@@ -90,9 +93,9 @@ class Stream:
         """Ends the stream from outside, as a lost connection does."""
         self._ended, self._error = True, error
 
-    def send(self, payload: bytes) -> None:
-        """Sends one message, waiting while the socket is full."""
-        self._client.send_data(self.stream_id, payload)
+    def send(self, payload: bytes, more: bytes | memoryview = b"") -> None:
+        """Sends one message, in one piece or two, waiting until the socket has taken it."""
+        self._client.send_data(self.stream_id, payload, more)
 
     def close_send(self) -> None:
         """Says that no more messages follow."""
@@ -121,14 +124,15 @@ class Stream:
 class Client:
     """A connection; owns its socket. Not for use by two threads."""
 
-    __slots__ = ("_calls", "_connection", "_output", "_socket", "closed")
+    __slots__ = ("_calls", "_connection", "_is_wide", "_output", "_socket", "closed")
 
     def __init__(self, connected: _socket.socket) -> None:
         connected.setblocking(False)
         self._socket = connected
         self._connection = ClientConnection()
         self._calls: dict[int, Pending | Stream] = {}
-        self._output = memoryview(b"")
+        self._output: list[bytes | memoryview] = []
+        self._is_wide = False
         self.closed = False
 
     @classmethod
@@ -221,12 +225,22 @@ class Client:
         self.flush()
         return stream
 
-    def send_data(self, stream_id: int, payload: bytes) -> None:
+    def send_data(self, stream_id: int, payload: bytes, more: bytes | memoryview = b"") -> None:
         """One message of a stream; waits until the socket has taken it, so that a fast sender stays bounded."""
-        self._connection.send_data(stream_id, payload)
+        if more and not self._is_wide:
+            self._widen()
+        self._connection.send_data(stream_id, payload, more)
         self.flush()
         while self.wants_write and not self.closed:
             self.wait(None)
+
+    def _widen(self) -> None:
+        """Lets a whole chunk into the socket: the reader is woken once for it. Without root's rights all stays as it is."""
+        self._is_wide = True
+        try:
+            self._socket.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, _WIDE_BYTES)
+        except PermissionError:
+            return
 
     def close_send(self, stream_id: int) -> None:
         """Ends this side of a stream."""
@@ -269,17 +283,17 @@ class Client:
         """Sends as much as the socket takes."""
         while not self.closed:
             if not self._output:
-                self._output = memoryview(self._connection.take_output())
+                self._output = self._connection.take_chunks()
             if not self._output:
                 return
             try:
-                sent = self._socket.send(self._output, _socket.MSG_NOSIGNAL)
+                sent = self._socket.sendmsg(self._output[:_CHUNKS_AT_ONCE], (), _socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
             except OSError:
                 self._lost()
                 return
-            self._output = self._output[sent:]
+            self._output = _behind(self._output, sent)
 
     def close(self) -> None:
         """Closes the connection; calls under way end with Closed."""
@@ -324,3 +338,12 @@ class Client:
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.end(error=Closed())
+
+
+def _behind(chunks: list[bytes | memoryview], sent: int) -> list[bytes | memoryview]:
+    """What is left of the chunks when so many bytes of them have been sent."""
+    for number, chunk in enumerate(chunks):
+        if sent < len(chunk):
+            return [memoryview(chunk)[sent:], *chunks[number + 1 :]]
+        sent -= len(chunk)
+    return []

@@ -75,7 +75,7 @@ class _Output:
 
     def __init__(self) -> None:
         self._reader = frame.FrameReader()
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | memoryview] = []
 
     def take_output(self) -> bytes:
         """What is to be sent now; empty when nothing is."""
@@ -85,12 +85,21 @@ class _Output:
         self._chunks.clear()
         return data
 
+    def take_chunks(self) -> list[bytes | memoryview]:
+        """The same in pieces, none of them copied."""
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
     def has_output(self) -> bool:
         """Whether take_output() would give something."""
         return bool(self._chunks)
 
-    def _send(self, stream_id: int, kind: int, flags: int, payload: bytes) -> None:
-        self._chunks.append(frame.encode(stream_id, kind, flags, payload))
+    def _send(
+        self, stream_id: int, kind: int, flags: int, payload: bytes, more: bytes | memoryview = b""
+    ) -> None:
+        self._chunks.append(frame.encode(stream_id, kind, flags, payload, len(more)))
+        if more:
+            self._chunks.append(more)
 
 
 class _ClientStream:
@@ -142,12 +151,15 @@ class ClientConnection(_Output):
         self._streams[stream_id] = _ClientStream(client_streaming, server_streaming)
         return stream_id
 
-    def send_data(self, stream_id: int, payload: bytes) -> None:
-        """Sends one message of a client stream. Raises FailedPrecondition when this side was closed."""
+    def send_data(self, stream_id: int, payload: bytes, more: bytes | memoryview = b"") -> None:
+        """Sends one message of a client stream, in one piece or two. Raises FailedPrecondition when this side was closed.
+
+        What `more` lies in may be written to again once the chunk has been sent.
+        """
         stream = self._streams.get(stream_id)
         if stream is None or not stream.local_open:
             raise errdefs.FailedPrecondition("ttrpc: stream is closed for sending")
-        self._send(stream_id, frame.DATA, 0, payload)
+        self._send(stream_id, frame.DATA, 0, payload, more)
 
     def close_send(self, stream_id: int) -> None:
         """Says that this side sends no more; twice is once."""
@@ -160,7 +172,7 @@ class ClientConnection(_Output):
         """Drops a call nobody waits for any more (ttrpc has no cancel message)."""
         self._streams.pop(stream_id, None)
 
-    def receive(self, data: bytes) -> list[ClientEvent]:
+    def receive(self, data: bytes | memoryview) -> list[ClientEvent]:
         """Takes bytes from the server."""
         events: list[ClientEvent] = []
         for item in self._reader.feed(data):
@@ -251,7 +263,7 @@ class ServerConnection(_Output):
         made._streams = {stream_id: _ServerStream(remote_open=False) for stream_id in open_streams}
         return made
 
-    def receive(self, data: bytes) -> list[ServerEvent]:
+    def receive(self, data: bytes | memoryview) -> list[ServerEvent]:
         """Takes bytes from the client."""
         events: list[ServerEvent] = []
         for item in self._reader.feed(data):

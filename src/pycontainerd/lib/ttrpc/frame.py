@@ -19,9 +19,10 @@ from pycontainerd.lib.errdefs import ResourceExhausted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
 MAX_PAYLOAD: Final = 4 << 20  # bytes
+LARGE: Final = 64 << 10
 REQUEST: Final = 1
 RESPONSE: Final = 2
 DATA: Final = 3
@@ -35,7 +36,10 @@ HEADER_SIZE: Final = _HEADER.size
 
 
 class Frame:
-    """One frame. `oversize_bytes` is its announced length when that was over the cap; its payload is then empty."""
+    """One frame. `oversize_bytes` is its announced length when that was over the cap; its payload is then empty.
+
+    A large payload may be a bytearray, which is the receiver's alone: that spares a copy of it.
+    """
 
     __slots__ = ("flags", "kind", "oversize_bytes", "payload", "stream_id")
 
@@ -66,31 +70,34 @@ def oversize_error(size_bytes: int) -> ResourceExhausted:
     return ResourceExhausted(f"message length {size_bytes} exceed maximum message size of {MAX_PAYLOAD}")
 
 
-def encode(stream_id: int, kind: int, flags: int, payload: bytes) -> bytes:
-    """The bytes of one frame. Raises ResourceExhausted for a payload over 4 MiB."""
-    if len(payload) > MAX_PAYLOAD:
-        raise oversize_error(len(payload))
-    return _HEADER.pack(len(payload), stream_id, kind, flags) + payload
+def encode(stream_id: int, kind: int, flags: int, payload: bytes, more_bytes: int = 0) -> bytes:
+    """The bytes of one frame, less the last `more_bytes` of its payload. Raises ResourceExhausted for one over 4 MiB."""
+    length = len(payload) + more_bytes
+    if length > MAX_PAYLOAD:
+        raise oversize_error(length)
+    return _HEADER.pack(length, stream_id, kind, flags) + payload
 
 
 class FrameReader:
     """Cuts a byte stream into frames; holds at most one header and one payload within the cap."""
 
-    __slots__ = ("_buffer", "_discard")
+    __slots__ = ("_buffer", "_discard", "_header", "_lacks")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._header = b""  # or its beginning
+        self._buffer = bytearray()  # the beginning of a payload that is not whole yet
+        self._lacks = 0
         self._discard = 0
 
     @property
     def is_between_frames(self) -> bool:
         """Whether nothing of a frame is held or awaited."""
-        return not self._buffer and not self._discard
+        return not self._header and not self._discard
 
     @property
     def buffered_bytes(self) -> int:
         """How much of an unfinished frame is held."""
-        return len(self._buffer)
+        return len(self._header) + len(self._buffer)
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """Takes the next bytes of the stream and gives the frames that are now whole, in order."""
@@ -101,34 +108,41 @@ class FrameReader:
                 skipped = min(self._discard, len(view))
                 self._discard -= skipped
                 view = view[skipped:]
-                continue
-            view = view[self._take(view) :]
-            frame = self._next()
-            if frame is not None:
-                frames.append(frame)
+            elif self._lacks:
+                view = self._go_on(view, frames)
+            else:
+                view = self._begin(view, frames)
         return frames
 
-    def _take(self, view: memoryview) -> int:
-        """Moves what the current frame still lacks from `view` into the buffer; gives how many bytes it took."""
-        buffer = self._buffer
-        wanted = HEADER_SIZE
-        if len(buffer) >= HEADER_SIZE:
-            wanted += int.from_bytes(buffer[:4], "big")
-        taken = min(wanted - len(buffer), len(view))
-        buffer += view[:taken]
-        return taken
-
-    def _next(self) -> Frame | None:
-        buffer = self._buffer
-        if len(buffer) < HEADER_SIZE:
-            return None
-        length, stream_id, kind, flags = _HEADER.unpack_from(buffer)
+    def _begin(self, view: memoryview, frames: list[Frame]) -> memoryview:
+        """Takes a header, or what there is of it, and the payload if it is whole; gives what comes after."""
+        at = HEADER_SIZE - len(self._header)
+        self._header += bytes(view[:at])
+        if len(self._header) < HEADER_SIZE:
+            return view[at:]
+        length, stream_id, kind, flags = _HEADER.unpack(self._header)
+        end = at + length
         if length > MAX_PAYLOAD:
-            buffer.clear()
+            frames.append(Frame(stream_id, kind, flags, b"", length))
             self._discard = length
-            return Frame(stream_id, kind, flags, b"", length)
-        if len(buffer) < HEADER_SIZE + length:
-            return None
-        payload = bytes(buffer[HEADER_SIZE:])
-        buffer.clear()
-        return Frame(stream_id, kind, flags, payload)
+        elif len(view) >= end:
+            frames.append(Frame(stream_id, kind, flags, bytes(view[at:end])))
+            self._header = b""
+            return view[end:]
+        else:
+            self._lacks = length
+            return self._go_on(view[at:], frames) if len(view) > at else view[at:]
+        self._header = b""
+        return view[at:]
+
+    def _go_on(self, view: memoryview, frames: list[Frame]) -> memoryview:
+        """Takes more of a payload that came in pieces."""
+        taken = min(self._lacks, len(view))
+        self._buffer += view[:taken]
+        self._lacks -= taken
+        if not self._lacks:
+            length, stream_id, kind, flags = _HEADER.unpack(self._header)
+            payload: Any = self._buffer if kind == DATA and length >= LARGE else bytes(self._buffer)
+            frames.append(Frame(stream_id, kind, flags, payload))
+            self._header, self._buffer = b"", bytearray()
+        return view[taken:]
