@@ -221,10 +221,25 @@ BAD_MOUNTS = {
         "UNKNOWN",
         "mount failed {fuse.sshfs x  []}: mount helper [mount.fuse [x",
     ),
-    "id maps": (
+    "one id map": (
         mount("bind", "/tmp", "bind", "uidmap=0:1:1"),
-        "UNIMPLEMENTED",
-        "uidmap=0:1:1 is not supported",
+        "INVALID_ARGUMENT",
+        "mount failed {bind /tmp  [bind uidmap=0:1:1]}: mount options uidmap and gidmap go together",
+    ),
+    "no id map": (
+        mount("bind", "/tmp", "bind", "uidmap=0:1", "gidmap=0:1:1"),
+        "UNKNOWN",
+        "[bind uidmap=0:1 gidmap=0:1:1]}: user namespace mappings require the format `container-id:host-id:size`",
+    ),
+    "id maps that overlap": (
+        mount("bind", "/tmp", "bind", "uidmap=0:1:5,3:9:5", "gidmap=0:1:1"),
+        "UNKNOWN",
+        "mount failed {bind /tmp  [bind uidmap=0:1:5,3:9:5 gidmap=0:1:1]}: invalid argument",
+    ),
+    "a file system that maps none": (
+        mount("proc", "proc", "uidmap=0:1:5", "gidmap=0:1:5"),
+        "UNKNOWN",
+        "mount failed {proc proc  [uidmap=0:1:5 gidmap=0:1:5]}: invalid argument",
     ),
     "no file for a device": (
         mount("loop", "/nope"),

@@ -17,7 +17,7 @@ from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.events import Exchange
 from pycontainerd.daemon.core.plugins import Platform, PluginInfo
 from pycontainerd.daemon.core.streams import StreamManager
-from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
+from pycontainerd.daemon.plugins import gc_scheduler, overlay_checks
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
 from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
 from pycontainerd.daemon.plugins.metadata_sqlite.activations import SqliteActivations
@@ -41,7 +41,7 @@ from pycontainerd.daemon.plugins.runtime_v2.runtime import Settings
 from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
-from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
+from pycontainerd.daemon.plugins.snapshot_overlay import Options, OverlaySnapshotter
 from pycontainerd.daemon.services import wire
 from pycontainerd.daemon.services.containers import ContainersService
 from pycontainerd.daemon.services.content import ContentService
@@ -85,7 +85,7 @@ from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, Invali
 from pycontainerd.version import REVISION, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pycontainerd.daemon.config import Config
     from pycontainerd.daemon.core.blocking import Pools
@@ -136,7 +136,7 @@ class Registration(NamedTuple):
     requires: tuple[str, ...] = ()
     has_platform: bool = False
     platforms: tuple[Platform, ...] = ()
-    capabilities: tuple[str, ...] = ()
+    capabilities: Callable[[Context], Callable[[], Sequence[str]]] | None = None
     exports: Callable[[Context], Mapping[str, str]] | None = None
 
     @property
@@ -191,7 +191,7 @@ def _info(context: Context, registration: Registration, error: tuple[int, str] |
         registration.id,
         registration.requires,
         platforms,
-        registration.capabilities,
+        registration.capabilities(context) if registration.capabilities and error is None else None,
         registration.exports(context) if registration.exports else {},
         error,
     )
@@ -236,18 +236,23 @@ def _metadata(context: Context) -> Database:
     return database
 
 
+def _folder(context: Context, uri: str) -> str:
+    """Where a snapshotter keeps its snapshots."""
+    return context.settings(uri)["root_path"] or context.root(uri)
+
+
 def _overlayfs(context: Context) -> SqliteSnapshots:
-    options = context.settings(settings.OVERLAYFS)
-    root = options["root_path"] or context.root(settings.OVERLAYFS)
-    snapshot_overlay.require_supported(root)
+    settings_of = context.settings(settings.OVERLAYFS)
+    root = _folder(context, settings.OVERLAYFS)
+    overlay_checks.require_supported(root)
     database = context.get(METADATA)
-    return SqliteSnapshots(database, OverlaySnapshotter(root, database, sync_remove=options["sync_remove"]))
+    options = Options(**{key: value for key, value in settings_of.items() if key != "root_path"})
+    return SqliteSnapshots(database, OverlaySnapshotter(root, database, options))
 
 
 def _native(context: Context) -> SqliteSnapshots:
-    root = context.settings(settings.NATIVE)["root_path"] or context.root(settings.NATIVE)
     database = context.get(METADATA)
-    return SqliteSnapshots(database, NativeSnapshotter(root, database))
+    return SqliteSnapshots(database, NativeSnapshotter(_folder(context, settings.NATIVE), database))
 
 
 def _opt_folder(context: Context) -> str:
@@ -322,6 +327,12 @@ def _gc(context: Context) -> gc_scheduler.Scheduler:
     )
     context.get(METADATA).on_commit(scheduler.note)
     return scheduler
+
+
+def _gc_exports(context: Context) -> Mapping[str, str]:
+    names = ("PauseThreshold", "DeletionThreshold", "MutationThreshold", "ScheduleDelay")
+    keys = ("pause_threshold", "deletion_threshold", "mutation_threshold", "schedule_delay")
+    return {name: str(context.settings(SCHEDULER)[key]) for name, key in zip(names, keys, strict=True)}
 
 
 def _removal_event(node: Node) -> tuple[str, object] | None:
@@ -435,20 +446,39 @@ def _introspection(context: Context) -> tuple[Service, object]:
         tasks: ShimManager = context.get(TASKS)
         name = (TASKS.rpartition(".")[0], TASKS.rpartition(".")[2])
         informers[name] = RuntimeInformer(tasks.settings, context.pools)
-    service = IntrospectionService(context.infos, _server_uuid(context), informers)
+    service = IntrospectionService(context.infos, _server_uuid(context), informers, context.pools)
     return introspection_v1.INTROSPECTION, service
 
 
 PLUGINS: Final = (
     Registration(OPT, _opt, exports=lambda c: {"path": _opt_folder(c)}),
-    Registration(CONTENT, _content),
-    Registration(METADATA, _metadata, ("io.containerd.content.v1", "io.containerd.snapshotter.v1")),
-    Registration(settings.NATIVE, _native, has_platform=True),
-    Registration(settings.OVERLAYFS, _overlayfs, has_platform=True),
+    Registration(CONTENT, _content, exports=lambda c: {"root": c.root(CONTENT)}),
+    Registration(
+        METADATA,
+        _metadata,
+        ("io.containerd.content.v1", "io.containerd.snapshotter.v1"),
+        exports=lambda c: {
+            "path": f"{c.root(METADATA)}/meta.db",
+            "policy": c.settings(settings.METADATA)["content_sharing_policy"],
+        },
+    ),
+    Registration(
+        settings.NATIVE,
+        _native,
+        has_platform=True,
+        exports=lambda c: {"root": _folder(c, settings.NATIVE)},
+    ),
+    Registration(
+        settings.OVERLAYFS,
+        _overlayfs,
+        has_platform=True,
+        capabilities=lambda c: c.get(settings.OVERLAYFS).capabilities,
+        exports=lambda c: {"root": _folder(c, settings.OVERLAYFS)},
+    ),
     Registration(EVENTS, _exchange),
     Registration(NAMESPACED_CONTENT, _namespaced_content, ("io.containerd.metadata.v1",)),
     Registration(MOUNTS, _mounts, ("io.containerd.metadata.v1",)),
-    Registration(SCHEDULER, _gc, ("io.containerd.metadata.v1",)),
+    Registration(SCHEDULER, _gc, ("io.containerd.metadata.v1",), exports=_gc_exports),
     Registration(
         CONTAINER_STORE, lambda c: SqliteContainerStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
     ),

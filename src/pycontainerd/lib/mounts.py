@@ -25,6 +25,7 @@ _PAGE: Final = 4096
 LONG: Final = _PAGE - 512  # options of an overlay that are longer than this are shortened
 _PROPAGATION: Final = mount.MS_SHARED | mount.MS_SLAVE | mount.MS_PRIVATE | mount.MS_UNBINDABLE
 
+_MAPS: Final = ("uidmap=", "gidmap=")
 _HELPERS: Final = {"fuse.": "mount.fuse", "fuse3.": "mount.fuse3"}
 
 # option -> (flag, whether it clears the flag)
@@ -103,6 +104,19 @@ def _mount_one(wanted: types.Mount, root: str) -> None:
         _mount_by_helper(wanted, target)
         return
     options = list(wanted.options)
+    if not any(option.startswith(_MAPS) for option in options):
+        _mount_plain(wanted, target, options)
+        return
+    from pycontainerd.lib import mapped_mounts
+
+    kept, uids, gids = mapped_mounts.split_options(options)
+    if not uids:  # named, and empty: as in containerd, nothing is mapped
+        _mount_plain(wanted, target, kept)
+        return
+    mapped_mounts.attach(wanted.type, target, kept, (uids, gids), lambda: _mount_plain(wanted, target, kept))
+
+
+def _mount_plain(wanted: types.Mount, target: str, options: Sequence[str]) -> None:
     if wanted.type == "overlay" and sum(map(len, options)) + len(options) >= LONG:
         mount_long_overlay(wanted.source, target, options)
         return

@@ -60,7 +60,7 @@ def _registration(type: str, name: str, proxy: ProxyPlugin, start: Any) -> Regis
         f"{type}.{name}",
         lambda context: start(context, name, proxy),
         platforms=(Platform(platform.os, platform.architecture, platform.variant),),
-        capabilities=tuple(proxy.capabilities),
+        capabilities=lambda _: lambda: proxy.capabilities,
         exports=lambda _: {**proxy.exports, "address": proxy.address},
     )
 
@@ -68,7 +68,7 @@ def _registration(type: str, name: str, proxy: ProxyPlugin, start: Any) -> Regis
 def _snapshotter(context: Context, name: str, proxy: ProxyPlugin) -> SqliteSnapshots:
     client = ProxyClient(proxy.address, snapshots_v1.SNAPSHOTS)
     context.on_stop.append(client.close)
-    return SqliteSnapshots(context.get(METADATA), ProxySnapshotter(name, client))
+    return SqliteSnapshots(context.get(METADATA), ProxySnapshotter(name, client, proxy.capabilities))
 
 
 def _content(context: Context, name: str, proxy: ProxyPlugin) -> ProxyContentStore:

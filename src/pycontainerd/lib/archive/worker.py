@@ -2,7 +2,7 @@
 
 argv: pycontainerd-layer apply --target FD [--overlay] [--userxattr] [--limit BYTES] [--lower FD,FD…]
         fd 0 the blob; the target directory; the lower directories, newest first
-      pycontainerd-layer diff --target FD [--gzip | --zstd]
+      pycontainerd-layer diff --target FD [--gzip | --zstd] [--idmap]
         fd 0 one JSON line {"left": [mount…], "right": [mount…], "latest_nanos": N or null}; the pipe or file the layer is written to
 stdout: one JSON line, {"diff_id": …, "size": …} or {"error": {"code", "message", "errno"}}; exit status 0 either way.
 
@@ -20,6 +20,7 @@ from pycontainerd.lib.oci import document
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Final
 
 MEMORY_BYTES: Final = 1 << 30
@@ -34,13 +35,15 @@ CAPABILITIES: Final = (
     "CAP_SETFCAP",
     "CAP_SYS_ADMIN",
 )
+# For a diff of mounts that show other owners (--idmap): to write the maps of a user namespace.
+IDMAP_CAPABILITIES: Final = ("CAP_SETGID", "CAP_SETUID")
 
 
 def main(argv: list[str]) -> int:
     """Runs one job; the answer is on stdout."""
     trace.start(os.environ)
     try:
-        confine()
+        confine(IDMAP_CAPABILITIES if "--idmap" in argv else ())
         answer = run(argv[1:])
     except errdefs.ContainerdError as error:
         answer = {"error": {"code": error.code, "message": str(error), "errno": 0}}
@@ -55,14 +58,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def confine() -> None:
+def confine(also: Sequence[str] = ()) -> None:
     """Gives up what a job does not need, before the first byte is read."""
     from pycontainerd.lib.linux import capabilities, prctl
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     prctl.set_no_new_privs()
     if os.geteuid() == 0:
-        mask = capabilities.to_mask(CAPABILITIES) & permitted_mask()
+        mask = capabilities.to_mask((*CAPABILITIES, *also)) & permitted_mask()
         capabilities.capset(mask, mask, 0)
 
 
