@@ -17,6 +17,8 @@ DEFAULT_ROOT: Final = "/var/lib/pycontainerd"
 DEFAULT_STATE: Final = "/run/pycontainerd"
 DEFAULT_ADDRESS: Final = "/run/pycontainerd/pycontainerd.sock"
 DEFAULT_CONFIG: Final = "/etc/pycontainerd/config.toml"
+_DROP_IN_NAMES: Final = "conf.d/*.toml"
+DROP_INS: Final = f"/etc/pycontainerd/{_DROP_IN_NAMES}"
 
 GC: Final = "io.containerd.gc.v1.scheduler"
 METADATA: Final = "io.containerd.metadata.v1.bolt"
@@ -176,11 +178,16 @@ class Config:
 
 
 def load(path: str, *, required: bool) -> Config:
-    """The configuration in a file and its imports; a missing file is fine unless it was asked for by name."""
+    """The configuration in a file and its imports; a missing file is fine unless it was asked for by name.
+
+    Where the file of the usual name is missing, what lies in the usual folder beside it counts: unlike containerd, whose
+    drop-ins need a file that imports them.
+    """
     config = Config()
     if not os.path.exists(path):
         if required:
             raise InvalidArgument(f"failed to load config file {path}: no such file or directory")
+        apply(config, config_file.read_drop_ins(f"{os.path.dirname(path)}/{_DROP_IN_NAMES}"))
         return config
     apply(config, config_file.read(path))
     return config
