@@ -28,6 +28,7 @@ SHIM_MANAGER: Final = "io.containerd.shim.v1.manager"
 OVERLAYFS: Final = "io.containerd.snapshotter.v1.overlayfs"
 NATIVE: Final = "io.containerd.snapshotter.v1.native"
 OPT: Final = "io.containerd.internal.v1.opt"
+RESTART: Final = "io.containerd.monitor.container.v1.restart"
 TRANSFER: Final = "io.containerd.transfer.v1.local"
 DIFF_SERVICE: Final = "io.containerd.service.v1.diff-service"
 _SHAPES: Final[dict[type, str]] = {str: "string", int: "number", bool: "boolean"}
@@ -54,6 +55,7 @@ PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "mount_options": [],
     },
     NATIVE: {"root_path": ""},
+    RESTART: {"interval": "10s"},
     DIFF_SERVICE: {"default": ["walking"]},
     TRANSFER: {"config_path": "", "max_concurrent_downloads": 3, "max_concurrent_uploaded_layers": 3},
 }

@@ -81,6 +81,8 @@ class Daemon:
         self._endpoints = Endpoints(context, inherited, serves_grpc=serves_grpc)
         await self._endpoints.start()
         self.run_beside(context.get(plugin.SCHEDULER).run())
+        if plugin.RESTART in context.instances:
+            self.run_beside(context.get(plugin.RESTART).run())
         if tasks is not None:
             self.run_beside(tasks.report_missed(context.get(plugin.EVENTS).first_listener()))
         if not context.get(plugin.METADATA).was_clean:
@@ -104,7 +106,7 @@ class Daemon:
             tasks = context.instances.get(plugin.TASKS)
             if tasks is not None and tasks.list(""):
                 continue
-            if await self._pools.run("metadata", _has_leases, context):
+            if await self._pools.run("metadata", _is_wanted, context):
                 continue
             context.log.info("nothing to do, leaving", idle_seconds=idle_exit_s)
             stop.set()
@@ -155,9 +157,11 @@ async def _check_metadata(context: Context) -> None:
         context.log.error("metadata is damaged", error=str(e))
 
 
-def _has_leases(context: Context) -> bool:
+def _is_wanted(context: Context) -> bool:
+    """Whether there are leases, or containers that are to run."""
     row = context.get(plugin.METADATA).read(lambda tx: tx.row("SELECT 1 FROM leases LIMIT 1"))
-    return row is not None
+    monitor = context.instances.get(plugin.RESTART)
+    return row is not None or (monitor is not None and monitor.wants_running())
 
 
 def _install_signals(stop: asyncio.Event, log: Logger) -> None:

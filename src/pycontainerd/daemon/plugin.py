@@ -41,6 +41,7 @@ from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStar
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
 from pycontainerd.daemon.plugins.snapshot_overlay import Options, OverlaySnapshotter
 from pycontainerd.daemon.registration import Registration
+from pycontainerd.daemon.restart import RestartMonitor
 from pycontainerd.daemon.services import wire
 from pycontainerd.daemon.services.containers import ContainersService
 from pycontainerd.daemon.services.content import ContentService
@@ -117,6 +118,7 @@ SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
 SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
 TRANSFER: Final = settings.TRANSFER
+RESTART: Final = settings.RESTART
 OPT: Final = settings.OPT
 DIFFER: Final = "io.containerd.differ.v1.walking"
 
@@ -332,10 +334,22 @@ def _sandboxes(context: Context) -> ShimSandboxController:
     return controller
 
 
-def _transfer(context: Context) -> LazyTransferrer:
+def _own_socket(context: Context) -> tuple[str, str]:
+    """Where and how the daemon is a client of itself."""
     config = context.config
     beside = config.ttrpc_address == f"{config.grpc.address}.ttrpc"
-    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc", context.settings(TRANSFER))
+    return config.grpc.address, "ttrpc" if beside else "grpc"
+
+
+def _transfer(context: Context) -> LazyTransferrer:
+    return LazyTransferrer(*_own_socket(context), context.settings(TRANSFER))
+
+
+def _restart(context: Context) -> RestartMonitor:
+    interval_s = settings.parse_duration(context.settings(RESTART)["interval"])
+    return RestartMonitor(
+        context.get(CONTAINER_STORE), _own_socket(context), interval_s, context.pools, context.log
+    )
 
 
 def _introspection(context: Context) -> tuple[Service, object]:
@@ -399,6 +413,12 @@ PLUGINS: Final = (
         has_platform=True,
     ),
     Registration("io.containerd.grpc.v1.introspection", _introspection),
+    Registration(
+        RESTART,
+        _restart,
+        ("io.containerd.event.v1", "io.containerd.service.v1"),
+        capabilities=lambda _: lambda: RestartMonitor.capabilities,
+    ),
     Registration(
         "io.containerd.grpc.v1.containers",
         lambda c: (
