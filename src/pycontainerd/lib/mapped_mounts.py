@@ -23,6 +23,7 @@ import time
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.identifiers import quoted
 from pycontainerd.lib.linux import idmap, mount, namespaces
+from pycontainerd.lib.mounts import MountFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,12 @@ def attach(
     OSError where the kernel or a file system takes no id maps; Unknown for maps that are none.
     """
     with trace.span("map ids of a mount", type=kind, target=target):
-        userns_fd = idmap.user_namespace(parse_maps(maps[0]), parse_maps(maps[1]))
+        rows = parse_maps(maps[0]), parse_maps(maps[1])
+        try:
+            userns_fd = idmap.user_namespace(*rows)
+        except OSError as e:
+            shown = f"{UID}{maps[0]} {GID}{maps[1]}"
+            raise MountFailed(e, f"failed to make a user namespace for {shown}") from e
         try:
             tree_fd = _apart(lambda: _made(kind, target, options, userns_fd, make))
         finally:
@@ -120,7 +126,7 @@ def _made(kind: str, target: str, options: Sequence[str], userns_fd: int, make: 
     make()
     tree_fd = mount.open_tree(-1, target, recursive=True)
     try:
-        idmap.map_tree(tree_fd, userns_fd, recursive=True, propagation=mount.MS_PRIVATE)
+        _map_ids(tree_fd, userns_fd, target, whole=True)
     except BaseException:
         os.close(tree_fd)
         raise
@@ -140,7 +146,7 @@ def _map_in_place(folder: str, userns_fd: int) -> None:
     """Binds a directory (alone, as an overlay sees it) on itself, read-only, with other owners."""
     tree_fd = mount.open_tree(-1, folder)
     try:
-        idmap.map_tree(tree_fd, userns_fd, attr_set=mount.MOUNT_ATTR_RDONLY)
+        _map_ids(tree_fd, userns_fd, folder, attr_set=mount.MOUNT_ATTR_RDONLY)
         folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             mount.move_mount(tree_fd, folder_fd)
@@ -148,6 +154,15 @@ def _map_in_place(folder: str, userns_fd: int) -> None:
             os.close(folder_fd)
     finally:
         os.close(tree_fd)
+
+
+def _map_ids(tree_fd: int, userns_fd: int, shown: str, *, whole: bool = False, attr_set: int = 0) -> None:
+    """Of a mount, or of a whole tree, which then is private, as containerd's."""
+    propagation = mount.MS_PRIVATE if whole else 0
+    try:
+        idmap.map_tree(tree_fd, userns_fd, recursive=whole, attr_set=attr_set, propagation=propagation)
+    except OSError as e:
+        raise MountFailed(e, f"unable to shift GID/UID or set mount attrs for {shown}") from e
 
 
 def _apart(act: Callable[[], int]) -> int:

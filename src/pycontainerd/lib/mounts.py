@@ -13,6 +13,7 @@ from os.path import commonpath
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.identifiers import quoted
 from pycontainerd.lib.linux import mount
+from pycontainerd.lib.linux.libc import go_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ _FLAGS: Final = {
     "unbindable": (mount.MS_UNBINDABLE, False),
     "runbindable": (mount.MS_UNBINDABLE | mount.MS_REC, False),
 }
+
+
+class MountFailed(OSError):
+    """What the kernel refused; `told` says what was asked of it, in containerd's words."""
+
+    def __init__(self, error: OSError, told: str) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.told = f"{told}: {go_error(error.errno or 0)}"
 
 
 def parse_options(options: Sequence[str]) -> tuple[int, list[str]]:
@@ -158,13 +167,15 @@ def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> None
     propagation = flags & _PROPAGATION
     plain = flags & ~propagation
     if not flags & mount.MS_REMOUNT or data or not propagation:
-        mount.mount(
-            source,
-            target,
-            fstype,
-            flags=plain & ~(mount.MS_REC if propagation and not plain & mount.MS_BIND else 0),
-            data=data,
-        )
+        first = plain & ~(mount.MS_REC if propagation and not plain & mount.MS_BIND else 0)
+        try:
+            mount.mount(source, target, fstype, flags=first, data=data)
+        except OSError as e:
+            raise MountFailed(
+                e,
+                f"mount source: {quoted(source)}, target: {quoted(target)}, fstype: {fstype}, flags: {first}, "
+                f"data: {quoted(data)}, err",
+            ) from e
     if propagation:
         mount.mount("", target, "", flags=propagation | (flags & mount.MS_REC))
     if plain & mount.MS_BIND and plain & mount.MS_RDONLY:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 UID_LABEL: Final = "containerd.io/snapshot/uidmapping"
 GID_LABEL: Final = "containerd.io/snapshot/gidmapping"
 _INVALID_ID: Final = (1 << 32) - 1
+_MOST_DIGITS: Final = 19  # of an int64, about
 _INTEGER: Final = re.compile(r" *([+-]?[0-9]+)", re.ASCII)
 
 
@@ -54,8 +55,11 @@ def _parse_one(text: str) -> Row:
             rest = rest[1:]
         found = _INTEGER.match(rest)
         if found is None:
-            raise _unparsable(text, "expected integer" if rest.strip(" ") else "unexpected EOF")
-        numbers.append(int(found[1][:20]))
+            missing = "unexpected EOF" if text else "EOF"
+            raise _unparsable(text, "expected integer" if rest.strip(" ") else missing)
+        if len(found[1]) > _MOST_DIGITS:
+            raise _unparsable(text, f'strconv.ParseInt: parsing "{found[1]}": value out of range')
+        numbers.append(int(found[1]))
         rest = rest[found.end() :]
     inside, outside, size = numbers
     if not all(0 <= number < _INVALID_ID for number in numbers):

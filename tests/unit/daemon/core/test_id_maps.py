@@ -36,7 +36,14 @@ UNPARSABLE = "failed to unmarshal snapshot ID mapped labels: input value {} unpa
         ("0:1", UNPARSABLE.format("0:1", "unexpected EOF")),
         ("0:", UNPARSABLE.format("0:", "unexpected EOF")),
         ("0-1-1", UNPARSABLE.format("0-1-1", "input does not match format")),
-        ("0:1:1,", UNPARSABLE.format("", "unexpected EOF")),
+        ("0:1:1,", UNPARSABLE.format("", "EOF")),
+        (
+            "0:99999999999999999999:1",
+            UNPARSABLE.format(
+                "0:99999999999999999999:1",
+                'strconv.ParseInt: parsing "99999999999999999999": value out of range',
+            ),
+        ),
         ("0:-1:1", 'failed to unmarshal snapshot ID mapped labels: invalid mapping "0:-1:1"'),
         ("0:4294967295:1", 'failed to unmarshal snapshot ID mapped labels: invalid mapping "0:4294967295:1"'),
         ("1:1000:5", "failed to find root pair: container ID 0 cannot be mapped to a host ID"),

@@ -48,6 +48,8 @@ def make(mount: Mount, point: str) -> None:
             _require_possible(mount)
             os.mkdir(point, 0o700)
             _mount(mount, point)
+    except lib_mounts.MountFailed as e:
+        raise Unknown(f"{what} {_shown(mount)}: {e.told}") from e
     except OSError as e:
         raise Unknown(f"{what} {_shown(mount)}: {_reason(e)}") from e
     except ContainerdError as e:
