@@ -342,7 +342,7 @@ def _own_socket(context: Context) -> tuple[str, str]:
 
 
 def _transfer(context: Context) -> LazyTransferrer:
-    return LazyTransferrer(*_own_socket(context), context.settings(TRANSFER))
+    return LazyTransferrer(*_own_socket(context), context.settings(TRANSFER), context.log)
 
 
 def _restart(context: Context) -> RestartMonitor:
