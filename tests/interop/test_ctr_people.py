@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pycontainerd.client.objects.images import Images
 from pycontainerd.lib import platforms
 from support.fake_registry import fake_registry
 from support.programs import BIN
@@ -287,3 +288,7 @@ def test_referrers_of_an_image_and_of_this_machines_manifest(fake: FakeRegistry)
     assert len(done.stdout.splitlines()) == 1
     done = subprocess.run([*run, f"{fake.address}/a/b:none"], capture_output=True, text=True, check=False)
     assert (done.returncode, "not found" in done.stderr) == (1, True)
+    # The Python client's asks no daemon either.
+    (found,) = Images(None).referrers(f"{fake.address}/a/b@{manifest[0]}")  # type: ignore[arg-type]
+    assert (found.artifact_type, found.annotations) == ("application/vnd.x.signature", {"a": "b"})
+    assert Images(None).referrers(f"{fake.address}/a/b:1", "other") == ()  # type: ignore[arg-type]
