@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon.core import restarts
@@ -55,8 +56,9 @@ class RestartMonitor:
     async def run(self) -> None:
         """Until it is cancelled. What goes wrong is logged, and tried again the next time."""
         while True:
-            if await self._pools.run("metadata", self._labelled):
-                await self._pools.run_apart("restart", self._reconcile)
+            found = await self._pools.run("restart", self._labelled)
+            if found:
+                await self._pools.run_apart("restart", partial(self._reconcile, found))
             await asyncio.sleep(self._interval_s)
 
     def wants_running(self) -> bool:
@@ -66,9 +68,9 @@ class RestartMonitor:
     def _labelled(self) -> Sequence[tuple[str, Container]]:
         return self._store.labelled(restarts.STATUS)
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, labelled: Sequence[tuple[str, Container]]) -> None:
         with ThreadPoolExecutor(_THREADS, "restart") as threads:
-            for namespace, container in self._labelled():
+            for namespace, container in labelled:
                 threads.submit(self._settle, namespace, container)
 
     def _settle(self, namespace: str, container: Container) -> None:
