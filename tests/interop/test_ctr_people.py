@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pycontainerd.client.objects.images import Images
+from pycontainerd.lib import platforms
+from support.fake_registry import fake_registry
 from support.programs import BIN
 from support.shims import attendant_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.fake_registry import FakeRegistry
     from support.stack import Stack
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
@@ -228,3 +234,61 @@ def test_the_scripts_are_scripts(stack: Stack, shell: str) -> None:
 def test_a_shell_has_to_be_known(stack: Stack) -> None:
     done = stack.pyctr("completion", "csh", check=False)
     assert (done.returncode, done.stderr) == (1, "ctr: a shell has to be given: bash, zsh, fish\n")
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with fake_registry() as registry:
+        yield registry
+
+
+def test_referrers_of_an_image_and_of_this_machines_manifest(fake: FakeRegistry) -> None:
+    # As Debian's docker-registry: without the API.
+    fake.rule = lambda request: (404, {}, b"{}") if "/referrers/" in request.path else None
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = fake.add_document("m", {"mediaType": kind, "schemaVersion": 2, "config": {}, "layers": []})
+    entry = {
+        "mediaType": kind,
+        "digest": manifest[0],
+        "size": manifest[1],
+        "platform": {"os": "linux", "architecture": platforms.default().architecture},
+    }
+    index = "application/vnd.oci.image.index.v1+json"
+    top = fake.add_document("1", {"mediaType": index, "schemaVersion": 2, "manifests": [entry]})
+    signature = {
+        "mediaType": kind,
+        "digest": "sha256:" + "1" * 64,
+        "size": 7,
+        "artifactType": "application/vnd.x.signature",
+        "annotations": {"a": "b"},
+    }
+    fake.add_document(
+        manifest[0].replace(":", "-"), {"mediaType": index, "schemaVersion": 2, "manifests": [signature]}
+    )
+    run = [f"{BIN}/pyctr", "image", "referrers"]
+    done = subprocess.run(
+        [*run, "--format", "json", f"{fake.address}/a/b:1"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [
+        {
+            "subject": manifest[0], "digest": "sha256:" + "1" * 64, "artifactType": "application/vnd.x.signature",
+            "mediaType": kind, "size": 7, "annotations": {"a": "b"},
+        }
+    ]  # fmt: skip
+    asked = {request.path for request in fake.requests}
+    assert {f"/v2/a/b/referrers/{digest}" for digest in (top[0], manifest[0])} <= asked
+    done = subprocess.run([*run, f"{fake.address}/a/b:1"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0].split() == ["DIGEST", "TYPE", "SIZE", "SUBJECT"]
+    done = subprocess.run(
+        [*run, "--artifact-type", "other", f"{fake.address}/a/b:1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == 1
+    done = subprocess.run([*run, f"{fake.address}/a/b:none"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "not found" in done.stderr) == (1, True)
+    # The Python client's asks no daemon either.
+    (found,) = Images(None).referrers(f"{fake.address}/a/b@{manifest[0]}")  # type: ignore[arg-type]
+    assert (found.artifact_type, found.annotations) == ("application/vnd.x.signature", {"a": "b"})
+    assert Images(None).referrers(f"{fake.address}/a/b:1", "other") == ()  # type: ignore[arg-type]

@@ -205,10 +205,10 @@ class _UnixConnection(HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _get(daemon: Daemon, target: str) -> tuple[int, str]:
+def _get(daemon: Daemon, target: str, method: str = "GET") -> tuple[int, str]:
     connection = _UnixConnection(f"{daemon.folder}/debug.sock")
     with contextlib.closing(connection):
-        connection.request("GET", target)
+        connection.request(method, target)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -224,6 +224,21 @@ def test_the_debug_socket_tells_where_the_daemon_is(start):
     status, text = _get(daemon, "/debug/vars")
     assert (status, '"cmdline": [' in text) == (200, True)
     assert _get(daemon, "/nothing")[0] == 404
+
+
+def test_the_debug_socket_changes_the_log_level():
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    with Started(folder / "d", real=False).daemon.start() as daemon:
+        assert _get(daemon, "/debug/log-level") == (200, "info\n")
+        assert _get(daemon, "/debug/log-level?level=debug", "PUT") == (200, "debug\n")
+        assert _get(daemon, "/debug/log-level") == (200, "debug\n")
+        assert _get(daemon, "/debug/log-level?level=loud", "PUT") == (
+            400,
+            'not a valid logrus Level: "loud"\n',
+        )
+        assert _get(daemon, "/debug/vars", "PUT")[0] == 405
+        assert _get(daemon, "/debug/log-level?level=info")[1] == "debug\n", "who only looks changes nothing"
+    remove_tree(str(folder))
 
 
 def _tail(daemon: Daemon, real: bool) -> list[str]:

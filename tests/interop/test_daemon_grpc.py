@@ -588,6 +588,28 @@ def test_a_message_over_16_mib_is_refused_in_the_same_words(daemons):
     assert answers[1][0] == "RESOURCE_EXHAUSTED"
 
 
+def test_plugins_export_what_the_real_daemons_do(daemons):
+    told = []
+    for daemon in daemons:
+        with daemon.channel() as channel:
+            reply = call(
+                channel, introspection_v1.INTROSPECTION, "Plugins", introspection_v1.PluginsRequest()
+            )
+        told.append({(p.type, p.id.replace("bolt", "sqlite")): dict(p.exports) for p in reply[2].plugins})
+    real, ours = told
+    paths = ("root", "path")
+    for plugin in real.keys() & ours.keys():
+        assert ours[plugin].keys() >= real[plugin].keys(), plugin
+        for name, value in real[plugin].items():
+            if name in paths:
+                assert ours[plugin][name].startswith(str(daemons[1].folder))
+            else:
+                assert ours[plugin][name] == value, (plugin, name)
+    scheduler = ("io.containerd.gc.v1", "scheduler")
+    assert real[scheduler] == ours[scheduler]
+    assert "root" in ours["io.containerd.snapshotter.v1", "native"], "since containerd 1.7"
+
+
 def test_version_is_our_own(daemons):
     with daemons[1].channel() as channel:
         status, _, response = call(channel, version_v1.VERSION, "Version", wkt.Empty(), namespace=None)

@@ -203,9 +203,13 @@ BAD_MOUNTS = {
     "nothing there": (
         mount("bind", "/nope/here", "bind"),
         "UNKNOWN",
-        "mount failed {bind /nope/here  [bind]}: no such file or directory",
+        'mount failed {bind /nope/here  [bind]}: mount source: "/nope/here", target: "',
     ),
-    "no such type": (mount("nofs", "x"), "UNKNOWN", "mount failed {nofs x  []}: no such device"),
+    "no such type": (
+        mount("nofs", "x"),
+        "UNKNOWN",
+        't/1/1", fstype: nofs, flags: 0, data: "", err: no such device',
+    ),
     "a target outside": (
         mount("tmpfs", "x", target="/../../up"),
         "INVALID_ARGUMENT",
@@ -221,10 +225,25 @@ BAD_MOUNTS = {
         "UNKNOWN",
         "mount failed {fuse.sshfs x  []}: mount helper [mount.fuse [x",
     ),
-    "id maps": (
+    "one id map": (
         mount("bind", "/tmp", "bind", "uidmap=0:1:1"),
-        "UNIMPLEMENTED",
-        "uidmap=0:1:1 is not supported",
+        "INVALID_ARGUMENT",
+        "mount failed {bind /tmp  [bind uidmap=0:1:1]}: mount options uidmap and gidmap go together",
+    ),
+    "no id map": (
+        mount("bind", "/tmp", "bind", "uidmap=0:1", "gidmap=0:1:1"),
+        "UNKNOWN",
+        "[bind uidmap=0:1 gidmap=0:1:1]}: user namespace mappings require the format `container-id:host-id:size`",
+    ),
+    "id maps that overlap": (
+        mount("bind", "/tmp", "bind", "uidmap=0:1:5,3:9:5", "gidmap=0:1:1"),
+        "UNKNOWN",
+        "failed to make a user namespace for uidmap=0:1:5,3:9:5 gidmap=0:1:1: invalid argument",
+    ),
+    "a file system that maps none": (
+        mount("proc", "proc", "uidmap=0:1:5", "gidmap=0:1:5"),
+        "UNKNOWN",
+        "mount failed {proc proc  [uidmap=0:1:5 gidmap=0:1:5]}: unable to shift GID/UID or set mount attrs for ",
     ),
     "no file for a device": (
         mount("loop", "/nope"),

@@ -456,10 +456,10 @@ def test_credentials_are_asked_for_over_the_stream(daemon, channel, busybox, tmp
         (transfer_types.ImageImportStream(stream="no"), store("a"), "NOT_FOUND", "stream no: not found"),
         (registry_of("bad ref"), store("a"), "INVALID_ARGUMENT", 'invalid character " " in host name'),
         (
-            registry_of("localhost/a:1", http_debug=transfer_types.HTTPDebug.TRACE),
+            registry_of("localhost/a:1", http_debug=transfer_types.HTTPDebug.TRACE, logs_stream="no"),
             store("a"),
-            "UNIMPLEMENTED",
-            "HTTP debugging",
+            "NOT_FOUND",
+            "stream no: not found",
         ),
     ],
 )
@@ -467,6 +467,37 @@ def test_what_cannot_be_done_is_refused(channel, source, destination, code, word
     found, text = transfer(channel, source, destination)
     assert found == code
     assert words in text
+
+
+def test_what_is_said_to_the_registry_comes_by_a_stream(channel, daemon, busybox):
+    logs = ClientStream(channel, "logs")
+    logs.send(transfer_types.WindowUpdate(update=1 << 20))
+    both = transfer_types.HTTPDebug.BOTH
+    source = registry_of(
+        busybox, http_debug=both, logs_stream="logs", headers={"Authorization": "Basic c2VjcmV0"}
+    )
+    assert transfer(channel, source, store(busybox)) == ("OK", "")
+    told = b"".join(message.data for message in logs.all(transfer_types.Data)).decode()
+    repository = busybox.partition("/")[2].partition(":")[0]
+    assert f"HEAD /v2/{repository}/manifests/latest HTTP/1.1\nHost: " in told
+    assert "HTTP/1.1 200 OK\n" in told
+    assert "Authorization: (hidden)\n" in told
+    assert "c2VjcmV0" not in told + daemon.log()
+    assert 'msg="Connection successful"' in daemon.log()
+
+
+def test_who_stops_listening_doesnt_stop_the_transfer(channel, busybox):
+    logs = ClientStream(channel, "deaf")
+    logs.send(transfer_types.WindowUpdate(update=1))
+    logs.end()
+    source = registry_of(busybox, http_debug=transfer_types.HTTPDebug.DEBUG, logs_stream="deaf")
+    assert transfer(channel, source, store(busybox)) == ("OK", "")
+
+
+def test_without_a_stream_it_is_in_the_daemons_log(channel, daemon, busybox):
+    source = registry_of(busybox, http_debug=transfer_types.HTTPDebug.DEBUG)
+    assert transfer(channel, source, store(busybox)) == ("OK", "")
+    assert "/manifests/latest HTTP/1.1" in daemon.log()
 
 
 def test_streams_are_found_in_their_namespace_and_taken_once(channel):

@@ -7,7 +7,13 @@ import os
 import pytest
 
 from pycontainerd.daemon.core.snapshots import Info, Kind
-from pycontainerd.lib.errdefs import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from pycontainerd.lib.errdefs import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unimplemented,
+)
 
 
 def upper_of(mounts) -> str:
@@ -163,3 +169,45 @@ class SnapshotterSuite:
         with ThreadPoolExecutor(8) as pool:
             mounts = list(pool.map(lambda n: snapshotter.prepare(f"k{n}", "", {}), range(40)))
         assert len({m[0].source for m in mounts}) == 40
+
+    def test_a_snapshot_is_put_on_a_parent_when_it_is_committed(self, snapshotter):
+        commit_layer(snapshotter, "below", "", file="1")
+        commit_layer(snapshotter, "other", "", file="2")
+        with open(f"{upper_of(snapshotter.prepare('a', '', {}))}/more", "w") as f:
+            f.write("3")
+        try:
+            snapshotter.commit("c", "a", {}, None, "below")
+        except Unimplemented:
+            # What has to copy its parent first can't, and says so; the snapshot is as it was.
+            assert snapshotter.stat("a").kind is Kind.ACTIVE
+            return
+        assert (snapshotter.stat("c").kind, snapshotter.stat("c").parent) == (Kind.COMMITTED, "below")
+        with pytest.raises(FailedPrecondition):
+            snapshotter.remove("below")
+        options = dict(
+            option.partition("=")[::2] for option in snapshotter.prepare("top", "c", {})[0].options
+        )
+        assert [os.listdir(folder) for folder in options["lowerdir"].split(":")] == [["more"], ["file"]]
+
+    def test_only_a_committed_parent_will_do(self, snapshotter):
+        snapshotter.prepare("active", "", {})
+        snapshotter.prepare("a", "", {})
+        for parent, errors in (("nope", NotFound), ("active", FailedPrecondition)):
+            with pytest.raises((errors, Unimplemented)):
+                snapshotter.commit("c", "a", {}, None, parent)
+        assert snapshotter.stat("a").kind is Kind.ACTIVE
+
+    def test_id_maps_give_root_its_owner_outside(self, snapshotter):
+        maps = {
+            "containerd.io/snapshot/uidmapping": "0:100000:65536",
+            "containerd.io/snapshot/gidmapping": "0:200000:65536",
+        }
+        commit_layer(snapshotter, "c", "", file="1")
+        mounts = snapshotter.prepare("a", "c", maps)
+        assert snapshotter.stat("a").labels == maps
+        assert snapshotter.mounts("a") == mounts
+        status = os.stat(upper_of(mounts))
+        if "remap-ids" in snapshotter.capabilities:
+            assert (status.st_uid, status.st_gid) == (100000, 200000)
+        else:
+            assert (status.st_uid, status.st_gid) == (0, 0)

@@ -233,6 +233,7 @@ def masked_answer(daemon: Daemon, answer: tuple[object, ...]) -> str:
     text = re.sub(r"snapshots/\d+/", "snapshots/N/", text)
     text = re.sub(r"(default|other)/\d+/", r"\1/N/", text)
     text = re.sub(r'requires: "[^"]*"\n', "", text)
+    text = re.sub(r'capabilities: "[^"]*"\n', "", text)  # since containerd 2.0
     return re.sub(r"requires|exports \{[^}]*\}\n?", "", text)
 
 

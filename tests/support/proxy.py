@@ -49,7 +49,7 @@ class SnapshotterPlugin:
         return snapshots_v1.MountsResponse(mounts=wire.mounts(self._backend.mounts(request.key)))
 
     def commit(self, request: Any) -> Any:
-        self._backend.commit(request.name, request.key, dict(request.labels))
+        self._backend.commit(request.name, request.key, dict(request.labels), None, request.parent)
         return wkt.Empty()
 
     def remove(self, request: Any) -> Any:

@@ -201,7 +201,12 @@ def mounted(mounts: Sequence[types.Mount], act: Callable[[str], Any]) -> Any:
 
 
 def _read_only(entry: types.Mount) -> types.Mount:
-    options = [option for option in entry.options if option not in ("ro", "rw")]
+    # Who owns the files makes no difference to who reads them: no ids are mapped for it.
+    options = [
+        option
+        for option in entry.options
+        if option not in ("ro", "rw") and not option.startswith(("uidmap=", "gidmap="))
+    ]
     return types.Mount(type=entry.type, source=entry.source, options=["ro", *_read_only_overlay(options)])
 
 

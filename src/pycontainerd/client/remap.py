@@ -1,11 +1,13 @@
-"""An image's snapshot copied with other owners, for user namespaces whose snapshotter shifts no ids by itself.
+"""An image's snapshot with other owners, for user namespaces: shown so by the snapshotter, or copied.
+
+    the snapshotter has remap-ids -> the container's snapshot is prepared on the image's, with the maps as labels
 
     parent's chain id + maps -> name          there already: the container's snapshot is prepared on it
     prepare on the parent -> mount -> lchown of every file, by descriptors -> commit under that name
 
 The copy is kept by the snapshots made of it, and collected with the last of them.
 
-Spec: containerd client WithUserNSRemappedSnapshot
+Spec: containerd client WithUserNSRemappedSnapshot, WithUserNSRemapperLabels (resolveSnapshotOptions)
 Man:  chown(2): it drops setuid, setgid and file capabilities; the first two are put back, as containerd 2 does
 """
 
@@ -21,7 +23,7 @@ from pycontainerd.lib.linux.path import open_in_root
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from pycontainerd.client.client import Client
@@ -38,11 +40,36 @@ def prepare(client: Client, snapshotter: str, key: str, parent: str, maps: Maps)
 
     FailedPrecondition for a file whose owner no map has.
     """
+    return snapshots.prepare(client, snapshotter, key, _copied(client, snapshotter, parent, maps))
+
+
+def prepare_labelled(
+    client: Client, snapshotter: str, key: str, parent: str, maps: Maps, labels: Mapping[str, str]
+) -> list[types.Mount]:
+    """The same, with the maps as labels: a snapshotter that can shows the image's files with other owners.
+
+    One that can't gets a copy, unless it says that this isn't wanted: FailedPrecondition.
+    """
+    can = snapshots.capabilities(client, snapshotter)
+    if "remap-ids" not in can:
+        if "only-remap-ids" in can:
+            raise errdefs.FailedPrecondition(
+                f'snapshotter "{snapshotter}" doesn\'t support idmap mounts on this host, configure `slow_chown` '
+                "to allow a slower and expensive fallback",
+                hint="leave --remap-labels out, and the client makes a copy",
+            )
+        maps.require_root()
+        parent = _copied(client, snapshotter, parent, maps)
+    return snapshots.prepare(client, snapshotter, key, parent, {**labels, **maps.labels()})
+
+
+def _copied(client: Client, snapshotter: str, parent: str, maps: Maps) -> str:
+    """The name of the copy, which is made unless it is there."""
     name = maps.snapshot_name(parent)
     if not snapshots.exists(client, snapshotter, name):
         with trace.span("copy with other owners", snapshot=name):
             _make(client, snapshotter, name, parent, maps)
-    return snapshots.prepare(client, snapshotter, key, name)
+    return name
 
 
 def _make(client: Client, snapshotter: str, name: str, parent: str, maps: Maps) -> None:
@@ -99,15 +126,34 @@ def _shift_one(name: str, folder_fd: int, path: str, maps: Maps) -> None:
 class Maps:
     """The id maps of a user namespace."""
 
-    __slots__ = ("_gids", "_uids")
+    __slots__ = ("_gids", "_given", "_uids")
 
     def __init__(self, uids: Sequence[IdMap], gids: Sequence[IdMap]) -> None:
+        self._given = {"uidmapping": uids, "gidmapping": gids}
         self._uids = sorted(uids, key=lambda entry: entry["containerID"])
         self._gids = sorted(gids, key=lambda entry: entry["containerID"])
 
     def host_ids(self, uid: int, gid: int) -> tuple[int, int]:
         """What an owner inside is outside; FailedPrecondition for one that isn't mapped."""
         return _host_id(self._uids, uid, "uid"), _host_id(self._gids, gid, "gid")
+
+    def labels(self) -> dict[str, str]:
+        """What tells a snapshotter of them."""
+        return {
+            f"containerd.io/snapshot/{name}": ",".join(
+                f"{entry['containerID']}:{entry['hostID']}:{entry['size']}" for entry in ranges
+            )
+            for name, ranges in self._given.items()
+        }
+
+    def require_root(self) -> None:
+        """FailedPrecondition unless root inside is somebody outside."""
+        try:
+            self.host_ids(0, 0)
+        except errdefs.FailedPrecondition as error:
+            raise errdefs.FailedPrecondition(
+                "container UID/GID mapping entries of 0 are required but not found"
+            ) from error
 
     def snapshot_name(self, parent: str) -> str:
         """What containerd's clients call the copy: by the two offsets where one range says all, else by a digest."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pycontainerd.lib import errdefs
 from pycontainerd.lib.api.light import snapshots_v1, wkt
+from pycontainerd.lib.identifiers import quoted
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
@@ -66,6 +67,21 @@ def mounts(client: Client, snapshotter: str, key: str) -> list[types.Mount]:
         snapshots_v1.SNAPSHOTS, "Mounts", snapshots_v1.MountsRequest(snapshotter=snapshotter, key=key)
     )
     return list(reply.mounts)
+
+
+def capabilities(client: Client, snapshotter: str) -> list[str]:
+    """What a snapshotter can and others can't, in containerd's words; NotFound for one the daemon doesn't have."""
+    from pycontainerd.lib.api.light import introspection_v1
+
+    request = introspection_v1.PluginsRequest(
+        filters=[f"type==io.containerd.snapshotter.v1,id=={quoted(snapshotter)}"]
+    )
+    reply: introspection_v1.PluginsResponse = client.call(introspection_v1.INTROSPECTION, "Plugins", request)
+    if not reply.plugins:
+        raise errdefs.NotFound(
+            f"snapshotter {snapshotter}: not found", hint="plugins ls shows which there are"
+        )
+    return list(reply.plugins[0].capabilities)
 
 
 def stat(client: Client, snapshotter: str, key: str) -> snapshots_v1.Info:

@@ -161,30 +161,17 @@ def _prepare(
 def _how_to_prepare(
     call: Call, client: Client, snapshotter: str, key: str
 ) -> Callable[[str], list[types.Mount]]:
-    """Of a parent: a plain snapshot, one whose ids the snapshotter shifts (--remap-labels), or one of a copy."""
+    """Of a parent: a plain snapshot, one whose ids the snapshotter may shift (--remap-labels), or one of a copy."""
     flags = call.flags
     labels = text.labels_from(flags.texts("snapshotter-label"))
     if flags.flag("uidmap") and flags.texts("uidmap"):
-        if not flags.on("remap-labels"):
-            from pycontainerd.client import remap
+        from pycontainerd.client import remap
 
-            maps = remap.Maps(*container_spec.id_mappings(flags))
-            return lambda parent: remap.prepare(client, snapshotter, key, parent, maps)
-        labels.update(_remap_labels(call))
+        maps = remap.Maps(*container_spec.id_mappings(flags))
+        if flags.on("remap-labels"):
+            return lambda parent: remap.prepare_labelled(client, snapshotter, key, parent, maps, labels)
+        return lambda parent: remap.prepare(client, snapshotter, key, parent, maps)
     return lambda parent: snapshots.prepare(client, snapshotter, key, parent, labels)
-
-
-def _remap_labels(call: Call) -> dict[str, str]:
-    """--remap-labels: the snapshotter shifts the ids."""
-    uids, gids = container_spec.id_mappings(call.flags)
-    return {
-        "containerd.io/snapshot/uidmapping": _mapping_text(uids[0]),
-        "containerd.io/snapshot/gidmapping": _mapping_text(gids[0]),
-    }
-
-
-def _mapping_text(mapping: dict[str, int]) -> str:
-    return f"{mapping['containerID']}:{mapping['hostID']}:{mapping['size']}"
 
 
 def _record(

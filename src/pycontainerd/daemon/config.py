@@ -17,6 +17,8 @@ DEFAULT_ROOT: Final = "/var/lib/pycontainerd"
 DEFAULT_STATE: Final = "/run/pycontainerd"
 DEFAULT_ADDRESS: Final = "/run/pycontainerd/pycontainerd.sock"
 DEFAULT_CONFIG: Final = "/etc/pycontainerd/config.toml"
+_DROP_IN_NAMES: Final = "conf.d/*.toml"
+DROP_INS: Final = f"/etc/pycontainerd/{_DROP_IN_NAMES}"
 
 GC: Final = "io.containerd.gc.v1.scheduler"
 METADATA: Final = "io.containerd.metadata.v1.bolt"
@@ -26,6 +28,7 @@ SHIM_MANAGER: Final = "io.containerd.shim.v1.manager"
 OVERLAYFS: Final = "io.containerd.snapshotter.v1.overlayfs"
 NATIVE: Final = "io.containerd.snapshotter.v1.native"
 OPT: Final = "io.containerd.internal.v1.opt"
+RESTART: Final = "io.containerd.monitor.container.v1.restart"
 TRANSFER: Final = "io.containerd.transfer.v1.local"
 DIFF_SERVICE: Final = "io.containerd.service.v1.diff-service"
 _SHAPES: Final[dict[type, str]] = {str: "string", int: "number", bool: "boolean"}
@@ -44,8 +47,15 @@ PLUGIN_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     RUNTIME: {"platforms": []},
     LINUX_RUNTIME: {"shim": "", "runtime": "runc", "runtime_root": "", "shim_debug": False},
     SHIM_MANAGER: {"env": [], "starter": "auto", "runtime_paths": {}},
-    OVERLAYFS: {"root_path": "", "sync_remove": False},
+    OVERLAYFS: {
+        "root_path": "",
+        "upperdir_label": False,
+        "sync_remove": False,
+        "slow_chown": False,
+        "mount_options": [],
+    },
     NATIVE: {"root_path": ""},
+    RESTART: {"interval": "10s"},
     DIFF_SERVICE: {"default": ["walking"]},
     TRANSFER: {"config_path": "", "max_concurrent_downloads": 3, "max_concurrent_uploaded_layers": 3},
 }
@@ -170,11 +180,16 @@ class Config:
 
 
 def load(path: str, *, required: bool) -> Config:
-    """The configuration in a file and its imports; a missing file is fine unless it was asked for by name."""
+    """The configuration in a file and its imports; a missing file is fine unless it was asked for by name.
+
+    Where the file of the usual name is missing, what lies in the usual folder beside it counts: unlike containerd, whose
+    drop-ins need a file that imports them.
+    """
     config = Config()
     if not os.path.exists(path):
         if required:
             raise InvalidArgument(f"failed to load config file {path}: no such file or directory")
+        apply(config, config_file.read_drop_ins(f"{os.path.dirname(path)}/{_DROP_IN_NAMES}"))
         return config
     apply(config, config_file.read(path))
     return config

@@ -60,12 +60,17 @@ def read(path: str, *, imports: bool = True) -> dict[str, Any]:
     InvalidArgument for what cannot be read, a version that isn't known, or an import that isn't there; only a pattern
     with a `*` may match nothing.
     """
-    document = _parse(path)
-    if not imports:
-        return document
+    return _read_all([path]) if imports else _parse(path)
+
+
+def read_drop_ins(pattern: str) -> dict[str, Any]:
+    """The files that a pattern matches, in the order of their names, as `read` reads imports. InvalidArgument."""
+    return _read_all(sorted(glob.glob(pattern)))
+
+
+def _read_all(waiting: list[str]) -> dict[str, Any]:
     read_paths: list[str] = []
     merged: dict[str, Any] = {}
-    waiting = [path]
     while waiting:
         name = waiting.pop(0)
         if any(os.path.samefile(name, seen) for seen in read_paths):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import ssl
 
     from pycontainerd.daemon.config import GrpcConfig, SocketConfig
-    from pycontainerd.daemon.plugin import Context
+    from pycontainerd.daemon.registration import Context
     from pycontainerd.daemon.server.metrics import CallMetrics
 
 
@@ -124,7 +124,8 @@ class Endpoints:
         from pycontainerd.daemon.server import debug, http
 
         config = self._context.config.debug
-        server = http.HttpServer(debug.routes([*sys.orig_argv]), self._context.log)
+        log = self._context.log
+        server = http.HttpServer(debug.routes([*sys.orig_argv], log), log, debug.changes(log))
         self._servers.append(server)
         await server.listen(self._unix(config.address, config))
 

@@ -13,19 +13,19 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from pycontainerd.daemon import plugin, sockets
+from pycontainerd.daemon import plugin, registration, sockets
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.blocking import Pools
 from pycontainerd.daemon.endpoints import Endpoints
 from pycontainerd.lib.errdefs import ContainerdError
-from pycontainerd.lib.log import Logger
+from pycontainerd.lib.log import LEVELS, Logger
 from pycontainerd.version import REVISION, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from pycontainerd.daemon.config import Config
-    from pycontainerd.daemon.plugin import Context
+    from pycontainerd.daemon.registration import Context
     from pycontainerd.daemon.server.dispatch import Dispatcher
 
 _IDLE_CHECK_S: Final = 1.0
@@ -61,7 +61,7 @@ class Daemon:
 
     def __init__(self, launcher: str, config: Config, log: Logger) -> None:
         self._pools = Pools()
-        self._context = plugin.Context(config, log, self._pools, launcher)
+        self._context = registration.Context(config, log, self._pools, launcher)
         self._endpoints: Endpoints | None = None
         self._background: list[asyncio.Task[None]] = []
 
@@ -71,7 +71,7 @@ class Daemon:
         context.log.info("starting containerd", revision=REVISION, version=VERSION)
         for warning in context.config.warnings:
             context.log.warning("configuration", problem=warning)
-        plugin.start_all(context, plugin.registrations(context.config))
+        registration.start_all(context, plugin.registrations(context.config))
         tasks = context.instances.get(plugin.TASKS)
         if tasks is not None:
             await tasks.load()
@@ -81,6 +81,8 @@ class Daemon:
         self._endpoints = Endpoints(context, inherited, serves_grpc=serves_grpc)
         await self._endpoints.start()
         self.run_beside(context.get(plugin.SCHEDULER).run())
+        if plugin.RESTART in context.instances:
+            self.run_beside(context.get(plugin.RESTART).run())
         if tasks is not None:
             self.run_beside(tasks.report_missed(context.get(plugin.EVENTS).first_listener()))
         if not context.get(plugin.METADATA).was_clean:
@@ -104,7 +106,7 @@ class Daemon:
             tasks = context.instances.get(plugin.TASKS)
             if tasks is not None and tasks.list(""):
                 continue
-            if await self._pools.run("metadata", _has_leases, context):
+            if await self._pools.run("metadata", _is_wanted, context):
                 continue
             context.log.info("nothing to do, leaving", idle_seconds=idle_exit_s)
             stop.set()
@@ -131,6 +133,7 @@ class Daemon:
 async def _serve(daemon: Daemon, log: Logger, idle_exit_s: int) -> int:
     stop = asyncio.Event()
     _install_signals(stop, log)
+    _switch_level_by_signal(log)
     inherited = sockets.Inherited.take()  # before anything is started that could inherit them too
     try:
         dispatcher = await daemon.start(inherited)
@@ -154,9 +157,11 @@ async def _check_metadata(context: Context) -> None:
         context.log.error("metadata is damaged", error=str(e))
 
 
-def _has_leases(context: Context) -> bool:
+def _is_wanted(context: Context) -> bool:
+    """Whether there are leases, or containers that are to run."""
     row = context.get(plugin.METADATA).read(lambda tx: tx.row("SELECT 1 FROM leases LIMIT 1"))
-    return row is not None
+    monitor = context.instances.get(plugin.RESTART)
+    return row is not None or (monitor is not None and monitor.wants_running())
 
 
 def _install_signals(stop: asyncio.Event, log: Logger) -> None:
@@ -170,6 +175,18 @@ def _install_signals(stop: asyncio.Event, log: Logger) -> None:
         loop.add_signal_handler(number, leave, number)
     loop.add_signal_handler(signal.SIGUSR1, _dump_stacks, log)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def _switch_level_by_signal(log: Logger) -> None:
+    """SIGUSR2: to debug and back; a daemon that was started to debug, to info and back. containerd has no such signal."""
+    started = log.level_name
+    other = "info" if LEVELS[started] >= LEVELS["debug"] else "debug"
+
+    def switch() -> None:
+        log.set_level(other if log.level_name == started else started)
+        log.log(log.level_name, "log level changed", now=log.level_name)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, switch)
 
 
 def _dump_stacks(log: Logger) -> None:

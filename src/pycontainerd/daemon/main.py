@@ -81,7 +81,7 @@ def _run(argv: list[str]) -> int:
         case ["config", "default"]:
             from pycontainerd.daemon import config
 
-            print(config.dump(config.Config()))
+            print(config.dump(config.Config(imports=[config.DROP_INS])))
             return 0
         case ["config", "dump"]:
             from pycontainerd.daemon import config

@@ -7,17 +7,15 @@ PLUGINS is the whole truth: nothing registers itself by being imported. A plugin
 from __future__ import annotations
 
 import os
-import platform
 import uuid
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from pycontainerd.daemon import config as settings
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.events import Exchange
-from pycontainerd.daemon.core.plugins import Platform, PluginInfo
 from pycontainerd.daemon.core.streams import StreamManager
-from pycontainerd.daemon.plugins import gc_scheduler, snapshot_overlay
+from pycontainerd.daemon.plugins import gc_scheduler, overlay_checks
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
 from pycontainerd.daemon.plugins.diff_walking import WalkingDiffer
 from pycontainerd.daemon.plugins.metadata_sqlite.activations import SqliteActivations
@@ -41,7 +39,9 @@ from pycontainerd.daemon.plugins.runtime_v2.runtime import Settings
 from pycontainerd.daemon.plugins.runtime_v2.sandboxes import ShimSandboxController
 from pycontainerd.daemon.plugins.runtime_v2.starter import ExecStarter, ShimStarter
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
-from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
+from pycontainerd.daemon.plugins.snapshot_overlay import Options, OverlaySnapshotter
+from pycontainerd.daemon.registration import Registration
+from pycontainerd.daemon.restart import RestartMonitor
 from pycontainerd.daemon.services import wire
 from pycontainerd.daemon.services.containers import ContainersService
 from pycontainerd.daemon.services.content import ContentService
@@ -81,71 +81,16 @@ from pycontainerd.lib.api.full import (
     transfer_v1,
     version_v1,
 )
-from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, InvalidArgument, to_status
+from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument
 from pycontainerd.version import REVISION, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pycontainerd.daemon.config import Config
-    from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.gc import Node
+    from pycontainerd.daemon.registration import Context
     from pycontainerd.lib.api.codec import Service
-    from pycontainerd.lib.log import Logger
-
-_OS_ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-
-
-@dataclass(slots=True)
-class Context:
-    """What plugins are started with, and what has been started so far."""
-
-    config: Config
-    log: Logger
-    pools: Pools
-    launcher: str
-    instances: dict[str, Any] = field(default_factory=dict)
-    infos: list[PluginInfo] = field(default_factory=list)
-    services: list[tuple[Service, object]] = field(default_factory=list)
-    on_stop: list[Callable[[], None]] = field(default_factory=list)
-
-    def get(self, uri: str) -> Any:
-        """The instance of a started plugin; FailedPrecondition names one that isn't there."""
-        if uri not in self.instances:
-            raise FailedPrecondition(f"no plugins registered for {uri}: failed precondition")
-        return self.instances[uri]
-
-    def snapshotters(self) -> Mapping[str, SqliteSnapshots]:
-        """Every snapshotter that started, as namespaces see it."""
-        return {s.name: s for s in self.instances.values() if isinstance(s, SqliteSnapshots)}
-
-    def root(self, uri: str) -> str:
-        """A plugin's folder below the daemon's root."""
-        return f"{self.config.root}/{uri}"
-
-    def settings(self, uri: str) -> dict[str, Any]:
-        """A plugin's settings."""
-        return self.config.plugins[uri]
-
-
-class Registration(NamedTuple):
-    """`start` returns the instance; a (Service, implementation) pair is served."""
-
-    uri: str
-    start: Callable[[Context], Any]
-    requires: tuple[str, ...] = ()
-    has_platform: bool = False
-    platforms: tuple[Platform, ...] = ()
-    capabilities: tuple[str, ...] = ()
-    exports: Callable[[Context], Mapping[str, str]] | None = None
-
-    @property
-    def type(self) -> str:
-        return self.uri.rpartition(".")[0]
-
-    @property
-    def id(self) -> str:
-        return self.uri.rpartition(".")[2]
 
 
 def registrations(config: Config) -> tuple[Registration, ...]:
@@ -155,52 +100,6 @@ def registrations(config: Config) -> tuple[Registration, ...]:
     from pycontainerd.daemon.proxies import wiring
 
     return wiring.insert(PLUGINS, config.proxy_plugins)
-
-
-def start_all(context: Context, registrations: tuple[Registration, ...]) -> None:
-    """Starts plugins in the order given; raises only when a required one fails."""
-    disabled = set(context.config.disabled_plugins)
-    required = set(context.config.required_plugins)
-    for registration in registrations:
-        uri = registration.uri
-        if uri in disabled:
-            continue
-        context.log.info(f'loading plugin "{uri}"...', type=registration.type)
-        error: tuple[int, str] | None = None
-        try:
-            instance = registration.start(context)
-        except (ContainerdError, OSError) as e:
-            error = to_status(e)
-            context.log.warning(f"failed to load plugin {uri}", error=str(e))
-            if uri in required:
-                raise FailedPrecondition(f"load required plugin {uri}: {e}") from e
-        else:
-            context.instances[uri] = instance
-            if isinstance(instance, tuple):
-                context.services.append(instance)
-        context.infos.append(_info(context, registration, error))
-    missing = required - context.instances.keys()
-    if missing:
-        raise FailedPrecondition(f"required plugins {sorted(missing)} are not included")
-
-
-def _info(context: Context, registration: Registration, error: tuple[int, str] | None) -> PluginInfo:
-    platforms = registration.platforms or ((host_platform(),) if registration.has_platform else ())
-    return PluginInfo(
-        registration.type,
-        registration.id,
-        registration.requires,
-        platforms,
-        registration.capabilities,
-        registration.exports(context) if registration.exports else {},
-        error,
-    )
-
-
-def host_platform() -> Platform:
-    """The platform containers run on here."""
-    machine = platform.machine()
-    return Platform("linux", _OS_ARCHITECTURE.get(machine, machine))
 
 
 CONTENT: Final = "io.containerd.content.v1.content"
@@ -219,6 +118,7 @@ SANDBOXES: Final = "io.containerd.sandbox.controller.v1.shim"
 SANDBOX_STORE: Final = "io.containerd.sandbox.store.v1.local"
 STREAMS: Final = "io.containerd.streaming.v1.manager"
 TRANSFER: Final = settings.TRANSFER
+RESTART: Final = settings.RESTART
 OPT: Final = settings.OPT
 DIFFER: Final = "io.containerd.differ.v1.walking"
 
@@ -236,18 +136,23 @@ def _metadata(context: Context) -> Database:
     return database
 
 
+def _folder(context: Context, uri: str) -> str:
+    """Where a snapshotter keeps its snapshots."""
+    return context.settings(uri)["root_path"] or context.root(uri)
+
+
 def _overlayfs(context: Context) -> SqliteSnapshots:
-    options = context.settings(settings.OVERLAYFS)
-    root = options["root_path"] or context.root(settings.OVERLAYFS)
-    snapshot_overlay.require_supported(root)
+    settings_of = context.settings(settings.OVERLAYFS)
+    root = _folder(context, settings.OVERLAYFS)
+    overlay_checks.require_supported(root)
     database = context.get(METADATA)
-    return SqliteSnapshots(database, OverlaySnapshotter(root, database, sync_remove=options["sync_remove"]))
+    options = Options(**{key: value for key, value in settings_of.items() if key != "root_path"})
+    return SqliteSnapshots(database, OverlaySnapshotter(root, database, options))
 
 
 def _native(context: Context) -> SqliteSnapshots:
-    root = context.settings(settings.NATIVE)["root_path"] or context.root(settings.NATIVE)
     database = context.get(METADATA)
-    return SqliteSnapshots(database, NativeSnapshotter(root, database))
+    return SqliteSnapshots(database, NativeSnapshotter(_folder(context, settings.NATIVE), database))
 
 
 def _opt_folder(context: Context) -> str:
@@ -322,6 +227,12 @@ def _gc(context: Context) -> gc_scheduler.Scheduler:
     )
     context.get(METADATA).on_commit(scheduler.note)
     return scheduler
+
+
+def _gc_exports(context: Context) -> Mapping[str, str]:
+    names = ("PauseThreshold", "DeletionThreshold", "MutationThreshold", "ScheduleDelay")
+    keys = ("pause_threshold", "deletion_threshold", "mutation_threshold", "schedule_delay")
+    return {name: str(context.settings(SCHEDULER)[key]) for name, key in zip(names, keys, strict=True)}
 
 
 def _removal_event(node: Node) -> tuple[str, object] | None:
@@ -423,10 +334,22 @@ def _sandboxes(context: Context) -> ShimSandboxController:
     return controller
 
 
-def _transfer(context: Context) -> LazyTransferrer:
+def _own_socket(context: Context) -> tuple[str, str]:
+    """Where and how the daemon is a client of itself."""
     config = context.config
     beside = config.ttrpc_address == f"{config.grpc.address}.ttrpc"
-    return LazyTransferrer(config.grpc.address, "ttrpc" if beside else "grpc", context.settings(TRANSFER))
+    return config.grpc.address, "ttrpc" if beside else "grpc"
+
+
+def _transfer(context: Context) -> LazyTransferrer:
+    return LazyTransferrer(*_own_socket(context), context.settings(TRANSFER), context.log)
+
+
+def _restart(context: Context) -> RestartMonitor:
+    interval_s = settings.parse_duration(context.settings(RESTART)["interval"])
+    return RestartMonitor(
+        context.get(CONTAINER_STORE), _own_socket(context), interval_s, context.pools, context.log
+    )
 
 
 def _differ(context: Context) -> WalkingDiffer:
@@ -441,20 +364,39 @@ def _introspection(context: Context) -> tuple[Service, object]:
         tasks: ShimManager = context.get(TASKS)
         name = (TASKS.rpartition(".")[0], TASKS.rpartition(".")[2])
         informers[name] = RuntimeInformer(tasks.settings, context.pools)
-    service = IntrospectionService(context.infos, _server_uuid(context), informers)
+    service = IntrospectionService(context.infos, _server_uuid(context), informers, context.pools)
     return introspection_v1.INTROSPECTION, service
 
 
 PLUGINS: Final = (
     Registration(OPT, _opt, exports=lambda c: {"path": _opt_folder(c)}),
-    Registration(CONTENT, _content),
-    Registration(METADATA, _metadata, ("io.containerd.content.v1", "io.containerd.snapshotter.v1")),
-    Registration(settings.NATIVE, _native, has_platform=True),
-    Registration(settings.OVERLAYFS, _overlayfs, has_platform=True),
+    Registration(CONTENT, _content, exports=lambda c: {"root": c.root(CONTENT)}),
+    Registration(
+        METADATA,
+        _metadata,
+        ("io.containerd.content.v1", "io.containerd.snapshotter.v1"),
+        exports=lambda c: {
+            "path": f"{c.root(METADATA)}/meta.db",
+            "policy": c.settings(settings.METADATA)["content_sharing_policy"],
+        },
+    ),
+    Registration(
+        settings.NATIVE,
+        _native,
+        has_platform=True,
+        exports=lambda c: {"root": _folder(c, settings.NATIVE)},
+    ),
+    Registration(
+        settings.OVERLAYFS,
+        _overlayfs,
+        has_platform=True,
+        capabilities=lambda c: c.get(settings.OVERLAYFS).capabilities,
+        exports=lambda c: {"root": _folder(c, settings.OVERLAYFS)},
+    ),
     Registration(EVENTS, _exchange),
     Registration(NAMESPACED_CONTENT, _namespaced_content, ("io.containerd.metadata.v1",)),
     Registration(MOUNTS, _mounts, ("io.containerd.metadata.v1",)),
-    Registration(SCHEDULER, _gc, ("io.containerd.metadata.v1",)),
+    Registration(SCHEDULER, _gc, ("io.containerd.metadata.v1",), exports=_gc_exports),
     Registration(
         CONTAINER_STORE, lambda c: SqliteContainerStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
     ),
@@ -463,7 +405,13 @@ PLUGINS: Final = (
     Registration(
         NAMESPACE_STORE, lambda c: SqliteNamespaceStore(c.get(METADATA)), ("io.containerd.metadata.v1",)
     ),
-    Registration(TASKS, _tasks, ("io.containerd.metadata.v1", "io.containerd.event.v1"), has_platform=True),
+    Registration(
+        TASKS,
+        _tasks,
+        ("io.containerd.metadata.v1", "io.containerd.event.v1"),
+        has_platform=True,
+        exports=lambda _: {"log-uri-schemes": "fifo,binary,binary-v2,file"},
+    ),
     Registration(
         DIFFER,
         _differ,
@@ -471,6 +419,12 @@ PLUGINS: Final = (
         has_platform=True,
     ),
     Registration("io.containerd.grpc.v1.introspection", _introspection),
+    Registration(
+        RESTART,
+        _restart,
+        ("io.containerd.event.v1", "io.containerd.service.v1"),
+        capabilities=lambda _: lambda: RestartMonitor.capabilities,
+    ),
     Registration(
         "io.containerd.grpc.v1.containers",
         lambda c: (

@@ -85,6 +85,15 @@ class Logger:
         self.format = format_json if format == "json" else format_text
         self.fields = fields
 
+    @property
+    def level_name(self) -> str:
+        """What is written at least: a name that can be set again."""
+        return next(name for name, number in LEVELS.items() if number == self.level)
+
+    def set_level(self, name: str) -> None:
+        """Another level from here on; KeyError for a name that is none."""
+        self.level = LEVELS[name]
+
     def log(self, level: str, message: str, **fields: object) -> None:
         """Writes one line when the level is on."""
         if LEVELS[level] > self.level:

@@ -13,6 +13,7 @@ from os.path import commonpath
 from pycontainerd.lib import errdefs, trace
 from pycontainerd.lib.identifiers import quoted
 from pycontainerd.lib.linux import mount
+from pycontainerd.lib.linux.libc import go_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _PAGE: Final = 4096
 LONG: Final = _PAGE - 512  # options of an overlay that are longer than this are shortened
 _PROPAGATION: Final = mount.MS_SHARED | mount.MS_SLAVE | mount.MS_PRIVATE | mount.MS_UNBINDABLE
 
+_MAPS: Final = ("uidmap=", "gidmap=")
 _HELPERS: Final = {"fuse.": "mount.fuse", "fuse3.": "mount.fuse3"}
 
 # option -> (flag, whether it clears the flag)
@@ -65,6 +67,14 @@ _FLAGS: Final = {
 }
 
 
+class MountFailed(OSError):
+    """What the kernel refused; `told` says what was asked of it, in containerd's words."""
+
+    def __init__(self, error: OSError, told: str) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.told = f"{told}: {go_error(error.errno or 0)}"
+
+
 def parse_options(options: Sequence[str]) -> tuple[int, list[str]]:
     """(flags, data): what mount(2) has a flag for, and what the filesystem itself is told."""
     flags = 0
@@ -103,6 +113,19 @@ def _mount_one(wanted: types.Mount, root: str) -> None:
         _mount_by_helper(wanted, target)
         return
     options = list(wanted.options)
+    if not any(option.startswith(_MAPS) for option in options):
+        _mount_plain(wanted, target, options)
+        return
+    from pycontainerd.lib import mapped_mounts
+
+    kept, uids, gids = mapped_mounts.split_options(options)
+    if not uids:  # named, and empty: as in containerd, nothing is mapped
+        _mount_plain(wanted, target, kept)
+        return
+    mapped_mounts.attach(wanted.type, target, kept, (uids, gids), lambda: _mount_plain(wanted, target, kept))
+
+
+def _mount_plain(wanted: types.Mount, target: str, options: Sequence[str]) -> None:
     if wanted.type == "overlay" and sum(map(len, options)) + len(options) >= LONG:
         mount_long_overlay(wanted.source, target, options)
         return
@@ -144,13 +167,15 @@ def _mount(source: str, target: str, fstype: str, flags: int, data: str) -> None
     propagation = flags & _PROPAGATION
     plain = flags & ~propagation
     if not flags & mount.MS_REMOUNT or data or not propagation:
-        mount.mount(
-            source,
-            target,
-            fstype,
-            flags=plain & ~(mount.MS_REC if propagation and not plain & mount.MS_BIND else 0),
-            data=data,
-        )
+        first = plain & ~(mount.MS_REC if propagation and not plain & mount.MS_BIND else 0)
+        try:
+            mount.mount(source, target, fstype, flags=first, data=data)
+        except OSError as e:
+            raise MountFailed(
+                e,
+                f"mount source: {quoted(source)}, target: {quoted(target)}, fstype: {fstype}, flags: {first}, "
+                f"data: {quoted(data)}, err",
+            ) from e
     if propagation:
         mount.mount("", target, "", flags=propagation | (flags & mount.MS_REC))
     if plain & mount.MS_BIND and plain & mount.MS_RDONLY:

@@ -155,6 +155,21 @@ def test_sigusr1_dumps_stacks_and_the_daemon_goes_on(daemon):
     assert "metadata-writer" in log
 
 
+def test_sigusr2_lets_it_debug_and_not_any_more(daemon):
+    # The fixture's is started to debug.
+    for level, silent in (("info", True), ("debug", False)):
+        os.kill(daemon.pid, signal.SIGUSR2)
+        deadline = time.monotonic() + 5
+        line = f'level={level} msg="log level changed" now={level}'
+        while line not in daemon.log() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert line in daemon.log()
+        before = len(daemon.log())
+        # Forwarded events are told at level debug.
+        assert daemon.ctr("namespaces", "create", f"n-{level}").returncode == 0
+        assert (" level=debug " not in daemon.log()[before:]) is silent
+
+
 def test_sockets_are_0660(daemon):
     for path in (daemon.address, f"{daemon.address}.ttrpc"):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
@@ -179,9 +194,9 @@ def test_config_default_is_read_back_as_itself(tmp_path):
     default = _program("config", "default").stdout
     path = tmp_path / "config.toml"
     path.write_bytes(default)
-    named = default.replace(
-        b"imports = []", f'imports = ["{path}"]'.encode()
-    )  # as containerd: every file read
+    drop_ins = b'imports = ["/etc/pycontainerd/conf.d/*.toml"]'
+    assert drop_ins in default
+    named = default.replace(drop_ins, f'imports = ["{path}"]'.encode())  # as containerd: every file read
     assert _program("--config", str(path), "config", "dump").stdout == named
 
 

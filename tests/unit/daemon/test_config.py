@@ -163,3 +163,20 @@ def test_proxy_plugins_need_a_type_and_an_address(tmp_path):
     assert tomllib.loads(config.dump(loaded))["proxy_plugins"]["s"]["type"] == "snapshot"
     with pytest.raises(InvalidArgument, match="needs address"):
         load(tmp_path, 'version = 2\n[proxy_plugins.s]\ntype = "snapshot"\n')
+
+
+def test_drop_ins_count_without_a_file_beside_them_and_in_their_order(tmp_path):
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "20-b.toml").write_text('version = 3\nroot = "/b"\n[debug]\n  level = "warn"\n')
+    (folder / "10-a.toml").write_text('version = 2\nroot = "/a"\nstate = "/s"\n')
+    (folder / "ignored.txt").write_text("nonsense")
+    loaded = config.load(f"{tmp_path}/config.toml", required=False)
+    assert (loaded.root, loaded.state, loaded.debug.level) == ("/b", "/s", "warn")
+    assert loaded.imports == [f"{folder}/10-a.toml", f"{folder}/20-b.toml"]
+    # A file says itself what it imports.
+    (tmp_path / "config.toml").write_text('version = 3\nstate = "/mine"\n')
+    loaded = config.load(f"{tmp_path}/config.toml", required=False)
+    assert (loaded.root, loaded.state) == (config.DEFAULT_ROOT, "/mine")
+    (tmp_path / "config.toml").write_text('version = 3\nimports = ["conf.d/*.toml"]\n')
+    assert config.load(f"{tmp_path}/config.toml", required=False).root == "/b"

@@ -128,6 +128,30 @@ class Images:
             unpack.unpack(self._client, target, snapshotter, matcher)
         return Image(self._client, record)
 
+    def referrers(
+        self,
+        name: str,
+        *artifact_types: str,
+        username: str = "",
+        password: str = "",
+        plain_http: bool = False,
+        hosts_dir: str = "",
+    ) -> tuple[Descriptor, ...]:
+        """What the registry has that refers to an image: signatures, attestations and the like, of these types if any.
+
+        With a digest in its name (`busybox@sha256:...`) what refers to that. Raises as `pull` does.
+        """
+        from pycontainerd.lib.registry.hosts import Options
+        from pycontainerd.lib.registry.referrers import Referrers
+        from pycontainerd.lib.registry.resolver import Resolver
+
+        ref = full_name(name)
+        options = Options(plain_http=plain_http, hosts_dir=hosts_dir, username=username, secret=password)
+        with contextlib.closing(Resolver(ref, options)) as resolver:
+            subject = resolver.resolve()
+        with contextlib.closing(Referrers(ref, options)) as repository:
+            return tuple(repository.find(subject.digest, artifact_types))
+
 
 def full_name(name: str) -> str:
     """`busybox` -> `docker.io/library/busybox:latest`; InvalidArgument for what is no reference."""

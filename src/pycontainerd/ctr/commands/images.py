@@ -173,6 +173,18 @@ COMMANDS = (
         description="of this namespace; an image is in use while a container names it, running or not",
     ),
     Command(
+        "referrers",
+        "show what a registry has that refers to an image",
+        at("image_referrers"),
+        arguments="[flags] <remote>",
+        flags=(
+            *REGISTRY_FLAGS,
+            Flag("artifact-type", STRINGS, "show those of this type only"),
+            text.FORMAT_FLAG,
+        ),
+        description="signatures, attestations and the like, of the index and of this machine's manifest; no daemon is asked",
+    ),
+    Command(
         "usage",
         "show what the snapshots of an image's layers take",
         at("image_usage"),

@@ -26,6 +26,7 @@ LIMITS: Final = {
     "gc": 1,
     "diff": 2,
     "check": 1,
+    "restart": 1,  # its own, so that looking around every few seconds makes no thread of the others' (and no database)
 }
 
 

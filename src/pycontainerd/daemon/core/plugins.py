@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pycontainerd.daemon.core import filters
     from pycontainerd.daemon.core.typed import TypedValue
@@ -23,13 +23,16 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """A plugin and how its start went; `error` is (gRPC code, message) when it did not load."""
+    """A plugin and how its start went; `error` is (gRPC code, message) when it did not load.
+
+    `capabilities` may try something out, and so block, when it is called first.
+    """
 
     type: str
     id: str
     requires: Sequence[str] = ()
     platforms: Sequence[Platform] = ()
-    capabilities: Sequence[str] = ()
+    capabilities: Callable[[], Sequence[str]] | None = None
     exports: Mapping[str, str] = field(default_factory=dict)
     error: tuple[int, str] | None = None
 

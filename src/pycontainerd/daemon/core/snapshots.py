@@ -68,6 +68,11 @@ class Snapshotter(Protocol):
         bool  # stat and mounts are answered from the daemon's own metadata: there is nothing to wait for
     )
 
+    @property
+    def capabilities(self) -> Sequence[str]:
+        """What it can and others can't, in containerd's words."""
+        ...
+
     def stat(self, key: str) -> Info: ...
 
     def update(self, info: Info, paths: Sequence[str]) -> Info: ...
@@ -82,8 +87,14 @@ class Snapshotter(Protocol):
 
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]: ...
 
-    def commit(self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None) -> None:
-        """`usage` spares measuring again what the caller has just measured."""
+    def commit(
+        self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None, parent: str = ""
+    ) -> None:
+        """`usage` spares measuring again what the caller has just measured.
+
+        `parent` is what a snapshot without one is put on: InvalidArgument for a snapshot with another one,
+        Unimplemented where that can't be done.
+        """
         ...
 
     def remove(self, key: str) -> None:
@@ -115,7 +126,9 @@ class Snapshots(Protocol):
 
     def view(self, scope: Scope, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]: ...
 
-    def commit(self, scope: Scope, name: str, key: str, labels: Mapping[str, str]) -> None: ...
+    def commit(
+        self, scope: Scope, name: str, key: str, labels: Mapping[str, str], parent: str = ""
+    ) -> None: ...
 
     def remove(self, scope: Scope, key: str) -> None: ...
 

@@ -121,7 +121,8 @@ class WalkingDiffer:
             writer.truncate()
             request = {"left": _plain(left), "right": _plain(right), "latest_nanos": latest_nanos}
             line = json.dumps(request).encode() + b"\n"
-            answer = _stream_worker(["diff", COMPRESSION[media_type]], line, writer)
+            args = ["diff", COMPRESSION[media_type], "--idmap" if _maps_ids(*left, *right) else ""]
+            answer = _stream_worker(args, line, writer)
             digest = writer.digest()
             size = writer.status().offset_bytes
             all_labels = dict(labels)
@@ -139,6 +140,10 @@ def _step(name: str) -> Iterator[None]:
         yield
     except errdefs.ContainerdError as e:
         raise type(e)(f"{name}: {e}", hint=e.hint) from e
+
+
+def _maps_ids(*mounts: Mount) -> bool:
+    return any(option.startswith(("uidmap=", "gidmap=")) for mount in mounts for option in mount.options)
 
 
 def _plain(mounts: Sequence[Mount]) -> list[dict[str, object]]:

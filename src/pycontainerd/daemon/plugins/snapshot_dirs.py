@@ -14,6 +14,7 @@ from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.snapshots import Info, Kind, Mount, Usage
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshot_nodes import Node, SnapshotNodes
 from pycontainerd.lib import trace
+from pycontainerd.lib.errdefs import Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ class DirectorySnapshotter:
 
     name = ""
     is_local = True
+    rebases = False  # whether a snapshot without a parent can be committed on one
 
     def __init__(self, root: str, database: Database, *, sync_remove: bool = False) -> None:
         self._root = root
@@ -37,6 +39,10 @@ class DirectorySnapshotter:
         self._filling_lock = threading.Lock()
         files.make_dir(root, 0o700)
         files.make_dir(self._snapshots, 0o700)
+
+    @property
+    def capabilities(self) -> Sequence[str]:
+        return ()
 
     def fill(self, directory: str, kind: Kind, parent: str) -> None:
         """Makes the content of a new snapshot's directory, before it has a number."""
@@ -76,8 +82,14 @@ class DirectorySnapshotter:
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         return self._create(Kind.VIEW, key, parent, labels)
 
-    def commit(self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None) -> None:
-        self._nodes.commit(name, key, usage or self.usage(key), labels)
+    def commit(
+        self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None, parent: str = ""
+    ) -> None:
+        if parent and not self.rebases:
+            raise Unimplemented(
+                f"snapshotter {self.name} can't put a snapshot on a parent afterwards: not implemented"
+            )
+        self._nodes.commit(name, key, usage or self.usage(key), labels, parent)
 
     def remove(self, key: str) -> None:
         node = self._nodes.remove(key)

@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 class ProxySnapshotter:
     """Implements core.snapshots.Snapshotter. The plugin sees keys `NAMESPACE/NUMBER/KEY`, as containerd's do."""
 
-    def __init__(self, name: str, client: ProxyClient) -> None:
+    def __init__(self, name: str, client: ProxyClient, capabilities: Sequence[str] = ()) -> None:
+        """`capabilities` are what the configuration says it can."""
         self.name = name
         self.is_local = False
         self._client = client
+        self._capabilities = capabilities
+
+    @property
+    def capabilities(self) -> Sequence[str]:
+        return self._capabilities
 
     def stat(self, key: str) -> Info:
         request = snapshots_v1.StatSnapshotRequest(snapshotter=self.name, key=key)
@@ -57,10 +63,18 @@ class ProxySnapshotter:
         )
         return _mounts(self._call("View", request, key))
 
-    def commit(self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None) -> None:
+    def commit(
+        self, name: str, key: str, labels: Mapping[str, str], usage: Usage | None = None, parent: str = ""
+    ) -> None:
         del usage  # the plugin measures for itself
+        if parent and "rebase" not in self._capabilities:
+            # Unlike containerd: one that doesn't know the field would drop it unsaid.
+            raise Unimplemented(
+                f"snapshotter {self.name} can't put a snapshot on a parent afterwards: not implemented",
+                hint='where it can, put "rebase" among its capabilities in [proxy_plugins]',
+            )
         request = snapshots_v1.CommitSnapshotRequest(
-            snapshotter=self.name, name=name, key=key, labels=dict(labels)
+            snapshotter=self.name, name=name, key=key, labels=dict(labels), parent=parent
         )
         self._call("Commit", request, key)
 

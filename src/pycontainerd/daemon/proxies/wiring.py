@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pycontainerd.daemon.core.plugins import Platform
-from pycontainerd.daemon.plugin import CONTENT, METADATA, Registration
+from pycontainerd.daemon.plugin import CONTENT, METADATA
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.proxies.client import ProxyClient
 from pycontainerd.daemon.proxies.content import ProxyContentStore
 from pycontainerd.daemon.proxies.snapshotter import ProxySnapshotter
+from pycontainerd.daemon.registration import Registration
 from pycontainerd.lib import platforms
 from pycontainerd.lib.api.full import content_v1, snapshots_v1
 from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pycontainerd.daemon.config import ProxyPlugin
-    from pycontainerd.daemon.plugin import Context
+    from pycontainerd.daemon.registration import Context
 
 _SNAPSHOT_TYPE = "io.containerd.snapshotter.v1"
 _CONTENT_TYPE = "io.containerd.content.v1"
@@ -60,7 +61,7 @@ def _registration(type: str, name: str, proxy: ProxyPlugin, start: Any) -> Regis
         f"{type}.{name}",
         lambda context: start(context, name, proxy),
         platforms=(Platform(platform.os, platform.architecture, platform.variant),),
-        capabilities=tuple(proxy.capabilities),
+        capabilities=lambda _: lambda: proxy.capabilities,
         exports=lambda _: {**proxy.exports, "address": proxy.address},
     )
 
@@ -68,7 +69,7 @@ def _registration(type: str, name: str, proxy: ProxyPlugin, start: Any) -> Regis
 def _snapshotter(context: Context, name: str, proxy: ProxyPlugin) -> SqliteSnapshots:
     client = ProxyClient(proxy.address, snapshots_v1.SNAPSHOTS)
     context.on_stop.append(client.close)
-    return SqliteSnapshots(context.get(METADATA), ProxySnapshotter(name, client))
+    return SqliteSnapshots(context.get(METADATA), ProxySnapshotter(name, client, proxy.capabilities))
 
 
 def _content(context: Context, name: str, proxy: ProxyPlugin) -> ProxyContentStore:

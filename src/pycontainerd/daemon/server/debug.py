@@ -1,4 +1,4 @@
-"""What the debug socket answers: where every thread and task is, the command line, and numbers of the interpreter."""
+"""What the debug socket answers: where every thread and task is, the command line, numbers of the interpreter, the log level."""
 
 from __future__ import annotations
 
@@ -10,23 +10,46 @@ import resource
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.lib import debug_http
 from pycontainerd.lib.debug_http import Answer
+from pycontainerd.lib.log import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pycontainerd.daemon.server.http import Handler
+    from pycontainerd.lib.log import Logger
 
 
-def routes(argv: list[str]) -> dict[str, Handler]:
+LOG_LEVEL: Final = "/debug/log-level"
+
+
+def changes(log: Logger) -> dict[str, Handler]:
+    """What a PUT changes: `/debug/log-level?level=debug`."""
+
+    async def set_level(query: Mapping[str, str]) -> Answer:
+        wanted = query.get("level", "")
+        if wanted not in LEVELS:
+            return Answer(f'not a valid logrus Level: "{wanted}"\n'.encode(), debug_http.TEXT, 400)
+        log.set_level(wanted)
+        log.log(log.level_name, "log level changed", now=log.level_name)
+        return Answer(f"{log.level_name}\n".encode())
+
+    return {LOG_LEVEL: set_level}
+
+
+def routes(argv: list[str], log: Logger) -> dict[str, Handler]:
     """The table for an HttpServer."""
+
+    async def level(query: Mapping[str, str]) -> Answer:
+        del query
+        return Answer(f"{log.level_name}\n".encode())
 
     async def index(query: Mapping[str, str]) -> Answer:
         del query
-        return Answer(debug_http.INDEX)
+        return Answer(debug_http.INDEX + b"log level, PUT ?level=NAME sets it  /debug/log-level\n")
 
     async def stacks(query: Mapping[str, str]) -> Answer:
         del query
@@ -50,6 +73,7 @@ def routes(argv: list[str]) -> dict[str, Handler]:
         "/debug/pprof/goroutine": stacks,
         "/debug/pprof/cmdline": command_line,
         "/debug/vars": variables,
+        LOG_LEVEL: level,
         **{f"/debug/pprof/{name}": no_profile for name in debug_http.PROFILES},
     }
 

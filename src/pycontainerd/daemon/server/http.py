@@ -1,4 +1,4 @@
-"""HTTP/1.1 for looking inside the daemon: GET and HEAD, one request per connection, paths from a table.
+"""HTTP/1.1 for looking inside the daemon: GET, HEAD and few PUTs, one request per connection, paths from a table.
 
 Spec: RFC 9112
 """
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 class HttpServer:
     """Serves a table of path -> handler on listening sockets; a handler gets the query's last values."""
 
-    def __init__(self, routes: Mapping[str, Handler], log: Logger) -> None:
+    def __init__(
+        self, routes: Mapping[str, Handler], log: Logger, changes: Mapping[str, Handler] | None = None
+    ) -> None:
+        """`changes` are what PUT calls: the query says what to change, a body isn't read."""
         self._routes = routes
+        self._changes = changes or {}
         self._log = log
         self._servers: list[asyncio.AbstractServer] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +76,9 @@ class HttpServer:
         handler = self._routes.get(parts.path)
         if handler is None:
             return debug_http.NOT_FOUND
-        if method not in ("GET", "HEAD"):
+        if method == "PUT" and parts.path in self._changes:
+            handler = self._changes[parts.path]
+        elif method not in ("GET", "HEAD"):
             return debug_http.WRONG_METHOD
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         try:

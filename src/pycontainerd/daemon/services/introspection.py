@@ -14,6 +14,7 @@ from pycontainerd.lib.errdefs import FailedPrecondition, NotFound, Unimplemented
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.call import Call
     from pycontainerd.daemon.core.plugins import PluginInfo, RuntimeInformer
 
@@ -22,9 +23,14 @@ class IntrospectionService:
     """containerd.services.introspection.v1.Introspection."""
 
     def __init__(
-        self, infos: Sequence[PluginInfo], uuid: str, informers: Mapping[tuple[str, str], RuntimeInformer]
+        self,
+        infos: Sequence[PluginInfo],
+        uuid: str,
+        informers: Mapping[tuple[str, str], RuntimeInformer],
+        pools: Pools,
     ) -> None:
         """`informers`: what adds to a plugin's record, by its type and id."""
+        self._pools = pools
         self._plugins = infos
         self._uuid = uuid
         self._informers = informers
@@ -34,7 +40,7 @@ class IntrospectionService:
     ) -> introspection_v1.PluginsResponse:
         del call
         matches = filters.parse_request(request.filters)
-        found = [_to_wire(p) for p in self._plugins if matches(plugins.adaptor(p))]
+        found = [await self._to_wire(p) for p in self._plugins if matches(plugins.adaptor(p))]
         return introspection_v1.PluginsResponse(plugins=found)
 
     async def plugin_info(
@@ -48,7 +54,7 @@ class IntrospectionService:
         else:
             raise NotFound(f"plugin {request.type}.{request.id} not found: not found")
         extra = await self._extra(plugin, request.options) if request.HasField("options") else None
-        return introspection_v1.PluginInfoResponse(plugin=_to_wire(plugin), extra=extra)
+        return introspection_v1.PluginInfoResponse(plugin=await self._to_wire(plugin), extra=extra)
 
     async def _extra(self, plugin: PluginInfo, options: wkt.Any) -> wkt.Any:
         if plugin.error is not None:
@@ -75,8 +81,14 @@ class IntrospectionService:
         pidns = os.stat("/proc/self/ns/pid").st_ino
         return introspection_v1.ServerResponse(uuid=self._uuid, pid=os.getpid(), pidns=pidns)
 
+    async def _to_wire(self, plugin: PluginInfo) -> introspection_v1.Plugin:
+        capabilities: Sequence[str] = ()
+        if plugin.capabilities is not None and plugin.error is None:
+            capabilities = await self._pools.run("snapshots", plugin.capabilities)
+        return _message(plugin, capabilities)
 
-def _to_wire(plugin: PluginInfo) -> introspection_v1.Plugin:
+
+def _message(plugin: PluginInfo, capabilities: Sequence[str]) -> introspection_v1.Plugin:
     return introspection_v1.Plugin(
         type=plugin.type,
         id=plugin.id,
@@ -84,7 +96,7 @@ def _to_wire(plugin: PluginInfo) -> introspection_v1.Plugin:
         platforms=[
             types.Platform(os=p.os, architecture=p.architecture, variant=p.variant) for p in plugin.platforms
         ],
-        capabilities=list(plugin.capabilities),
+        capabilities=list(capabilities),
         exports=dict(plugin.exports),
         init_err=None if plugin.error is None else rpc.Status(code=plugin.error[0], message=plugin.error[1]),
     )

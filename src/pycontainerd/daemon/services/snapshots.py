@@ -60,7 +60,9 @@ class SnapshotsService:
     async def commit(self, call: Call, request: snapshots_v1.CommitSnapshotRequest) -> wkt.Empty:
         snapshotter = self._require(request.snapshotter)
         labels = dict(request.labels)
-        await self._pools.run("snapshots", snapshotter.commit, call.scope, request.name, request.key, labels)
+        await self._pools.run(
+            "snapshots", snapshotter.commit, call.scope, request.name, request.key, labels, request.parent
+        )
         message = events.SnapshotCommit(key=request.key, name=request.name, snapshotter=snapshotter.name)
         self._exchange.publish(call.scope.namespace, "/snapshot/commit", wire.event(message))
         return wire.EMPTY

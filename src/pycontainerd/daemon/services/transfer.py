@@ -78,8 +78,10 @@ def _end(value: wkt.Any) -> Any:
 def _stream_names(end: Any) -> list[str]:
     if isinstance(end, transfer_types.ImageImportStream | transfer_types.ImageExportStream):
         return [end.stream]
-    if isinstance(end, transfer_types.OCIRegistry) and end.resolver.auth_stream:
-        return [end.resolver.auth_stream]
+    if isinstance(end, transfer_types.OCIRegistry):
+        resolver = end.resolver
+        logs = resolver.logs_stream if resolver.http_debug != transfer_types.HTTPDebug.DISABLED else ""
+        return [name for name in (resolver.auth_stream, logs) if name]
     return []
 
 

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.core.streams import Stream
     from pycontainerd.daemon.core.transfer import Job
+    from pycontainerd.lib.log import Logger
 
 
 class LazyTransferrer:
     """Implements core.transfer.Transferrer; the registry client behind it (100 ms to import) waits for the first job."""
 
-    def __init__(self, address: str, kind: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, address: str, kind: str, settings: Mapping[str, Any], log: Logger) -> None:
+        self._log = log
         self._address = address
         self._kind = kind
         self._settings = settings
@@ -30,5 +32,5 @@ class LazyTransferrer:
     ) -> Job | None:
         from pycontainerd.daemon.transfer.local import LocalTransferrer
 
-        transferrer = LocalTransferrer(self._address, self._kind, self._settings)
+        transferrer = LocalTransferrer(self._address, self._kind, self._settings, self._log)
         return transferrer.job(scope, source, destination, streams, report)

@@ -14,13 +14,14 @@ from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.full import transfer_types as t
 from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
 from pycontainerd.lib.registry.credentials import Credential
-from pycontainerd.lib.registry.hosts import Options
+from pycontainerd.lib.registry.hosts import Options, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pycontainerd.daemon.core.scope import Scope
     from pycontainerd.daemon.core.streams import Stream
+    from pycontainerd.lib.log import Logger
 
 
 class LocalTransferrer:
@@ -35,11 +36,13 @@ class LocalTransferrer:
         address: str,
         kind: str,
         settings: Mapping[str, Any],
+        log: Logger,
         default_snapshotter: str = "overlayfs",
     ) -> None:
         self._address = address
         self._kind = kind
         self._settings = settings
+        self._log = log
         self._default_snapshotter = default_snapshotter
 
     def job(
@@ -74,7 +77,7 @@ class LocalTransferrer:
                 return None
 
     def _options(self, registry: Any, streams: Mapping[str, Stream]) -> Options:
-        options = _options(registry, streams)
+        options = _options(registry, streams, self._log)
         options.hosts_dir = options.hosts_dir or self._settings["config_path"]
         return options
 
@@ -131,11 +134,9 @@ def _export_options(message: Any) -> jobs.ExportOptions:
     )
 
 
-def _options(registry: Any, streams: Mapping[str, Stream]) -> Options:
+def _options(registry: Any, streams: Mapping[str, Stream], log: Logger) -> Options:
     """How a registry is spoken to. The daemon's own docker configuration is never asked for credentials."""
     resolver = registry.resolver
-    if resolver.http_debug or resolver.logs_stream:
-        raise Unimplemented("transfer: HTTP debugging is not supported: not implemented")
     if resolver.default_scheme not in ("", "http", "https"):
         raise InvalidArgument(f"transfer: unknown scheme {resolver.default_scheme}: invalid argument")
     stream = streams.get(resolver.auth_stream)
@@ -148,6 +149,22 @@ def _options(registry: Any, streams: Mapping[str, Stream]) -> Options:
         scheme=resolver.default_scheme,
         headers=dict(resolver.headers),
         ask=ask,
+        watch=_watch(resolver, streams, log),
+    )
+
+
+def _watch(resolver: Any, streams: Mapping[str, Stream], log: Logger) -> Watch | None:
+    """What is told of everything said to the registry, where that is asked for."""
+    wanted = resolver.http_debug
+    if wanted == t.HTTPDebug.DISABLED:
+        return None
+    from pycontainerd.daemon.transfer.http_log import TransferWatch
+
+    return TransferWatch(
+        streams.get(resolver.logs_stream),
+        log,
+        dump=wanted in (t.HTTPDebug.DEBUG, t.HTTPDebug.BOTH),
+        trace=wanted in (t.HTTPDebug.TRACE, t.HTTPDebug.BOTH),
     )
 
 

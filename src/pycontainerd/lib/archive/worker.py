@@ -4,7 +4,7 @@ argv: pycontainerd-layer apply [--overlay] [--userxattr] [--limit BYTES] --targe
         fd 0 the blob; the target directory; the lower directories, newest first
       pycontainerd-layer serve
         fd 3 the socket on which workers are asked for: each is a fork of this process (layer_server.py)
-      pycontainerd-layer diff --target FD [--gzip | --zstd]
+      pycontainerd-layer diff --target FD [--gzip | --zstd] [--idmap]
         fd 0 one JSON line {"left": [mount…], "right": [mount…], "latest_nanos": N or null}; the pipe or file the layer is written to
 stdout: one JSON line, {"diff_id": …, "size": …} or {"error": {"code", "message", "errno"}}; exit status 0 either way.
 
@@ -38,6 +38,8 @@ CAPABILITIES: Final = (
     "CAP_SETFCAP",
     "CAP_SYS_ADMIN",
 )
+# For a diff of mounts that show other owners (--idmap): to write the maps of a user namespace.
+IDMAP_CAPABILITIES: Final = ("CAP_SETGID", "CAP_SETUID")
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +58,7 @@ def answer(args: list[str], *, confined: bool = True) -> dict[str, Any]:
     """One job's product, or the error it stands for; `confined` says whether this process has given up its rights."""
     try:
         if not confined:
-            confine()
+            confine(IDMAP_CAPABILITIES if "--idmap" in args else ())
         return run(args)
     except errdefs.ContainerdError as error:
         return {"error": {"code": error.code, "message": str(error), "errno": 0}}
@@ -74,7 +76,7 @@ def descriptors(fds: Sequence[int]) -> list[str]:
     return ["--target", str(target), "--lower", ",".join(map(str, lower))]
 
 
-def confine() -> None:
+def confine(also: Sequence[str] = ()) -> None:
     """Gives up what a job does not need, before the first byte is read."""
     from pycontainerd.lib.linux import capabilities, malloc, prctl
 
@@ -84,7 +86,7 @@ def confine() -> None:
     prctl.set_dumpable(False)
     prctl.set_no_new_privs()
     if os.geteuid() == 0:
-        mask = capabilities.to_mask(CAPABILITIES) & permitted_mask()
+        mask = capabilities.to_mask((*CAPABILITIES, *also)) & permitted_mask()
         capabilities.capset(mask, mask, 0)
 
 

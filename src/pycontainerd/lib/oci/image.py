@@ -78,7 +78,7 @@ def is_foreign_layer(media_type: str) -> bool:
 class Descriptor:
     """A typed pointer to a blob; a value."""
 
-    __slots__ = ("annotations", "digest", "media_type", "platform", "size", "urls")
+    __slots__ = ("annotations", "artifact_type", "digest", "media_type", "platform", "size", "urls")
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class Descriptor:
         urls: tuple[str, ...] = (),
         annotations: dict[str, str] | None = None,
         platform: Platform | None = None,
+        artifact_type: str = "",
     ) -> None:
         self.media_type = media_type
         self.digest = digest
@@ -96,6 +97,7 @@ class Descriptor:
         self.urls = urls
         self.annotations = annotations or {}
         self.platform = platform
+        self.artifact_type = artifact_type
 
     def __repr__(self) -> str:
         return f"Descriptor({self.media_type}, {self.digest}, {self.size})"
@@ -119,6 +121,8 @@ class Descriptor:
             out["annotations"] = dict(sorted(self.annotations.items()))
         if self.platform is not None:
             out["platform"] = platform_to_json(self.platform)
+        if self.artifact_type:
+            out["artifactType"] = self.artifact_type
         return out
 
 
@@ -252,6 +256,7 @@ def parse_descriptor(document: object, what: str = "descriptor") -> Descriptor:
         urls=tuple(_strings(document, "urls")),
         annotations=_string_map(document, "annotations"),
         platform=None if platform is None else parse_platform(platform),
+        artifact_type=_string(document, "artifactType"),
     )
 
 

@@ -24,7 +24,7 @@ STALL_TIMEOUT_S: Final = 60.0
 DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_REGISTRY: Final = "registry-1.docker.io"
 _LOOPBACK: Final = ("localhost", "127.", "[::1]")
-_CAPABILITIES: Final = ("pull", "resolve", "push")
+_CAPABILITIES: Final = ("pull", "resolve", "push", "referrers")
 
 
 class Watch:
@@ -235,7 +235,7 @@ def _apply(host: Host, table: dict[str, Any], folder: str) -> None:
     capabilities = table.get("capabilities")
     if capabilities is not None:
         wanted = _strings(capabilities, "capabilities")
-        unknown = [one for one in wanted if one not in {*_CAPABILITIES, "referrers"}]
+        unknown = [one for one in wanted if one not in _CAPABILITIES]
         if unknown:
             raise InvalidArgument(f"unknown capability {unknown[0]}")
         host.capabilities = tuple(wanted)

@@ -1,7 +1,7 @@
 """Id-mapped bind mounts: each detached tree gets the mapping of a user namespace made (or joined) for it.
 
 Loaded only where a config has such a mount. The kernel takes a mapping as a user namespace's descriptor; where the
-config gives numbers, a process that does nothing is cloned into a new one, given the maps, and ended again.
+config gives numbers, lib.linux.idmap makes one.
 
 Spec:    runtime-spec config.md#posix-platform-mounts (uidMappings, gidMappings, idmap, ridmap)
 Man:     mount_setattr(2), "ID-mapped mounts"
@@ -13,16 +13,14 @@ from __future__ import annotations
 import errno
 import os
 
-from pycontainerd.lib.linux import mount as m
-from pycontainerd.lib.linux import process as proc
+from pycontainerd.lib.linux import idmap
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.lib.linux.namespaces import CLONE_NEWUSER
 from pycontainerd.runtime.libcontainer.init.program import InitError
-from pycontainerd.runtime.libcontainer.parent import write_id_maps
+from pycontainerd.runtime.libcontainer.parent import id_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontainerd.runtime.libcontainer.config import IDMapping, Mount
+    from pycontainerd.runtime.libcontainer.config import Mount
 
     Key = tuple[tuple[int, int, int], ...]
 
@@ -53,19 +51,15 @@ def _map(entry: Mount, tree_fd: int, made: dict[tuple[Key, Key], int]) -> None:
         finally:
             os.close(userns_fd)
         return
-    key = (_key(entry.uid_mappings), _key(entry.gid_mappings))
+    key = (id_rows(entry.uid_mappings), id_rows(entry.gid_mappings))
     if key not in made:
         try:
-            made[key] = make_user_namespace(entry)
+            made[key] = idmap.user_namespace(*key)
         except OSError as error:
             raise InitError(
                 f"failed to create userns for {entry.source} id-mapping: {go_error(error.errno or 0)}"
             ) from error
     _set(entry, tree_fd, made[key])
-
-
-def _key(mappings: list[IDMapping]) -> Key:
-    return tuple((item.container_id, item.host_id, item.size) for item in mappings)
 
 
 def _open(entry: Mount) -> int:
@@ -80,39 +74,10 @@ def _open(entry: Mount) -> int:
 
 def _set(entry: Mount, tree_fd: int, userns_fd: int) -> None:
     try:
-        m.mount_setattr(
-            tree_fd,
-            attr_set=m.MOUNT_ATTR_IDMAP,
-            userns_fd=userns_fd,
-            recursive=bool(entry.options.id_map),
-        )
+        idmap.map_tree(tree_fd, userns_fd, recursive=bool(entry.options.id_map))
     except OSError as error:
         hint = " (maybe the filesystem used doesn't support idmap mounts on this kernel?)"
         raise InitError(
             f"failed to set MOUNT_ATTR_IDMAP on {entry.source}: {go_error(error.errno or 0)}"
             f"{hint if error.errno == errno.EINVAL else ''}"
         ) from error
-
-
-def make_user_namespace(entry: Mount) -> int:
-    """A descriptor, the caller's, of a new user namespace with the mount's mappings and nobody in it."""
-    read_fd, write_fd = os.pipe()
-
-    def wait() -> None:
-        os.close(write_fd)
-        os.read(read_fd, 1)  # ends when the parent closes the pipe, or dies
-        os._exit(0)
-
-    try:
-        pid = proc.clone3(wait, flags=CLONE_NEWUSER)
-        try:
-            write_id_maps(pid, entry.uid_mappings, entry.gid_mappings)
-            return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.close(write_fd)
-            write_fd = -1
-            os.waitpid(pid, 0)
-    finally:
-        for fd in (read_fd, write_fd):
-            if fd >= 0:
-                os.close(fd)

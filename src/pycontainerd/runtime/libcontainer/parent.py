@@ -152,23 +152,14 @@ def _write(path: str, text: str) -> None:
 
 def write_id_maps(pid: int, uid_mappings: list[IDMapping], gid_mappings: list[IDMapping]) -> None:
     """The id maps of a process that has just made its user namespace."""
-    if os.geteuid() != 0:
-        # Without CAP_SETGID in the parent namespace the kernel wants setgroups(2) given up first.
-        _write(f"/proc/{pid}/setgroups", "deny")
-    for name, helper, mappings in (
-        ("uid_map", "/usr/bin/newuidmap", uid_mappings),
-        ("gid_map", "/usr/bin/newgidmap", gid_mappings),
-    ):
-        lines = [f"{item.container_id} {item.host_id} {item.size}" for item in mappings]
-        try:
-            _write(f"/proc/{pid}/{name}", "\n".join(lines) + "\n")
-        except PermissionError:
-            if os.geteuid() == 0 or not os.path.exists(helper):
-                raise
-            argv = [helper, str(pid), *(word for line in lines for word in line.split())]
-            child = os.posix_spawn(helper, argv, {})
-            if os.waitpid(child, 0)[1] != 0:
-                raise
+    from pycontainerd.lib.linux import idmap
+
+    idmap.write_maps(pid, id_rows(uid_mappings), id_rows(gid_mappings))
+
+
+def id_rows(mappings: list[IDMapping]) -> tuple[tuple[int, int, int], ...]:
+    """Mappings as plain numbers: id inside, id outside, how many."""
+    return tuple((item.container_id, item.host_id, item.size) for item in mappings)
 
 
 def limit(pid: int, process: Process) -> None:

@@ -6,17 +6,20 @@ import os
 
 import pytest
 
+from pycontainerd.daemon.core.id_maps import GID_LABEL, UID_LABEL
 from pycontainerd.daemon.core.scope import Scope
+from pycontainerd.daemon.core.snapshots import Info, Mount
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.content import SqliteContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
 from pycontainerd.daemon.plugins.metadata_sqlite.leases import SqliteLeaseManager
 from pycontainerd.daemon.plugins.metadata_sqlite.snapshots import SqliteSnapshots
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
-from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
+from pycontainerd.daemon.plugins.snapshot_overlay import Options, OverlaySnapshotter
+from pycontainerd.lib.errdefs import Unknown
 from suites.content_store import ContentStoreSuite
 from suites.lease_manager import LeaseManagerSuite
-from suites.snapshotter import SnapshotterSuite
+from suites.snapshotter import SnapshotterSuite, commit_layer
 
 as_root = pytest.mark.requires("root")
 
@@ -39,8 +42,14 @@ class _Scoped:
     def walk(self):
         return self._inner.list(self._scope, ())
 
+    @property
+    def capabilities(self):
+        return self._inner.capabilities()
+
     def __getattr__(self, name: str):
         method = getattr(self._inner, name)
+        if name == "commit":  # a namespace's store measures for itself
+            return lambda name, key, labels, _=None, parent="": method(self._scope, name, key, labels, parent)
         return lambda *arguments: method(self._scope, *arguments)
 
 
@@ -69,8 +78,6 @@ class TestOverlay(_Directories, SnapshotterSuite):
         return OverlaySnapshotter(str(tmp_path), database)
 
     def test_s075_layers_are_listed_newest_first(self, snapshotter, tmp_path):
-        from suites.snapshotter import commit_layer
-
         commit_layer(snapshotter, "one", "")
         commit_layer(snapshotter, "two", "one")
         (mount,) = snapshotter.prepare("top", "two", {})
@@ -89,6 +96,66 @@ class TestOverlay(_Directories, SnapshotterSuite):
         snapshotter.commit("c", "a", {})
         status = os.stat(upper_of(snapshotter.prepare("b", "c", {})))
         assert (status.st_uid, status.st_gid) == (1000, 1001)
+
+    def test_id_maps_are_options_of_every_kind_of_mount(self, snapshotter, tmp_path):
+        commit_layer(snapshotter, "one", "")
+        commit_layer(snapshotter, "two", "one")
+        maps = {UID_LABEL: "0:1000:10,10:5000:3", GID_LABEL: "0:2000:10"}
+        said = ("uidmap=0:1000:10,10:5000:3", "gidmap=0:2000:10")
+        fs = f"{tmp_path}/snapshots/{{}}/fs"
+        assert snapshotter.prepare("a", "", maps) == (Mount("bind", fs.format(3), (*said, "rw", "rbind")),)
+        assert snapshotter.view("v", "one", maps) == (Mount("bind", fs.format(1), (*said, "ro", "rbind")),)
+        assert snapshotter.view("w", "", maps) == (Mount("bind", fs.format(5), (*said, "ro", "rbind")),)
+        (mount,) = snapshotter.view("x", "two", maps)
+        assert (mount.type, mount.options[:2]) == ("overlay", said)
+        (mount,) = snapshotter.prepare("top", "two", maps)
+        assert mount.options[:2] == said
+        assert mount.options[-1] == f"lowerdir={fs.format(2)}:{fs.format(1)}"
+        for number, owner in ((1, (0, 0)), (2, (0, 0)), (3, (1000, 2000)), (7, (1000, 2000))):
+            status = os.stat(fs.format(number))
+            assert (status.st_uid, status.st_gid) == owner, number
+
+    def test_maps_that_say_nothing_of_root_make_no_snapshot(self, snapshotter, directory_count):
+        with pytest.raises(Unknown, match="failed to find root pair: container ID 0 cannot be mapped"):
+            snapshotter.prepare("a", "", {UID_LABEL: "1:1000:10", GID_LABEL: "0:2000:10"})
+        assert (snapshotter.walk(), directory_count()) == ([], 0)
+
+    def test_a_committed_snapshot_has_the_maps_it_is_given(self, snapshotter):
+        maps = {UID_LABEL: "0:1000:10", GID_LABEL: "0:2000:10"}
+        snapshotter.prepare("a", "", maps)
+        snapshotter.commit("c", "a", {})
+        assert snapshotter.stat("c").labels == {}
+        # A child without maps takes the owner of its parent's root, as any does.
+        (mount,) = snapshotter.prepare("b", "c", {})
+        assert not [option for option in mount.options if option.startswith(("uidmap", "gidmap"))]
+
+    def test_what_it_can(self, snapshotter):
+        assert snapshotter.capabilities == ["remap-ids", "only-remap-ids", "rebase"]
+        assert [name for name in os.listdir(snapshotter._root) if name.startswith("check")] == []
+
+    def test_slow_chown_lets_clients_copy(self, tmp_path, database):
+        snapshotter = OverlaySnapshotter(f"{tmp_path}/s", database, Options(slow_chown=True))
+        assert snapshotter.capabilities == ["remap-ids", "rebase"]
+
+    def test_configured_options_are_mounted_with(self, tmp_path, database):
+        options = Options(mount_options=["volatile", "index=on", "userxattr"])
+        snapshotter = OverlaySnapshotter(f"{tmp_path}/s", database, options)
+        commit_layer(snapshotter, "c", "")
+        (mount,) = snapshotter.prepare("a", "c", {})
+        assert mount.options[:3] == ("volatile", "index=on", "userxattr")
+        assert "index=off" not in mount.options
+        (bind,) = snapshotter.prepare("b", "", {})
+        assert bind.options == ("rw", "rbind")
+
+    def test_the_upper_directory_can_be_a_label(self, tmp_path, database):
+        snapshotter = OverlaySnapshotter(f"{tmp_path}/s", database, Options(upperdir_label=True))
+        (mount,) = snapshotter.prepare("a", "", {})
+        label = {"containerd.io/snapshot/overlay.upperdir": mount.source}
+        assert snapshotter.stat("a").labels == label
+        assert [info.labels for info in snapshotter.walk()] == [label]
+        assert snapshotter.update(Info("a", labels={"x": "y"}), ["labels"]).labels == {"x": "y", **label}
+        snapshotter.commit("c", "a", {})
+        assert snapshotter.stat("c").labels == label
 
 
 @as_root

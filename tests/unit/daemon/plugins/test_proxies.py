@@ -13,6 +13,7 @@ from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.daemon.plugins.content_local import LocalContentStore
 from pycontainerd.daemon.plugins.metadata_sqlite.database import Database
 from pycontainerd.daemon.plugins.snapshot_native import NativeSnapshotter
+from pycontainerd.daemon.plugins.snapshot_overlay import OverlaySnapshotter
 from pycontainerd.daemon.proxies.client import ProxyClient
 from pycontainerd.daemon.proxies.content import ProxyContentStore
 from pycontainerd.daemon.proxies.snapshotter import ProxySnapshotter
@@ -39,6 +40,25 @@ class TestProxySnapshotter(SnapshotterSuite):
         with serve(socket_path, snapshots_v1.SNAPSHOTS, served):
             client = ProxyClient(socket_path, snapshots_v1.SNAPSHOTS)
             yield ProxySnapshotter("proxied", client)
+            client.close()
+        database.close()
+
+    @pytest.fixture
+    def directory_count(self, tmp_path):
+        return lambda: len(os.listdir(f"{tmp_path}/snapshots"))
+
+
+@pytest.mark.requires("root")
+class TestProxiedOverlay(SnapshotterSuite):
+    """One that can what overlayfs can, and is said to."""
+
+    @pytest.fixture
+    def snapshotter(self, tmp_path, socket_path):
+        database = Database(f"{tmp_path}/meta.db")
+        overlay = OverlaySnapshotter(str(tmp_path), database)
+        with serve(socket_path, snapshots_v1.SNAPSHOTS, SnapshotterPlugin(overlay)):
+            client = ProxyClient(socket_path, snapshots_v1.SNAPSHOTS)
+            yield ProxySnapshotter("proxied", client, overlay.capabilities)
             client.close()
         database.close()
 

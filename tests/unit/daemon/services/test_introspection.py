@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pycontainerd.daemon.core.blocking import Pools
 from pycontainerd.daemon.core.plugins import PluginInfo
 from pycontainerd.daemon.services.introspection import IntrospectionService
 from pycontainerd.lib import errdefs
@@ -27,11 +28,12 @@ class Informer:
 SERVICE = IntrospectionService(
     (
         PluginInfo("io.containerd.runtime.v2", "task"),
-        PluginInfo("io.containerd.snapshotter.v1", "native"),
+        PluginInfo("io.containerd.snapshotter.v1", "native", capabilities=lambda: ["rebase"]),
         PluginInfo("io.containerd.snapshotter.v1", "overlayfs", error=(9, "no overlay here")),
     ),
     "u1",
     {("io.containerd.runtime.v2", "task"): Informer()},
+    Pools(),
 )
 
 
@@ -45,6 +47,7 @@ def test_a_plugin_is_found_by_type_and_id():
         "io.containerd.snapshotter.v1",
         "native",
     )
+    assert list(info("native").plugin.capabilities) == ["rebase"]
     assert info("overlayfs").plugin.init_err.message == "no overlay here"
 
 

@@ -53,6 +53,17 @@ class SqliteContainerStore:
         rows = self._database.read(lambda tx: tx.rows(_SELECT + " ORDER BY id", scope.namespace))
         return [c for c in map(_from_row, rows) if matches(containers.adaptor(c))]
 
+    def labelled(self, key: str) -> Sequence[tuple[str, Container]]:
+        """(namespace, container) of every container with that label, in all namespaces."""
+        rows = self._database.read(
+            lambda tx: tx.rows(
+                f"SELECT namespace, {_COLUMNS} FROM containers WHERE instr(labels, ?) > 0",  # noqa: S608
+                f'"{key}":',
+            )
+        )
+        found = [(row[0], _from_row(row[1:])) for row in rows]
+        return [(namespace, container) for namespace, container in found if key in container.labels]
+
     def create(self, scope: Scope, container: Container) -> Container:
         try:
             containers.require_valid(container)

@@ -118,8 +118,8 @@ class SnapshotNodes:
 
         return self._database.write(change)
 
-    def commit(self, name: str, key: str, usage: Usage, labels: Mapping[str, str]) -> None:
-        """Turns the active node `key` into the committed node `name`."""
+    def commit(self, name: str, key: str, usage: Usage, labels: Mapping[str, str], parent: str = "") -> None:
+        """Turns the active node `key` into the committed node `name`, on `parent` if it had none."""
 
         def change(tx: Transaction) -> None:
             if tx.row("SELECT 1 FROM snapshot_nodes WHERE snapshotter=? AND key=?", self._name, name):
@@ -134,12 +134,34 @@ class SnapshotNodes:
                 raise FailedPrecondition(
                     f"failed to commit snapshot: snapshot {quoted(key)} is not active: failed precondition"
                 )
+            below = self._require_parent(tx, node, parent)
             tx.execute("DELETE FROM snapshot_nodes WHERE snapshotter=? AND key=?", self._name, key)
             now = now_nanos()
-            info = Info(name, Kind.COMMITTED, node.info.parent, label.stored(labels), now, now)
+            info = Info(name, Kind.COMMITTED, below, label.stored(labels), now, now)
             self._insert(tx, Node(node.id, info, usage))
 
         self._database.write(change)
+
+    def _require_parent(self, tx: Transaction, node: Node, wanted: str) -> str:
+        """What a node is committed on: its parent, or the wanted one if it has none."""
+        if not wanted or node.info.parent == wanted:
+            return node.info.parent
+        if node.info.parent:
+            raise InvalidArgument(
+                f"failed to commit snapshot: cannot change parent of active snapshot {quoted(node.info.name)} "
+                "on commit: invalid argument"
+            )
+        row = tx.row(_SELECT + " AND key=?", self._name, wanted)
+        if row is None:
+            raise NotFound(
+                f"failed to commit snapshot: missing parent {quoted(wanted)} of snapshot "
+                f"{quoted(node.info.name)}: not found"
+            )
+        if _node(row).info.kind is not Kind.COMMITTED:
+            raise FailedPrecondition(
+                f"failed to commit snapshot: parent {quoted(wanted)} is not committed: failed precondition"
+            )
+        return wanted
 
     def remove(self, key: str) -> Node:
         """The node that was; FailedPrecondition while it has children."""

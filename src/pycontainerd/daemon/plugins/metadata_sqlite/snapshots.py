@@ -50,6 +50,10 @@ class SqliteSnapshots:
         # Prepares share it; the sweep holds it, so that no backend snapshot is swept before it has its row.
         self.sweep_lock = SharedLock()
 
+    def capabilities(self) -> Sequence[str]:
+        """What the backend can and others can't, in containerd's words; may block."""
+        return self._backend.capabilities
+
     def stat(self, scope: Scope, key: str) -> Info:
         row = self._database.read(lambda tx: self._require(tx, scope, key))
         return _merged(self._backend.stat(row[1]), row)
@@ -90,7 +94,7 @@ class SqliteSnapshots:
     def view(self, scope: Scope, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         return self._create(scope, key, parent, labels, readonly=True)
 
-    def commit(self, scope: Scope, name: str, key: str, labels: Mapping[str, str]) -> None:
+    def commit(self, scope: Scope, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
         label.require_valid(labels, "info.Labels")
 
         def change(tx: Transaction) -> None:
@@ -99,6 +103,9 @@ class SqliteSnapshots:
             if not tx.row(_SELECT + " LIMIT 1", scope.namespace, self.name):
                 raise NotFound(f"can not find snapshotter {quoted(self.name)}: not found")
             row = self._require(tx, scope, key)
+            # As in containerd, a parent that is named for a snapshot which has one is not looked at.
+            rebased_on = parent if not row[2] else ""
+            backend_parent = self._parent_row(tx, scope, rebased_on)[1] if rebased_on else ""
             add_leased(tx, scope, Resource(f"snapshots/{self.name}", name))
             tx.execute(
                 "DELETE FROM snapshots WHERE namespace=? AND snapshotter=? AND key=?",
@@ -106,9 +113,9 @@ class SqliteSnapshots:
                 self.name,
                 key,
             )
-            self._insert(tx, scope, name, backend_name, row[2], labels)
+            self._insert(tx, scope, name, backend_name, row[2] or rebased_on, labels)
             remove_leased(tx, scope, Resource(f"snapshots/{self.name}", key))
-            self._backend.commit(backend_name, row[1], label.inherited(labels), usage)
+            self._backend.commit(backend_name, row[1], label.inherited(labels), usage, backend_parent)
 
         backend_name = self._new_backend_key(scope, name)
         with self.sweep_lock.shared():
@@ -190,18 +197,15 @@ class SqliteSnapshots:
                 raise AlreadyExists(f"snapshot {quoted(key)}: already exists")
             backend_parent = ""
             if parent:
-                row = self._row(tx, scope, parent)
-                if row is None:
-                    raise NotFound(f"parent snapshot {parent} does not exist: not found")
-                backend_parent = row[1]
+                backend_parent = self._parent_row(tx, scope, parent)[1]
             return backend_parent
 
         def link(tx: Transaction) -> None:
             tx.ensure_namespace(scope.namespace)
             if self._row(tx, scope, key) is not None:
                 raise AlreadyExists(f"snapshot {quoted(key)}: already exists")
-            if parent and self._row(tx, scope, parent) is None:
-                raise NotFound(f"parent snapshot {parent} does not exist: not found")
+            if parent:
+                self._parent_row(tx, scope, parent)
             add_leased(tx, scope, Resource(f"snapshots/{self.name}", key))
             self._insert(tx, scope, key, backend_key, parent, labels)
 
@@ -289,6 +293,12 @@ class SqliteSnapshots:
 
     def _row(self, tx: Transaction, scope: Scope, key: str) -> Any | None:
         return tx.row(_SELECT + " AND key=?", scope.namespace, self.name, key)
+
+    def _parent_row(self, tx: Transaction, scope: Scope, parent: str) -> Any:
+        row = self._row(tx, scope, parent)
+        if row is None:
+            raise NotFound(f"parent snapshot {parent} does not exist: not found")
+        return row
 
     def _require(self, tx: Transaction, scope: Scope, key: str) -> Any:
         row = self._row(tx, scope, key)

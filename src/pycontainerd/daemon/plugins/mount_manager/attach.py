@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from pycontainerd.daemon.core import files
 from pycontainerd.lib import mounts as lib_mounts
 from pycontainerd.lib.api.light import types
-from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, Unimplemented, Unknown
+from pycontainerd.lib.errdefs import ContainerdError, InvalidArgument, Unknown
 from pycontainerd.lib.identifiers import quoted
 from pycontainerd.lib.linux import loop, namespaces
 from pycontainerd.lib.linux import mount as kernel
@@ -48,6 +48,8 @@ def make(mount: Mount, point: str) -> None:
             _require_possible(mount)
             os.mkdir(point, 0o700)
             _mount(mount, point)
+    except lib_mounts.MountFailed as e:
+        raise Unknown(f"{what} {_shown(mount)}: {e.told}") from e
     except OSError as e:
         raise Unknown(f"{what} {_shown(mount)}: {_reason(e)}") from e
     except ContainerdError as e:
@@ -93,10 +95,6 @@ def _require_possible(mount: Mount) -> None:
             raise InvalidArgument(
                 f"internal mount option {quoted(option)} was not consumed by the mount manager: invalid argument",
                 hint="the type must begin with the transformer that takes it",
-            )
-        if option.startswith(("uidmap=", "gidmap=")):
-            raise Unimplemented(
-                f"mount option {option} is not supported by the mount manager: not implemented"
             )
 
 
