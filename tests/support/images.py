@@ -75,8 +75,8 @@ GROUP = "root:x:0:\nwww:x:33:\nextra:x:44:web\nweb:x:1000:\nnobody:x:65534:\n"
 Entry = tuple[str, str, Any, int] | tuple[str, str, Any, int, int, int]
 
 
-def layer(entries: list[Entry]) -> tuple[bytes, str]:
-    """A gzip layer and its diff id; the same entries always give the same bytes."""
+def layer(entries: list[Entry], compression: str = "gzip") -> tuple[bytes, str]:
+    """A layer, compressed with gzip or zstd, and its diff id; the same entries always give the same bytes."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, kind, content, mode, *owner in entries:
@@ -90,7 +90,16 @@ def layer(entries: list[Entry]) -> tuple[bytes, str]:
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     diff_id = "sha256:" + hashlib.sha256(raw.getvalue()).hexdigest()
-    return gzip.compress(raw.getvalue(), 1, mtime=0), diff_id
+    return _compressed(raw.getvalue(), compression), diff_id
+
+
+def _compressed(data: bytes, compression: str) -> bytes:
+    if compression == "gzip":
+        return gzip.compress(data, 1, mtime=0)
+    from backports import zstd
+
+    packed: bytes = zstd.compress(data, 1)
+    return packed
 
 
 def busybox_entries() -> list[Entry]:
@@ -121,16 +130,25 @@ def build_layout(
     *,
     tag: str = "latest",
     contents: list[list[Entry]] | None = None,
+    compression: str = "gzip",
 ) -> Path:
     """Writes an OCI layout of busybox, or of the given layers; returns its folder."""
-    layers = [layer(entries) for entries in contents or [busybox_entries(), top_entries()]]
-    return _layout(folder, layers, config or {}, tag)
+    layers = [layer(entries, compression) for entries in contents or [busybox_entries(), top_entries()]]
+    return _layout(folder, layers, config or {}, tag, compression)
 
 
-def _layout(folder: Path, layers: list[tuple[bytes, str]], config: dict[str, Any], tag: str) -> Path:
+def _layout(
+    folder: Path,
+    layers: list[tuple[bytes, str]],
+    config: dict[str, Any],
+    tag: str,
+    compression: str = "gzip",
+) -> Path:
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
-    manifests = [_image(blobs, layers, config, architecture) for architecture in ("amd64", "arm64")]
+    media_type = f"application/vnd.oci.image.layer.v1.tar+{compression}"
+    described = [(_blob(blobs, data, media_type), diff_id) for data, diff_id in layers]
+    manifests = [_image(blobs, described, config, architecture) for architecture in ("amd64", "arm64")]
     index = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -155,7 +173,7 @@ def debian_layout(folder: Path) -> Path:
 
 
 def _image(
-    blobs: Path, layers: list[tuple[bytes, str]], config: dict[str, Any], architecture: str
+    blobs: Path, layers: list[tuple[dict[str, Any], str]], config: dict[str, Any], architecture: str
 ) -> dict[str, Any]:
     document = {
         "created": "2024-01-02T03:04:05Z",
@@ -169,7 +187,7 @@ def _image(
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": _blob(blobs, json.dumps(document).encode(), "application/vnd.oci.image.config.v1+json"),
-        "layers": [_blob(blobs, data, "application/vnd.oci.image.layer.v1.tar+gzip") for data, _ in layers],
+        "layers": [descriptor for descriptor, _ in layers],
     }
     entry = _blob(blobs, json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json")
     return {**entry, "platform": {"architecture": architecture, "os": "linux"}}

@@ -41,8 +41,11 @@ graphroot = "{state}/graph"
 class Podman:
     """`podman --runtime NAME` with storage of its own and a busybox image."""
 
-    def __init__(self, folder: Path, runtime: str) -> None:
+    def __init__(self, folder: Path, runtime: str, *, without_v2: bool = False) -> None:
+        """without_v2: the machine has no v2 hierarchy beside the v1 ones."""
         self.machine = Machine(folder)
+        if without_v2:
+            self.machine("umount", "/sys/fs/cgroup/unified")  # fails where there is none
         self.runtime = runtime
         conf, storage = folder / "containers.conf", folder / "storage.conf"
         conf.write_text(_CONTAINERS_CONF.format(**RUNTIMES) + ("" if _major_version() > 4 else _CNI))

@@ -52,7 +52,13 @@ class Stack:
         return ours("pycontainerd") if self.kind == "ours" else peer("containerd")
 
     def start(self) -> Stack:
-        """Starts the daemon and waits for its socket."""
+        """Starts the daemon and waits until it answers."""
+        self.launch()
+        self._wait_for_answer()
+        return self
+
+    def launch(self) -> None:
+        """Starts the daemon, which need not answer yet."""
         self.root.mkdir(parents=True, exist_ok=True)
         config = self.root / "config.toml"
         config.write_text(self._config() + self.extra)
@@ -66,6 +72,9 @@ class Stack:
                 env=self.environment,
             )
         leaks.DAEMONS.add(self.process.pid)
+
+    def _wait_for_answer(self) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + seconds(START_TIMEOUT_S)
         while self.ctr("version", check=False).returncode != 0:
             assert self.process.poll() is None, f"{self.kind} daemon ended:\n{self.log.read_text()[-3000:]}"
@@ -73,7 +82,6 @@ class Stack:
                 f"{self.kind} daemon does not answer:\n{self.log.read_text()[-3000:]}"
             )
             time.sleep(0.05)
-        return self
 
     def _config(self) -> str:
         """The daemon's configuration; the chosen shim is in it (ours) or first on PATH (the real one)."""
