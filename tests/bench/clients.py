@@ -1,9 +1,9 @@
-"""Command lines and connections: what a container costs that is started through a daemon."""
+"""Command lines: what a container costs that is started through a daemon."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+import subprocess
+from typing import TYPE_CHECKING
 
 from bench.world import Samples, World, in_turn, timed
 
@@ -37,6 +37,25 @@ def stock_client_run_rm(world: World, rounds: int) -> Samples:
     return in_turn(rounds, {who: run(who) for who in world.daemons})
 
 
+def run_d(world: World, rounds: int) -> Samples:
+    """`run -d` of `sleep`, which is removed outside of what is timed."""
+
+    def run(who: str) -> Callable[[int], float]:
+        daemon, program = world.daemons[who], "pyctr" if who == "ours" else "ctr"
+
+        def once(index: int) -> float:
+            name = f"d{index + 1}"
+            argv = daemon.command(program, "run", "-d", world.image, name, "sleep", "1000")
+            took = timed(argv, daemon.environment, stdout=subprocess.DEVNULL)
+            daemon.ctr("tasks", "rm", "-f", name, check=False)
+            daemon.ctr("containers", "rm", name)
+            return took
+
+        return once
+
+    return in_turn(rounds, {who: run(who) for who in world.daemons})
+
+
 def exec_cli(world: World, rounds: int) -> Samples:
     for daemon in world.daemons.values():
         daemon.ctr("run", "-d", world.image, "ex", "sleep", "1000")
@@ -46,44 +65,6 @@ def exec_cli(world: World, rounds: int) -> Samples:
         for daemon in world.daemons.values():
             daemon.ctr("tasks", "rm", "-f", "ex", check=False)
             daemon.ctr("containers", "rm", "ex")
-
-
-def api_life(world: World, rounds: int) -> Samples:
-    """create, start, wait, delete of a task by one gRPC connection, the same client on both daemons."""
-    import grpc
-
-    from pycontainerd.lib.api.full import snapshots_v1, tasks_v1
-
-    services = {"snapshots": snapshots_v1.SNAPSHOTS, "tasks": tasks_v1.TASKS}
-
-    def life(who: str) -> Callable[[int], float]:
-        daemon = world.daemons[who]
-        daemon.ctr("containers", "create", world.image, "api", "true")
-        channel = grpc.insecure_channel(f"unix://{daemon.address}")
-
-        def call(service: str, name: str, **fields: object) -> Any:
-            method = services[service].method(name)
-            invoke = channel.unary_unary(
-                f"/{services[service].name}/{name}",
-                lambda m: m.SerializeToString(),
-                method.response.FromString,
-            )
-            return invoke(
-                method.request(**fields), metadata=(("containerd-namespace", "default"),), timeout=30
-            )
-
-        def once(_: int) -> float:
-            begun = time.perf_counter()
-            mounts = call("snapshots", "Mounts", snapshotter="overlayfs", key="api").mounts
-            call("tasks", "Create", container_id="api", rootfs=mounts)
-            call("tasks", "Start", container_id="api")
-            call("tasks", "Wait", container_id="api")
-            call("tasks", "Delete", container_id="api")
-            return (time.perf_counter() - begun) * 1000
-
-        return once
-
-    return in_turn(rounds, {who: life(who) for who in world.daemons})
 
 
 def version(world: World, rounds: int) -> Samples:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bench import api
+from bench.api import Connection
 from support import leaks
 
 if TYPE_CHECKING:
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
 _SETTLED_S = (
     5  # what stays is measured, not what the last start has left to be tidied up; the same on both sides
 )
+_LIVES, _AT_ONCE = 1000, 4
 PRIVATE = ("Private_Clean", "Private_Dirty")
 PSS = ("Pss",)
 
@@ -70,6 +75,46 @@ def idle(world: World, rounds: int) -> Samples:
         daemon.ctr("run", "--rm", world.image, "first", "true")
         found[who] = [sum(field_kib(pid, PSS) for pid in processes(daemon))]
     return found
+
+
+def after_lives(world: World, rounds: int) -> Samples:
+    """PSS of the daemon and the forkserver when 1,000 containers have come and gone since their start."""
+    found: Samples = {}
+    for who, daemon in world.daemons.items():
+        daemon.stop()
+        daemon.start()
+        daemon.ctr("containers", "create", world.image, "model", "true")
+        _live(daemon)
+        daemon.ctr("containers", "rm", "model")
+        time.sleep(_SETTLED_S)
+        found[who] = [sum(field_kib(pid, PSS) for pid in processes(daemon))]
+    return found
+
+
+def _live(daemon: Stack) -> None:
+    with Connection(daemon.address) as connection, ThreadPoolExecutor(_AT_ONCE) as pool:
+        model = connection.call("containers", "Get", id="model").container
+        parent = connection.call("snapshots", "Stat", snapshotter="overlayfs", key="model").info.parent
+        for _ in pool.map(lambda number: _life(connection, model, parent, f"life{number}"), range(_LIVES)):
+            pass
+
+
+def _life(connection: Connection, model: Any, parent: str, id: str) -> None:
+    """A container like the model, from its record to the end of its snapshot."""
+    spec = json.loads(model.spec.value)
+    spec["linux"]["cgroupsPath"] = f"/default/{id}"
+    container = type(model)()
+    container.CopyFrom(model)
+    container.id = container.snapshot_key = id
+    container.spec.value = json.dumps(spec).encode()
+    snapshot = {"snapshotter": "overlayfs", "key": id}
+    connection.call(
+        "snapshots", "Prepare", parent=parent, labels={"containerd.io/gc.root": "bench"}, **snapshot
+    )
+    connection.call("containers", "Create", container=container)
+    api.live(connection, id)
+    connection.call("containers", "Delete", id=id)
+    connection.call("snapshots", "Remove", **snapshot)
 
 
 def processes(daemon: Stack) -> list[int]:

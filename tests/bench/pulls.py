@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.world import Samples, World, in_turn, remove_folder, timed
 from support import images
+from support.programs import peer, peer_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,14 +47,17 @@ def _files(folder: str, count: int, total: int) -> list[images.Entry]:
 class Pull:
     """`image pull` of one image, stores on tmpfs: wall, and processor time of client and daemon together."""
 
-    def __init__(self, name: str, layers: Callable[[], list[list[images.Entry]]]) -> None:
+    def __init__(
+        self, name: str, layers: Callable[[], list[list[images.Entry]]], compression: str = "gzip"
+    ) -> None:
         self._name = name
         self._layers = layers
+        self._compression = compression
         self._cpu: Samples = {}
 
     def wall(self, world: World, rounds: int) -> Samples:
         """Milliseconds until the command returns."""
-        ref = world.pushed(self._name, self._layers)
+        ref = world.pushed(self._name, self._layers, self._compression)
         self._cpu = {who: [] for who in world.daemons}
 
         def run(who: str) -> Callable[[int], float]:
@@ -99,6 +103,36 @@ def _children(pid: int) -> list[int]:
     """The living ones, of all its threads."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for path in lists for child in path.read_text().split()]
+
+
+def fetch(world: World, rounds: int) -> Samples:
+    """The 190 MB image into a store, its layers as they are: `content fetch`, and skopeo's copy into a layout."""
+    ref = world.pushed("big", one_layer)
+
+    def run(who: str) -> Callable[[int], float]:
+        daemon, program = world.daemons[who], "pyctr" if who == "ours" else "ctr"
+
+        def once(_: int) -> float:
+            argv = ["content", "fetch", "--plain-http", "--platform", "linux/amd64", ref]
+            took = timed(daemon.command(program, *argv), daemon.environment)
+            daemon.ctr("image", "rm", "--sync", ref)
+            return took
+
+        return once
+
+    contestants = {who: run(who) for who in world.daemons}
+    return in_turn(min(rounds, _ROUNDS), {**contestants, "skopeo": lambda _: _skopeo_copy(world, ref)})
+
+
+def _skopeo_copy(world: World, ref: str) -> float:
+    folder = world.root / "copied"
+    argv = [
+        *(peer("skopeo"), "--insecure-policy", "copy", "-q", "--src-tls-verify=false"),
+        *("--override-arch", "amd64", f"docker://{ref}", f"oci:{folder}:latest"),
+    ]
+    took = timed(argv, peer_environment())
+    remove_folder(folder)
+    return took
 
 
 class Archive:

@@ -1,4 +1,4 @@
-"""Where cases run: a registry, both daemons with an image pulled, a bundle; and how they take turns."""
+"""Where cases run: a registry, both daemons with an image pulled, bundles; and how they take turns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Samples = dict[str, list[float]]
 
 
 class World:
-    """A registry, both daemons with the image pulled, and a bundle; all under one temporary folder on tmpfs."""
+    """A registry, both daemons with the image pulled, a bundle of /bin/true and one of `sleep`; all under one temporary folder on tmpfs."""
 
     def __enter__(self) -> World:
         self.stack = ExitStack()
@@ -44,14 +44,17 @@ class World:
             daemon.start()
             self.stack.callback(daemon.clean)
             daemon.ctr("image", "pull", "--plain-http", self.image)
-        self.bundle = self._bundle()
+        self.bundle = self._bundle("true")
+        self.sleeper = self._bundle("sleep", "1000")
         return self
 
-    def pushed(self, name: str, layers: Callable[[], list[list[images.Entry]]]) -> str:
+    def pushed(
+        self, name: str, layers: Callable[[], list[list[images.Entry]]], compression: str = "gzip"
+    ) -> str:
         """The reference of an image of these layers, built and pushed when it is first wanted."""
         if name not in self._pushed:
             self._pushed[name] = f"{self.host}/library/{name}:latest"
-            layout = images.build_layout(self.root / name, contents=layers())
+            layout = images.build_layout(self.root / name, contents=layers(), compression=compression)
             images.push(layout, self._pushed[name])
             remove_folder(layout)
         return self._pushed[name]
@@ -63,13 +66,14 @@ class World:
         subprocess.run(["umount", "-l", self.root], check=True)
         self.root.rmdir()
 
-    def _bundle(self) -> Path:
-        bundle = self.root / "bundle"
+    def _bundle(self, *command: str) -> Path:
+        bundle = self.root / f"bundle-{command[0]}"
         (bundle / "rootfs/bin").mkdir(parents=True)
-        shutil.copy(peer("busybox"), bundle / "rootfs/bin/true")
+        for applet in ("true", "sleep"):
+            shutil.copy(peer("busybox"), bundle / "rootfs/bin" / applet)
         subprocess.run([peer("runc"), "spec", "-b", bundle], check=True)
         spec = json.loads((bundle / "config.json").read_text())
-        spec["process"].update(terminal=False, args=["/bin/true"])
+        spec["process"].update(terminal=False, args=list(command))
         (bundle / "config.json").write_text(json.dumps(spec))
         return bundle
 
