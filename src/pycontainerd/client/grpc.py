@@ -31,6 +31,10 @@ _KINDS: Final = {
 }
 
 
+# What grpclib ends a call with. AttributeError: it makes a stream on a connection that was lost a moment ago.
+_FAILURES: Final = (GRPCError, ProtocolError, StreamTerminatedError, OSError, AttributeError)
+
+
 class _BytesCodec(CodecBase):
     """Payloads are encoded by lib.api before they come here."""
 
@@ -94,7 +98,7 @@ class GrpcClient(LoopTransport):
                 await stream.send_message(payload, end=True)
                 reply: bytes | None = await stream.recv_message()
                 await stream.recv_trailing_metadata()
-        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
+        except _FAILURES as error:
             raise translate(error) from error
         if reply is None:
             raise errdefs.Internal(f"{service}.{method} answered without a message")
@@ -117,7 +121,7 @@ class GrpcClient(LoopTransport):
                     settled, end = True, await _after_reset(stream, grpc, error)
                 finally:
                     sender.cancel()
-        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
+        except _FAILURES as error:
             if not settled:
                 raise translate(error) from error
         if end is not None:

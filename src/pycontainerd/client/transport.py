@@ -67,10 +67,13 @@ def socket_path(address: str) -> str:
 
 
 def _connect_ttrpc(path: str, timeout_s: float) -> Transport | None:
-    """A connection to our daemon; None when nobody answers, or when a stock containerd (events only) does."""
+    """A connection to our daemon; None when nobody is there, or when a stock containerd (events only) is.
+
+    Unavailable for one that is there and doesn't answer in time: by gRPC it would be as slow.
+    """
     import os
 
-    from pycontainerd.lib.errdefs import ContainerdError
+    from pycontainerd.lib.errdefs import ContainerdError, DeadlineExceeded
 
     if not os.path.exists(path):
         return None
@@ -87,6 +90,9 @@ def _connect_ttrpc(path: str, timeout_s: float) -> Transport | None:
             client.call(
                 "containerd.services.version.v1.Version", "Version", metadata=metadata, timeout_s=timeout_s
             )
+    except DeadlineExceeded as error:
+        client.close()
+        raise dial_error(path.removesuffix(".ttrpc"), TimeoutError(110, "Connection timed out")) from error
     except ContainerdError:
         client.close()
         return None
