@@ -185,7 +185,10 @@ def world(pid: int) -> dict[str, object]:
 
 def test_a_forked_worker_is_what_an_executed_one_is(workers, unpacking) -> None:
     executed_workers = LayerWorkers(forks=False)
-    forked, executed = world(unpacking(workers, "x").pid), world(unpacking(executed_workers, "y").pid)
+    pids = unpacking(workers, "x").pid, unpacking(executed_workers, "y").pid
+    # Both wait for more of their layers, on a busy machine not at the same moment.
+    until(lambda: len({str(world(pid)["status"]) for pid in pids}) == 1)
+    forked, executed = (world(pid) for pid in pids)
     executed["files"] = [str(name).replace("/y", "/x") for name in executed["files"]]
     # Its blob and its channel, instead of blob, answer and complaints.
     assert forked.pop("streams") == ["pipe", "socket"]
