@@ -274,7 +274,9 @@ def _tasks(context: Context) -> ShimManager:
     options = context.settings(settings.SHIM_MANAGER)
 
     state = f"{config.state}/{TASKS}"
-    exits = ExitReports([state, f"{config.state}/{LINUX}"], exchange.publish)
+    exits = ExitReports(
+        [state, f"{config.state}/{LINUX}"], exchange.publish, lambda: exchange.was_listened_to
+    )
     exchange.add_gate(exits.admit)
     manager = ShimManager(
         Settings(

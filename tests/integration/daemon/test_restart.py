@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -19,7 +21,11 @@ from pycontainerd.lib.api.full import tasks_v1
 from pycontainerd.lib.api.light import task_v2
 from pycontainerd.lib.ttrpc.client import Client
 from support.daemons import STOCK_SHIM, Daemon, kill, make_rootfs, process_running
-from support.programs import peer, peer_environment
+from support.programs import ours, peer, peer_environment
+from support.shims import attendant_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHIMS = ("stock", "exec", "auto")
 
@@ -31,9 +37,19 @@ def daemon(request):
     make_rootfs(folder / "rootfs")
     extra = ""
     starter = request.param
+    # What a test of a shim that does not answer waits for.
+    timeouts = '\n[timeouts]\n"io.containerd.timeout.shim.load" = "1s"\n'
     if request.param == "stock":
         extra, starter = "  " + STOCK_SHIM.format(path=peer("containerd-shim-runc-v2")), "exec"
-    with Daemon(folder / "d", real=False, config_extra=extra, starter=starter, level="debug") as daemon:
+    if request.param == "slow":
+        shim = folder / "shim"
+        shim.write_text(_SLOW.format(shim=ours("containerd-shim-pyrunc-v2")))
+        shim.chmod(0o755)
+        extra, starter = "  " + STOCK_SHIM.format(path=shim), "exec"
+        timeouts += '"io.containerd.timeout.shim.cleanup" = "2s"\n'
+    with Daemon(
+        folder / "d", real=False, config_extra=extra + timeouts, starter=starter, level="debug"
+    ) as daemon:
         yield daemon.start()
         for line in daemon.ctr("tasks", "ls", "-q").stdout.decode().split():
             daemon.ctr("tasks", "rm", "-f", line)
@@ -125,6 +141,20 @@ def test_s060_an_exit_while_the_daemon_is_away_is_reported_once_with_its_code(da
     assert [re.findall(r'"exit_status":(\d+)', line) for line in exits + deletes] == [["7"], ["7"]]
 
 
+def test_an_exit_that_a_shim_reports_before_anybody_listens_is_told_once_to_who_then_does(daemon):
+    pid = _run(daemon, "c2", "until [ -e /tmp/go ]; do sleep 0.1; done; exit 7")
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+    (daemon.folder.parent / "rootfs/tmp/go").touch()
+    _wait_until(lambda: not process_running(pid))
+    _wait_until((daemon.folder / "state/io.containerd.runtime.v2.task/default/c2/exit-reported").exists)
+    with _Listener(daemon) as events:
+        _wait_until(lambda: events.of("/tasks/exit", "c2"))
+        time.sleep(1)
+        exits = events.of("/tasks/exit", "c2")
+    assert [re.findall(r'"exit_status":(\d+)', line) for line in exits] == [["7"]]
+
+
 def test_a_shim_killed_under_the_daemon_ends_its_task_with_137_once(daemon):
     pid = _run(daemon, "c3", "while true; do sleep 1; done")
     with _Listener(daemon) as events:
@@ -140,6 +170,24 @@ def test_a_shim_killed_under_the_daemon_ends_its_task_with_137_once(daemon):
     assert daemon.ctr("containers", "rm", "c3").returncode == 0
 
 
+# A shim whose first `delete` hangs.
+_SLOW = """#!/bin/sh
+for word; do :; done
+if [ "$word" = delete ] && mkdir "$0.began" 2>/dev/null; then exec sleep 100; fi
+exec {shim} "$@"
+"""
+
+
+@pytest.mark.parametrize("daemon", ["slow"], indirect=True)
+def test_a_clean_up_that_takes_too_long_is_done_again(daemon):
+    pid = _run(daemon, "c4", "while true; do sleep 1; done")
+    kill(_shim_pid(pid))
+    _wait_until(lambda: not process_running(pid), 20)
+    _wait_until(lambda: _tasks(daemon) == {})
+    assert (daemon.folder.parent / "shim.began").exists()
+    assert daemon.ctr("tasks", "start", "-d", "--null-io", "c4").returncode == 0
+
+
 def test_a_shim_killed_while_the_daemon_is_away_is_cleaned_up_and_reported(daemon):
     pid = _run(daemon, "c4", "while true; do sleep 1; done")
     daemon.stop(signal.SIGKILL)
@@ -152,7 +200,50 @@ def test_a_shim_killed_while_the_daemon_is_away_is_cleaned_up_and_reported(daemo
     assert _tasks(daemon) == {}
 
 
-def test_a_shim_whose_task_was_deleted_while_the_daemon_died_ends(daemon):
+@contextlib.contextmanager
+def _stopped(shim: int) -> Iterator[None]:
+    """A shim that takes what it is asked and does not answer: as slow as can be."""
+    # First itself, so that no attendant comes after the one that is stopped next.
+    os.kill(shim, signal.SIGSTOP)
+    attendant = attendant_of(shim)
+    if attendant:
+        os.kill(attendant, signal.SIGSTOP)
+    yield
+    for each in (attendant, shim):
+        with contextlib.suppress(ProcessLookupError):  # the test has killed it
+            if each:
+                os.kill(each, signal.SIGCONT)
+
+
+def test_a_shim_that_is_slow_to_answer_is_not_taken_for_dead(daemon):
+    pid = _run(daemon, "c5", "while true; do sleep 1; done")
+    daemon.stop(signal.SIGKILL)
+    with _stopped(_shim_pid(pid)):
+        daemon.start()
+        assert _tasks(daemon) == {"c5": (0, "UNKNOWN")}
+    assert _tasks(daemon) == {"c5": (pid, "RUNNING")}
+    executed = daemon.ctr("tasks", "exec", "--exec-id", "e", "c5", "/bin/echo", "again")
+    assert executed.stdout == b"again\n"
+
+
+def test_a_shim_that_never_answers_is_cleaned_up_once_it_is_killed(daemon):
+    pid = _run(daemon, "c5", "while true; do sleep 1; done")
+    shim = _shim_pid(pid)
+    daemon.stop(signal.SIGKILL)
+    with _stopped(shim):
+        daemon.start()
+        with _Listener(daemon) as events:
+            time.sleep(0.5)
+            kill(shim)
+            _wait_until(lambda: events.of("/tasks/delete", "c5"))
+            _wait_until(lambda: not process_running(pid))
+            assert len(events.of("/tasks/exit", "c5")) == 1
+    assert _tasks(daemon) == {}
+    assert _run(daemon, "c6", "while true; do sleep 1; done")
+
+
+@pytest.mark.parametrize("answers", ["at once", "late"])
+def test_a_shim_whose_task_was_deleted_while_the_daemon_died_ends(daemon, answers):
     shim = _shim_pid(_run(daemon, "c4", "while true; do sleep 1; done"))
     bundle = daemon.folder / "state/io.containerd.runtime.v2.task/default/c4"
     text = next(
@@ -169,10 +260,11 @@ def test_a_shim_whose_task_was_deleted_while_the_daemon_died_ends(daemon):
         ):
             client.call(task_v2.TASK.name, method, request.SerializeToString(), timeout_s=10)
     assert process_running(shim)
-    daemon.start()
+    with _stopped(shim) if answers == "late" else contextlib.nullcontext():
+        daemon.start()
     _wait_until(lambda: not process_running(shim))
+    _wait_until(lambda: not bundle.exists())
     assert _tasks(daemon) == {}
-    assert not bundle.exists()
 
 
 def test_sigterm_leaves_containers_running(daemon):

@@ -110,6 +110,11 @@ class Exchange:
         await self._listened.wait()
 
     @property
+    def was_listened_to(self) -> bool:
+        """Whether somebody has subscribed since the start."""
+        return self._listened.is_set()
+
+    @property
     def subscriber_count(self) -> int:
         """Open subscriptions; an embedded daemon stays while there is one."""
         return len(self._subscriptions)

@@ -180,7 +180,8 @@ class Reports:
 
     def __init__(self, state) -> None:
         self.sent: list[tuple[str, str]] = []
-        self.reports = ExitReports([str(state)], self.publish)
+        self.is_heard = True
+        self.reports = ExitReports([str(state)], self.publish, lambda: self.is_heard)
 
     def publish(self, namespace: str, topic: str, event: TypedValue) -> None:
         if self.reports.admit(Envelope(1, namespace, topic, event)):
@@ -210,6 +211,38 @@ def test_a_lost_shim_does_not_change_a_code_that_was_reported(tmp_path):
     world.exit("c", 10, 7)
     world.reports.report_lost("ns", "c", Exit(10, 137, 1))
     assert world.sent == [("/tasks/exit", "7"), ("/tasks/delete", "7")]
+
+
+def test_what_was_told_to_nobody_is_told_again_to_the_first_who_listens(tmp_path):
+    world = Reports(tmp_path)
+    world.is_heard = False
+    world.exit("c", 10, 7)
+    world.exit("e", 11, 3)
+    world.is_heard = True
+    world.exit("f", 12, 4)
+    world.sent.clear()
+    world.reports.report_unheard({("ns", "c")})
+    assert world.sent == [("/tasks/exit", "7"), ("/tasks/exit", "3")]
+    world.exit("c", 10, 7)
+    world.reports.report_unheard({("ns", "c")})
+    assert len(world.sent) == 2
+
+
+def test_what_was_told_to_nobody_about_others_or_was_deleted_is_not_told_again(tmp_path):
+    world = Reports(tmp_path)
+    world.is_heard = False
+    world.exit("c", 10, 7)
+    world.reports.report_unheard({("ns", "other")})
+    assert len(world.sent) == 1
+    world = Reports(tmp_path)
+    world.is_heard = False
+    world.exit("c", 10, 7)
+    message = events.TaskDelete(container_id="c", pid=10, exit_status=7)
+    world.publish(
+        "ns", "/tasks/delete", TypedValue("containerd.events.TaskDelete", message.SerializeToString())
+    )
+    world.reports.report_unheard({("ns", "c")})
+    assert [topic for topic, _ in world.sent] == ["/tasks/exit", "/tasks/delete"]
 
 
 def test_a_restarted_daemon_knows_what_was_reported(tmp_path):

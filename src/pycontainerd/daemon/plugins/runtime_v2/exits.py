@@ -2,7 +2,8 @@
 
 Shims forward their own exits, and some try again after a daemon that was away; the daemon itself speaks for shims that
 died, and for those that gave up. The first report of an exit wins. That a task's own exit was reported is also written
-into its bundle, so that a restarted daemon knows.
+into its bundle, so that a restarted daemon knows. What a shim tells a daemon that has just started, before its clients are
+back, is told again to the first of them.
 
 Spec: containerd runtime v2 events (/tasks/exit before /tasks/delete, both once)
 """
@@ -19,7 +20,7 @@ from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.full import events, wkt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pycontainerd.daemon.core.events import Envelope
 
@@ -31,11 +32,14 @@ _MARK: Final = "exit-reported"
 class ExitReports:
     """`admit` is asked about every event before it goes out. Runs on the event loop."""
 
-    def __init__(self, states: Sequence[str], publish: Publish) -> None:
-        """states: the folders in which bundles are, by namespace and id."""
+    def __init__(self, states: Sequence[str], publish: Publish, is_heard: Callable[[], bool]) -> None:
+        """states: the folders in which bundles are, by namespace and id. is_heard: whether somebody has listened yet."""
         self._states = states
         self._publish = publish
+        self._is_heard = is_heard
         self._reported: dict[tuple[str, str], dict[str, Exit]] = {}
+        # (namespace, container, process) of exits reported to nobody; None once it is clear who was there to listen.
+        self._unheard: list[tuple[str, str, str]] | None = []
 
     def admit(self, envelope: Envelope) -> bool:
         """False for the second report of an exit."""
@@ -58,9 +62,21 @@ class ExitReports:
 
     def report_exit(self, namespace: str, id: str, end: Exit) -> None:
         """Publishes the exit of a task's init for a shim that didn't."""
+        self._publish_exit(namespace, id, id, end)
+
+    def report_unheard(self, containers: Collection[tuple[str, str]]) -> None:
+        """Publishes again which of these containers' processes ended before anybody listened. Once, after a start."""
+        unheard, self._unheard = self._unheard or [], None
+        for namespace, container_id, process_id in unheard:
+            reported = self._reported.get((namespace, container_id), {})
+            # Who has deleted it knows its end.
+            if (namespace, container_id) in containers and process_id in reported:
+                self._publish_exit(namespace, container_id, process_id, reported.pop(process_id))
+
+    def _publish_exit(self, namespace: str, container_id: str, process_id: str, end: Exit) -> None:
         message = events.TaskExit(
-            container_id=id,
-            id=id,
+            container_id=container_id,
+            id=process_id,
             pid=end.pid,
             exit_status=end.status,
             exited_at=_timestamp(end.exited_nanos),
@@ -82,6 +98,8 @@ class ExitReports:
         if earlier is not None and earlier.pid == end.pid:
             return False
         reported[process_id] = end
+        if self._unheard is not None and not self._is_heard():
+            self._unheard.append((namespace, container_id, process_id))
         if process_id == container_id:
             for state in self._states:
                 folder = f"{state}/{namespace}/{container_id}"

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.scope import Scope, now_nanos
 from pycontainerd.daemon.core.tasks import CreateOptions, Exit, Status
+from pycontainerd.daemon.plugins.runtime_v2 import starter
 from pycontainerd.daemon.plugins.runtime_v2.runtime import ShimRuntime
 from pycontainerd.lib import trace
-from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExceeded, NotFound
+from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, DeadlineExceeded, NotFound, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -184,13 +185,14 @@ class ShimManager:
             await self._pools.run("shims", _remove_stale_work, settings.root, known)
 
     async def report_missed(self, first_listener: Awaitable[None]) -> None:
-        """Tells clients, once they listen again, of ends that no shim will report any more."""
+        """Tells clients, once they listen again, of ends that no shim will report any more, or has reported too early."""
         with suppress(TimeoutError):
             await asyncio.wait_for(first_listener, _LISTENER_PATIENCE_S)
         lost, self._lost = self._lost, []
         for bundle, end in lost:
             self._exits.report_lost(bundle.namespace, bundle.id, end)
         found, self._found_again = self._found_again, []
+        self._exits.report_unheard({(shim.namespace, shim.id) for shim in found})
         # Those that were started since report their exits to this daemon; asking them would only wake them.
         silent = [s for s in found if not self._exits.was_reported(s.namespace, s.id)]
         await asyncio.gather(*(self._report_if_silent(shim) for shim in silent))
@@ -266,7 +268,7 @@ class ShimManager:
         try:
             self._log.info("cleaning up dead shim")
             timeout_s = self._settings.cleanup_timeout_s
-            result, warnings = await self._pools.run("shims", command.clean_up, timeout_s)
+            result, warnings = await starter.patiently(self._pools, self._log, command.clean_up, timeout_s)
             if warnings:
                 self._log.warning(f"cleanup warnings {warnings}")
         except (ContainerdError, OSError, ValueError) as e:
@@ -339,7 +341,8 @@ class ShimManager:
             await self._delete_bundle(bundle)
             return
         try:
-            shim = await self._found(await runtime.connect(bundle, command))
+            shim = await runtime.connect(bundle, command)
+            has_answered = await self._finds(shim)
         except (ContainerdError, OSError) as e:
             self._log.warning("shim did not answer after restart", id=bundle.id, error=str(e))
             end = await self._clean_up_dead(bundle, command)
@@ -349,7 +352,11 @@ class ShimManager:
         self._shims[bundle.namespace, bundle.id] = shim
         self._found_again.append(shim)
         self._watch(shim)
-        self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
+        if has_answered:
+            self._log.info("shim found again", id=bundle.id, namespace=bundle.namespace)
+        else:
+            self._log.warning("shim has not answered yet after restart", id=bundle.id)
+            self._in_background(self._find_late(shim))
 
     async def _is_container(self, bundle: Bundle) -> bool:
         """Whether clients know a container by that id, and so wait for its end."""
@@ -359,22 +366,41 @@ class ShimManager:
             return False
         return True
 
-    async def _found(self, shim: Shim) -> Shim:
-        """A running shim, once it is clear that it has a task; else closed, and the error says why not."""
+    async def _finds(self, shim: Shim) -> bool:
+        """Whether a shim said in time that it has a task. One that has none, or is gone, is closed; the error says why.
+
+        One that is slow is not dead: on a busy machine it may take long, and its container runs all the while.
+        """
         try:
-            state = await shim.state(timeout_s=self._settings.load_timeout_s)
-            if state.status == Status.UNKNOWN:
-                raise DeadlineExceeded("shim has no task")
-            shim.adopt(state)
-        except NotFound:
-            # The last daemon died between the task's deletion and the shim's end, which nobody else will ask for.
-            await self._end_unused(shim)
-            shim.close()
-            raise
+            await self._adopt(shim, self._settings.load_timeout_s)
+        except DeadlineExceeded:
+            return False
         except BaseException:
             shim.close()
             raise
-        return shim
+        return True
+
+    async def _find_late(self, shim: Shim) -> None:
+        """However long it takes; until then the task is listed as unknown."""
+        try:
+            await self._adopt(shim, 0)
+        except ContainerdError as e:
+            self._log.warning("shim did not answer after restart", id=shim.id, error=str(e))
+            shim.close()  # who watches it cleans up
+        else:
+            self._log.info("shim found again", id=shim.id, namespace=shim.namespace)
+
+    async def _adopt(self, shim: Shim, timeout_s: float) -> None:
+        """Asks a shim for its task. NotFound: there is none, and it was asked to leave."""
+        try:
+            state = await shim.state(timeout_s=timeout_s)
+        except NotFound:
+            # The last daemon died between the task's deletion and the shim's end, which nobody else will ask for.
+            await self._end_unused(shim)
+            raise
+        if state.status == Status.UNKNOWN:
+            raise Unknown("shim has no task")
+        shim.adopt(state)
 
 
 def _remove_stale_work(root: str, known: set[tuple[str, str]]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.daemon.core import files
@@ -25,7 +26,14 @@ from pycontainerd.daemon.plugins.runtime_v2 import binary, starter
 from pycontainerd.daemon.plugins.runtime_v2.bundle import Bundle
 from pycontainerd.daemon.plugins.runtime_v2.shim_log import ShimLog
 from pycontainerd.lib.api.full import runtime_sandbox_v1, types, wkt
-from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, NotFound, Unavailable, Unknown
+from pycontainerd.lib.errdefs import (
+    AlreadyExists,
+    ContainerdError,
+    DeadlineExceeded,
+    NotFound,
+    Unavailable,
+    Unknown,
+)
 from pycontainerd.lib.identifiers import quoted
 from pycontainerd.lib.ttrpc.aio import Client
 from pycontainerd.lib.ttrpc.client import Closed
@@ -256,7 +264,8 @@ class ShimSandboxController:
 
     async def _clean_up_dead(self, bundle: Bundle, command: ShimCommand) -> None:
         try:
-            await self._pools.run("shims", starter.run_delete, command, self._settings.cleanup_timeout_s)
+            delete = partial(starter.run_delete, command)
+            await starter.patiently(self._pools, self._log, delete, self._settings.cleanup_timeout_s)
         except (ContainerdError, OSError) as e:
             self._log.warning("failed to clean up after sandbox shim", id=bundle.id, error=str(e))
         await self._delete_bundle(bundle)
@@ -311,6 +320,9 @@ class ShimSandboxController:
         shim = SandboxShim(bundle, command, client, bootstrap, log)
         try:
             await shim.call("PingSandbox", self._settings.load_timeout_s)
+        except DeadlineExceeded:
+            # Slow is not dead: its containers run all the while. When it dies, its watcher cleans up.
+            self._log.warning("sandbox shim has not answered yet after restart", id=bundle.id)
         except BaseException:
             shim.close()
             raise

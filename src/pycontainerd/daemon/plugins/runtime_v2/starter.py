@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -23,14 +23,17 @@ from pycontainerd.lib.api.full import bootstrap_v1, task_v2, wkt
 from pycontainerd.lib.errdefs import DeadlineExceeded, Unimplemented, Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pycontainerd.daemon.core.blocking import Pools
     from pycontainerd.daemon.core.tasks import Exit
     from pycontainerd.daemon.core.typed import TypedValue
+    from pycontainerd.lib.log import Logger
 
+T = TypeVar("T")
 MAX_SHIM_VERSION: Final = 3
 _START_TIMEOUT_S: Final = 60
+_CLEANUP_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,20 @@ def run_delete(command: ShimCommand, timeout_s: float) -> tuple[bytes, str]:
     if process.returncode != 0:
         raise Unknown(f"{text}: {_exit_text(process.returncode)}")
     return output, text
+
+
+async def patiently(pools: Pools, log: Logger, clean_up: Callable[[float], T], timeout_s: float) -> T:
+    """What a clean-up says; where it took too long, once more with twice the time. Raises as the last one does.
+
+    On a busy machine it may be slow, and what it leaves nobody else removes.
+    """
+    for _ in range(_CLEANUP_TRIES - 1):
+        try:
+            return await pools.run("shims", clean_up, timeout_s)
+        except DeadlineExceeded as e:
+            log.warning("cleaning up once more, with twice the time", error=str(e))
+            timeout_s *= 2
+    return await pools.run("shims", clean_up, timeout_s)
 
 
 def _run_start(command: ShimCommand, stdin: bytes) -> bytes:
