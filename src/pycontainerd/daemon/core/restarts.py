@@ -39,13 +39,16 @@ class Change(Enum):
 
 
 def change(labels: Mapping[str, str], status: str, exit_code: int) -> Change:
-    """What makes a task of that status ("" for none) what the labels want; InvalidArgument for a policy that is none."""
+    """What makes a task of that status ("" for none) what the labels want; InvalidArgument for a policy that is none.
+
+    A task whose shim doesn't answer in time is unknown: it may well be running, and isn't ended for that.
+    """
     wanted = labels.get(STATUS, "")
     if wanted == status:
         return Change.NOTHING
     if wanted == "stopped":
         return Change.STOP if status else Change.NOTHING
-    if wanted == "running" and status not in ("paused", "pausing") and _may_run(labels, exit_code):
+    if wanted == "running" and status not in ("paused", "pausing", "unknown") and _may_run(labels, exit_code):
         return Change.START
     return Change.NOTHING
 
