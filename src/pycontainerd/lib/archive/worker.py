@@ -82,8 +82,10 @@ def confine(also: Sequence[str] = ()) -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     malloc.keep_freed(KEPT_BYTES)
-    # Workers have equal rights: without this, one could trace another.
-    prctl.set_dumpable(False)
+    # Workers have equal rights: without this, one could trace another. Who has more of them can't be traced by the others,
+    # and has to look into a child of its own.
+    if not also:
+        prctl.set_dumpable(False)
     prctl.set_no_new_privs()
     if os.geteuid() == 0:
         mask = capabilities.to_mask((*CAPABILITIES, *also)) & permitted_mask()
