@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pycontainerd.lib import errdefs, mapped_mounts, mounts
 from pycontainerd.lib.api.light import types
 from pycontainerd.lib.linux import idmap
+from support import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,13 +183,13 @@ def test_more_layers_than_a_page_of_options_holds(folder: Path) -> None:
 def test_what_fails_leaves_nothing(folder: Path, change: tuple[str, list[str], int]) -> None:
     kind, options, number = change
     wanted = [option.format(folder) for option in options]
-    before = set(os.listdir("/proc/self/fd")), os.listdir("/proc/self/task")
+    before = set(os.listdir("/proc/self/fd")), leaks.children()
     with pytest.raises(OSError) as caught:
         mounts.attach([types.Mount(type=kind, source="/nope/source", options=wanted)], f"{folder}/merged")
     assert caught.value.errno == number
-    assert (set(os.listdir("/proc/self/fd")), os.listdir("/proc/self/task")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, 0x40000000)  # __WALL: no process of a namespace either
+    # No process of a namespace either, nor the thread.
+    assert (set(os.listdir("/proc/self/fd")), leaks.children()) == before
+    assert "mapped-mount" not in {thread.name for thread in threading.enumerate()}
 
 
 @as_root
@@ -198,6 +200,7 @@ def test_an_overlay_without_layers_has_none_to_map(folder: Path) -> None:
 
 @as_root
 def test_a_namespace_of_maps_has_nobody_in_it() -> None:
+    before = leaks.children()
     fd = idmap.user_namespace([(0, 1000, 5)], [(0, 2000, 5)])
     try:
         assert os.readlink(f"/proc/self/fd/{fd}").startswith("user:[")
@@ -205,5 +208,4 @@ def test_a_namespace_of_maps_has_nobody_in_it() -> None:
         assert not os.get_inheritable(fd)
     finally:
         os.close(fd)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, 0x40000000)
+    assert leaks.children() == before
