@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from http.client import HTTPConnection
@@ -20,6 +21,7 @@ import pytest
 from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.lib.api.full import version_v1, wkt
 from support.daemons import Daemon, call, make_rootfs
+from support.patience import seconds
 from support.programs import free_port, ours, peer, peer_environment
 
 CONFIG = """version = 2
@@ -142,7 +144,9 @@ def test_numbers_of_calls(start):
         f"grpc_server_handling_seconds_count{{{labels}}}",
         f'grpc_server_handling_seconds_bucket{{{labels},le="+Inf"}}',
     )
-    before = started.samples()
+    deadline = time.monotonic() + seconds(5)
+    while not set(names) <= (before := started.samples()).keys():  # containerd answers before it has counters
+        assert time.monotonic() < deadline, before
     assert [before[name] for name in names] == [0] * 6
     with started.daemon.channel() as channel:
         for _ in range(3):
