@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -357,44 +358,66 @@ def holds(pid: int, text: bytes) -> bool:
     return False
 
 
-def test_what_others_can_look_into_begins_without_the_memory_of_an_earlier_container(client, lives) -> None:
+@contextlib.contextmanager
+def traced(pid: int, lines: list[str]):
+    """What a process and all that it starts execute, and which namespaces they enter, in order."""
+    with tempfile.NamedTemporaryFile(mode="r") as out:
+        argv = ["strace", "-f", "-o", out.name, "-e", "trace=execve,setns,clone3", "-p", str(pid)]
+        tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+        assert tracer.stderr is not None
+        assert "attached" in tracer.stderr.readline()
+        yield
+        tracer.send_signal(signal.SIGINT)
+        tracer.communicate()
+        lines += out.read().splitlines()
+
+
+@pytest.mark.requires("strace")
+@pytest.mark.parametrize("lives_before", [0, 1])
+def test_what_others_can_look_into_begins_without_the_memory_of_an_earlier_container(
+    client, lives, lives_before
+) -> None:
     """An exec is born among the container's processes, and CAP_SYS_PTRACE sees all of one before its execve."""
     secret = os.urandom(16).hex()
-    many = [
-        f"P{number}={'x' * (number % 400)}{secret}" for number in range(2000)
-    ]  # of all sizes: some of it stays
-    first = lives(1, spec=lambda spec: spec["process"]["env"].extend(many))
-    assert comes_back(client, first)
-    assert holds(shims.attendant_of(first), secret.encode())  # else this test would show nothing
-    seen = []
+    many = [f"P{number}={'x' * (number % 400)}{secret}" for number in range(2000)]  # of all sizes
+    for number in range(lives_before):
+        assert comes_back(
+            client, first := lives(number, spec=lambda spec: spec["process"]["env"].extend(many))
+        )
+        assert holds(shims.attendant_of(first), secret.encode())  # else this test would show nothing
+    lines: list[str] = []
 
     def look(shim) -> None:
-        seen.append(shims.attendant_of(shim.pid))
-        shim.exec("e1", "/bin/true")
-        assert shim.call("Wait", id=shim.id, exec_id="e1").exit_status == 0
-        seen.append(shims.attendant_of(shim.pid))
-        assert not any(holds(pid, secret.encode()) for pid in (seen[1], shim.pid))
+        with traced(shims.attendant_of(shim.pid), lines):
+            shim.exec("e1", "/bin/true")
+            assert shim.call("Wait", id=shim.id, exec_id="e1").exit_status == 0
 
-    assert lives(2, during=look) == first
-    assert seen[0] != seen[1]
+    lives(lives_before, during=look)
+    runtime = [at for at, line in enumerate(lines) if "execve(" in line and "pyrunc" in line]
+    entered = [at for at, line in enumerate(lines) if "setns(" in line]
+    assert entered, lines
+    if lives_before:  # a program of its own by then
+        assert runtime and runtime[0] < entered[0], lines
+    else:
+        assert not runtime, lines
 
 
-def test_a_joined_pid_namespace_is_entered_without_the_memory_of_an_earlier_container(
-    client, lives, rootfs
-) -> None:
+@pytest.mark.requires("strace")
+def test_a_joined_pid_namespace_is_entered_by_a_program_of_its_own(client, lives) -> None:
     first = lives(1)
     assert comes_back(client, first)
-    served = []
 
     def join(spec) -> None:
         for each in spec["linux"]["namespaces"]:
             if each["type"] == "pid":
                 each["path"] = f"/proc/{os.getpid()}/ns/pid"
 
-    second = lives(2, spec=join, during=lambda shim: served.append(shims.attendant_of(shim.pid)))
-    assert second == first
-    assert comes_back(client, lives(3)) and served  # a new one: who rested doesn't come back
-    assert not _is_alive(first)
+    lines: list[str] = []
+    with traced(shims.attendant_of(first), lines):
+        assert lives(2, spec=join) == first
+    runtime = [at for at, line in enumerate(lines) if "execve(" in line and "pyrunc" in line]
+    entered = [at for at, line in enumerate(lines) if "setns(" in line or "CLONE_NEW" in line]
+    assert runtime and entered and runtime[0] < entered[0], lines
 
 
 def test_those_that_came_back_leave_when_nobody_wants_them(client, lives) -> None:

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 _MAX_REPORT: Final = 64 << 10
 _AFTER_BIRTH_MS: Final = 15
-_MOST_BACK: Final = (
-    2  # of those that have been a shim before; the next request takes the one that came back last
-)
+_MOST_BACK: Final = 2  # that have been a shim before; the next request takes the one that came back last
 _BACK_S: Final = 2.0  # so long one of them stays: it has more memory of its own than a new one
 
 
@@ -66,9 +64,7 @@ class ForkServer:
         self._reports: dict[int, str] = {}  # read end of a report pipe -> id
         self._alive: dict[int, str] = {}  # pidfd of a shim -> id
         self._new: Spare | None = None
-        self._back: list[
-            tuple[float, Spare]
-        ] = []  # when it is to leave, those that came back: the last one last
+        self._back: list[tuple[float, Spare]] = []  # (when to leave, one that came back), the last one last
         self._taken: dict[int, tuple[Spare, str]] = {}  # channel of one that is a shim -> that one, id
         self._pages = Pages()
         self._poller = select.poll()

@@ -12,8 +12,7 @@ attendant leaves, be it for a rest (shim/keeper.py): who has rested does not com
 A fork costs what is written to afterwards, page by page; who comes back has paid. It may only do so as it was born: same
 namespaces, cgroups, limits and priorities, the same descriptors, nothing left to reap, and a bounded number of times.
 What an earlier container's request and configuration have left in freed memory, no other container may find: only the init of
-a new pid namespace, where nobody is yet, is made as a copy of such a process. An exec, a second container, a joined pid
-namespace wait for the next attendant (shim/attendant.py: Deferred), which is a copy of the keeper.
+a new pid namespace, where nobody is yet, is made as a copy of such a process (shim/libcontainer.py).
 
 Runs in: the forkserver (Spare and what makes it), the attendant (await_request)
 Man:     clone(2), unix(7) SCM_RIGHTS, namespaces(7)
@@ -88,12 +87,15 @@ class Spare:
 
     def come_back(self) -> bool:
         """Reads what it says: True when it is in reserve again; False, and all is closed, when it has left."""
-        self.report_fd = -1  # the last one has been read to its end
+        self.report_fd = -1  # the last one is its reader's
         try:
             data, ancillary, _, _ = self.channel.recvmsg(
-                len(BACK), _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
+                len(BACK), _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
             )
-        except ConnectionResetError:
+        except (
+            ConnectionResetError,
+            BlockingIOError,
+        ):  # never silent: nothing was said, so it is of no more use
             data, ancillary = b"", []
         fds = fds_of(ancillary)
         if data == BACK and len(fds) == 1:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from pycontainerd.lib.linux.pages import Pages
-    from pycontainerd.shim.loop import Loop, Timer
+    from pycontainerd.shim.loop import Loop
     from pycontainerd.shim.reaper import Reaper
 
     State = dict[str, Any]
@@ -35,16 +35,9 @@ if TYPE_CHECKING:
 QUIET_S: Final = 1.0  # at first; doubled when the rest was short, so that who is woken often stays awake
 QUIET_ENV: Final = "PYCONTAINERD_SHIM_QUIET_S"  # of the request: always that long
 _LONGEST_QUIET_S: Final = 300.0
-_RENEWED_QUIET_S: Final = (
-    0.1  # of one that has served another shim: what runs on for long is soon served by a new one
-)
-_HURRY_S: Final = 0.002
+_RENEWED_QUIET_S: Final = 0.1  # of one that has served another shim: what runs on is soon served by a new one
 _SHORT_REST: Final = 16  # times the quiet while before it
 _MAX_MESSAGE: Final = 4096
-
-
-class Deferred(Exception):
-    """What a method raises that the next attendant shall answer, before it has done anything: the call goes along to it."""
 
 
 class Pack:
@@ -106,8 +99,6 @@ class Attendant:
         self._quiet_s = QUIET_S if left is None else _next_quiet(left["quiet_s"], monotonic() - left["at_s"])
         if QUIET_ENV in request["env"]:
             self._quiet_s = float(request["env"][QUIET_ENV])
-        self._is_hurried = False
-        self._look_timer: Timer | None = None
         self._turns = 0
         self._loop: Loop
         self._reaper: Reaper
@@ -136,22 +127,13 @@ class Attendant:
         loop.watch(self._link.fileno(), READ, self._on_message)
         self._look_again()
 
-    def rest_soon(self) -> None:
-        """A call waits for the next attendant: this one leaves as soon as nothing else is under way."""
-        if not self._is_hurried:
-            self._is_hurried = True
-            if self._look_timer is not None:
-                self._look_timer.cancel()
-            self._look_timer = self._loop.later(0, self._look)
-
     def _look_again(self) -> None:
         self._turns = self._loop.turns
         quiet_s = min(self._quiet_s, _RENEWED_QUIET_S) if self.is_renewed else self._quiet_s
-        self._look_timer = self._loop.later(_HURRY_S if self._is_hurried else quiet_s, self._look)
+        self._loop.later(quiet_s, self._look)
 
     def _look(self) -> None:
-        was_quiet = self._is_hurried or self._turns == self._loop.turns
-        if not was_quiet or not self._is_quiet():
+        if self._turns != self._loop.turns or not self._is_quiet():
             self._look_again()
             return
         self._link.send(keeper.MAY_REST, _socket.MSG_NOSIGNAL)
@@ -198,8 +180,7 @@ class Attendant:
             while data:
                 data = data[os.write(state_fd, data) :]
             # More than MAX_FDS descriptors are EINVAL here.
-            kind = keeper.NEXT if self._is_hurried else keeper.REST
-            self._link.sendmsg([kind + b"\0" + pack.mask], rights(pack.fds), _socket.MSG_NOSIGNAL)
+            self._link.sendmsg([keeper.REST + b"\0" + pack.mask], rights(pack.fds), _socket.MSG_NOSIGNAL)
         finally:
             os.close(state_fd)
 

@@ -14,7 +14,6 @@ Messages on the link, a SOCK_SEQPACKET pair:
                MAY_REST                    hold exits and signals back from now on; answered by REST
                AWAKE                       it goes on after all
                REST mask + descriptors     its last word; a byte of the mask says whether that descriptor is waited for
-               NEXT mask + descriptors     the same, and there is work for the next one at once
                RENEW                       its shim has ended; answered by RENEW when the two may become another one, else by NO
     keeper     EXIT pid status nanos       REST       SIGNAL number       RENEW or NO
 
@@ -45,7 +44,6 @@ BECOME: Final = b"become"
 MAY_REST: Final = b"may rest"
 AWAKE: Final = b"awake"
 REST: Final = b"rest"
-NEXT: Final = b"next"
 RENEW: Final = b"renew"
 NO: Final = b"no"
 EXIT: Final = b"exit"
@@ -82,7 +80,6 @@ class _Keeper:
         self._link: _socket.socket | None = None
         self._attendant = 0  # its pid; 0 while there is none
         self._holds_back = False
-        self._is_wanted = False  # an attendant, although nothing can be read
         self._held: list[bytes] = []
         self._left: list[int] = []
         self._waited_for: list[int] = []
@@ -119,14 +116,14 @@ class _Keeper:
             self._poll.unregister(fd)
         for fd in left:
             os.close(fd)
-        self._left, self._waited_for, self._is_wanted = [], [], False
+        self._left, self._waited_for = [], []
         self._poll.register(ours.fileno(), select.POLLIN)
         self._let_go()
 
     def run(self) -> int:
         """Until an attendant ends without leaving anything."""
         while self._ended is None:
-            if not self._attendant and (self._held or self._is_wanted):
+            if not self._attendant and self._held:
                 self._fork_next()
             for fd, _ in self._poll.poll():
                 if fd == self._signals_fd:
@@ -182,9 +179,8 @@ class _Keeper:
             self._holds_back = True
         elif kind == AWAKE:
             self._let_go()
-        elif kind in (REST, NEXT):
+        elif kind == REST:
             self._take_over(rest, fds_of(ancillary))
-            self._is_wanted = kind == NEXT
         elif kind == BECOME:
             _become(*rest.split(b"\0"))
         elif kind == RENEW:

@@ -5,8 +5,13 @@
 
 What can wait (hooks, mounts, limits, freezing) waits in the worker, which lives for one call and dies with the shim. An
 attendant that has no other container makes its first one itself: nobody can ask for anything meanwhile. An exec is gone
-through in steps by an attendant, as long as nothing of the container can make it wait elsewhere. A start, a signal to init, a list of processes and the removal of a container that has ended are a few quick system calls:
-they are made here, and go to a worker only where a hook or a dying process makes them wait.
+through in steps by an attendant, as long as nothing of the container can make it wait elsewhere. A start, a signal to init,
+a list of processes and the removal of a container that has ended are a few quick system calls: they are made here, and go to
+a worker only where a hook or a dying process makes them wait.
+
+A process that others of its pid namespace can look into before its execve begins as a copy of this one. Where this one has
+served another container before (forkserver/spare.py), there must be nothing of that in it, not even what has been freed:
+pyrunc, a program of its own, makes an exec, a further container and one that joins a pid namespace then.
 
 Spec: DESIGN "Which process is what kind of program" (ARCHITECTURE.md)
 Man:  clone(2) CLONE_PARENT
@@ -17,14 +22,14 @@ from __future__ import annotations
 import _socket
 import os
 
-from pycontainerd.lib import errdefs, trace
+from pycontainerd.lib import errdefs, launcher, trace
 from pycontainerd.lib.linux import prctl, process
 from pycontainerd.lib.linux.fd import close_all_but
 from pycontainerd.lib.log import Logger
 from pycontainerd.lib.oci import document
 from pycontainerd.shim.future import Future
 from pycontainerd.shim.loop import READ
-from pycontainerd.shim.runc import RuntimeFailed
+from pycontainerd.shim.runc import Runc, RuntimeFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,15 +57,25 @@ def preload() -> None:
 class Libcontainer:
     """The Runtime of process/init.py, in process. `root` is the state folder of the namespace."""
 
-    copies_this_process = True
-
     def __init__(
-        self, world: World, bundle: str, root: str, options: Options, *, alone: Attendant | None = None
+        self,
+        world: World,
+        bundle: str,
+        root: str,
+        options: Options,
+        *,
+        alone: Attendant | None = None,
+        is_renewed: bool = False,
     ) -> None:
-        """`alone`: this process is that, serves nobody else and will leave: it makes the container itself."""
+        """`alone`: this process is that, serves nobody else and will leave: it makes the container itself.
+
+        is_renewed: it has served another shim before.
+        """
         preload()
         self._alone = alone
+        self._is_renewed = is_renewed
         self._spec: dict[str, Any] | None = None  # what config.json holds, when it has been read already
+        self._world = world
         self._loop = world.loop
         self._reaper = world.reaper
         self._shim_pid = world.shim_pid
@@ -69,7 +84,12 @@ class Libcontainer:
         self._options = options
         self._log_path = f"{bundle}/log.json"
 
-    def makes_pid_namespace(self) -> bool:
+    def _program(self) -> Runc:
+        """The same runtime as a program, which is no copy of this process."""
+        world, path = self._world, launcher.path("pyrunc")
+        return Runc(world.loop, world.reaper, self._bundle, self._root, self._options, path)
+
+    def _makes_pid_namespace(self) -> bool:
         """By config.json; one that can't be read has none, and no container will come of it."""
         from pycontainerd.runtime.libcontainer.config import load_spec
 
@@ -84,6 +104,8 @@ class Libcontainer:
         """Makes the container; its init, a child of the shim, waits for `start`."""
         from pycontainerd.runtime.libcontainer.config import load_spec
 
+        if self._is_renewed and (self._alone is None or not self._makes_pid_namespace()):
+            return await self._program().create(id, stdio, console_socket)
         prefix = "runc create failed: "
         spec: dict[str, Any] | None = None
         if self._alone is not None:
@@ -156,6 +178,8 @@ class Libcontainer:
         console_socket: str,
     ) -> int:
         """Runs another process from its JSON description."""
+        if self._is_renewed:
+            return await self._program().exec(id, exec_id, process_document, stdio, console_socket)
         prefix = "exec failed: "
         if self._shim_pid != os.getpid() and not console_socket:
             opened: list[int] = []

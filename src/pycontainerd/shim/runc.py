@@ -89,23 +89,20 @@ class Output:
 class Runc:
     """One runtime program for one bundle."""
 
-    copies_this_process = False
-
-    def __init__(self, loop: Loop, reaper: Reaper, bundle: str, root: str, options: Options) -> None:
+    def __init__(
+        self, loop: Loop, reaper: Reaper, bundle: str, root: str, options: Options, program: str = ""
+    ) -> None:
+        """program: its path, where that isn't for the options to say."""
         self._loop = loop
         self._reaper = reaper
         self._bundle = bundle
-        self._name = options.binary_name or DEFAULT_NAME
+        self._name = program or options.binary_name or DEFAULT_NAME
         self._log = f"{bundle}/log.json"
         self._head = [self._name, "--root", root, "--log", self._log, "--log-format", "json"]
         if options.systemd_cgroup:
             self._head.append("--systemd-cgroup")
         self._no_pivot = options.no_pivot_root
         self._no_new_keyring = options.no_new_keyring
-
-    def makes_pid_namespace(self) -> bool:
-        """Nobody has to know: none of its processes is a copy of this one."""
-        return True
 
     async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
         """Makes the container; its init waits for `start`. Gives init's pid. `stdio` is empty with a console."""

@@ -118,9 +118,6 @@ class Shim:
         self._oom.on_oom = self._service.on_oom
         self._path = listener.getsockname()
         self._server = self.make_server(listener, self._service)
-        if attendant is not None and attendant.is_renewed:
-            self._service.is_renewed = True
-            self._server.on_deferred = attendant.rest_soon
         self._program = program
         self._attendant = attendant
         self._debug: DebugServer | None = None
@@ -213,8 +210,7 @@ class Shim:
     def make_runtime(self, world: World, bundle: str, options: Options, *, is_first: bool = False) -> Runtime:
         """libcontainer for the standard runtime, a program for any other. `is_first`: there is no other container."""
         root = options.runtime_root(world.address, world.namespace)
-        attendant = self._attendant if is_first else None
-        return choose_runtime(world, bundle, options, root, attendant)
+        return choose_runtime(world, bundle, options, root, self._attendant, is_first=is_first)
 
     def runtime_name(self, program: str) -> str:
         """io.containerd.pyrunc.v2 for a file named containerd-shim-pyrunc-v2."""
@@ -278,11 +274,19 @@ class Shim:
 
 
 def choose_runtime(
-    world: World, bundle: str, options: Options, root: str, alone: Attendant | None = None
+    world: World,
+    bundle: str,
+    options: Options,
+    root: str,
+    attendant: Attendant | None = None,
+    *,
+    is_first: bool = False,
 ) -> Runtime:
     """libcontainer for the standard runtime, a program for any other; `root` is where it keeps state."""
     if options.is_in_process:
-        return libcontainer.Libcontainer(world, bundle, root, options, alone=alone)
+        is_renewed = attendant is not None and attendant.is_renewed
+        alone = attendant if is_first else None
+        return libcontainer.Libcontainer(world, bundle, root, options, alone=alone, is_renewed=is_renewed)
     return Runc(world.loop, world.reaper, bundle, root, options)
 
 

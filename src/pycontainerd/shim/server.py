@@ -17,7 +17,6 @@ from pycontainerd.lib.api.light import task_v2, task_v3
 from pycontainerd.lib.ttrpc.connection import RequestEvent, ServerConnection
 from pycontainerd.lib.ttrpc.listener import listen as listen_privately
 from pycontainerd.lib.ttrpc.wire import Request
-from pycontainerd.shim.attendant import Deferred
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.loop import ERROR, READ, WRITE
 
@@ -52,10 +51,7 @@ class Server:
         """methods: service name -> method name -> request class; each is a method of `service`. The task API by default.
 
         more: asked for a service that isn't among them: the object and its methods, or None.
-
-        Whoever makes it sets `on_deferred` where a method may raise Deferred: this process is to rest then.
         """
-        self.on_deferred: Callable[[], object] | None = None
         self._more = more
         self._methods = METHODS if methods is None else methods
         self._loop = loop
@@ -100,11 +96,6 @@ class Server:
         """Runs a method."""
         return spawn(self._call(request))
 
-    def defer(self) -> None:
-        """A call waits for the next attendant."""
-        assert self.on_deferred is not None
-        self.on_deferred()
-
     def forget(self, connection: _Connection) -> None:
         """It has gone."""
         self._connections.discard(connection)
@@ -123,7 +114,7 @@ class Server:
         try:
             with trace.span("task." + request.method):
                 answer = await getattr(service, request.method)(message)
-        except (errdefs.ContainerdError, Deferred):
+        except errdefs.ContainerdError:
             raise
         except Exception as e:
             self._log.error("bug in task service", method=request.method, error=repr(e), trace=_where(e))
@@ -145,20 +136,16 @@ class _Connection:
         self._peer = peer
         self._connection = connection
         self._requests: dict[int, Request] = {}  # of the calls that have not been answered
-        self._deferred: set[int] = set()  # of those, the streams of the ones that the next attendant answers
         self._output = memoryview(b"")
         peer.setblocking(False)
         loop.watch(peer.fileno(), READ, self._on_ready)
 
     def is_quiet(self) -> bool:
-        """Whether nothing is on its way, and every open call is one that waits for an end or for the next attendant."""
+        """Whether nothing is on its way, and every open call is one that waits for an end."""
         return (
             self._connection.is_at_rest
             and not self._output
-            and all(
-                request.method in _WAITS or stream_id in self._deferred
-                for stream_id, request in self._requests.items()
-            )
+            and all(request.method in _WAITS for request in self._requests.values())
         )
 
     def pack(self, pack: Pack) -> dict[str, Any]:
@@ -202,14 +189,9 @@ class _Connection:
         answer.when_done(lambda done: self._end(stream_id, done))
 
     def _end(self, stream_id: int, answer: Future[bytes]) -> None:
-        request = self._requests.pop(stream_id)
+        del self._requests[stream_id]
         try:
             self._connection.respond(stream_id, answer.result())
-        except Deferred:
-            self._requests[stream_id] = request
-            self._deferred.add(stream_id)
-            self._server.defer()
-            return
         except Exception as e:  # noqa: BLE001 - the one translator of this edge: every error becomes a status
             self._connection.fail(stream_id, e)
         self._flush()

@@ -16,7 +16,6 @@ from pycontainerd.lib.api import anys
 from pycontainerd.lib.api.light import events, runc_v1, task_types, task_v2, wkt
 from pycontainerd.shim import options as runtime_options
 from pycontainerd.shim import rootfs
-from pycontainerd.shim.attendant import Deferred
 from pycontainerd.shim.container import Container
 from pycontainerd.shim.future import spawn
 from pycontainerd.shim.io import Stdio
@@ -64,19 +63,12 @@ class Service:
         self._shutdown = shutdown
         self._containers: dict[str, Container] = {}
         self.was_used = False  # a Create has come in
-        self.is_renewed = False  # this process has served another shim before
         # Pids that are starting right now are unknown or not yet announced: exits wait here until they are.
         self._starting = 0
         self._early_exits: dict[int, Exit] = {}
         self._unannounced: set[int] = set()
 
     # -- rest ---------------------------------------------------------------------------------------------------------
-
-    def _require_new(self, runtime: Runtime) -> None:
-        """For a process that others of its container can look into before it executes its program: where that begins as a
-        copy of this process, nothing of another container may be in there, not even what has been freed."""
-        if self.is_renewed and runtime.copies_this_process:
-            raise Deferred
 
     def is_quiet(self) -> bool:
         """Whether nothing is under way, and nobody's end has been seen that was not told."""
@@ -118,10 +110,6 @@ class Service:
             raise errdefs.Unimplemented("restoring from a checkpoint is not supported by this shim")
         if request.id in self._containers:
             raise errdefs.AlreadyExists(f"container {request.id}: already exists")
-        is_first = not self._containers and not self._starting
-        runtime = self._make_runtime(self._world, request.bundle, options, is_first=is_first)
-        if self.is_renewed and not (is_first and runtime.makes_pid_namespace()):
-            self._require_new(runtime)
         if stored:
             with trace.span("store options"):
                 runtime_options.store(request.bundle, options)
@@ -129,6 +117,8 @@ class Service:
         root = self._mount_rootfs(request)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
         owner = Owner(request.id, self._world.namespace, options)
+        is_first = not self._containers and not self._starting
+        runtime = self._make_runtime(self._world, request.bundle, options, is_first=is_first)
         init = Init(self._world, request.id, stdio, owner, runtime)
         container = Container(self._world, request.id, request.bundle, options, init, root)
         log.debug("calling p.create")
@@ -155,8 +145,6 @@ class Service:
                 f"container {container.id} init process is not running: failed precondition"
             )
         is_exec = process is not container.init
-        if is_exec:
-            self._require_new(container.init.runtime)
         container.running_execs += is_exec
         self._begin_start(process.pid)
         try:

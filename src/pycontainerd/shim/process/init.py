@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     class Runtime(Protocol):
         """What makes and keeps containers: a program (runc.py) or libcontainer in a worker (libcontainer.py)."""
 
-        copies_this_process: bool  # what becomes a container's process is a copy of this one at first
-
-        def makes_pid_namespace(self) -> bool:
-            """Whether the container's init is alone in a new one."""
-
         async def create(self, id: str, stdio: Sequence[int], console_socket: str) -> int:
             """Gives init's pid; init waits for `start`."""
 
