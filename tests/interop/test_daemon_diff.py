@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from pycontainerd.daemon.core.files import remove_tree
-from pycontainerd.lib.api.full import content_v1, diff_v1, types, wkt
+from pycontainerd.lib.api.full import content_v1, diff_v1, leases_v1, types, wkt
 from support.daemons import Daemon, call
 
 pytestmark = [pytest.mark.requires("root", "overlayfs"), pytest.mark.timeout(120)]
 
+LEASE = "held"
 PLAIN = "application/vnd.oci.image.layer.v1.tar"
 OLD, NEW = "2020-01-02T03:04:05.123456789Z", "2022-01-02T03:04:05.5Z"
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
@@ -52,7 +53,12 @@ def folder():
 @pytest.fixture(scope="module")
 def daemons(folder):
     with Daemon(folder / "r", real=True) as real, Daemon(folder / "o", real=False) as ours:
-        yield real.start(), ours.start()
+        both = (real.start(), ours.start())
+        for daemon in both:
+            with daemon.channel() as channel:
+                made = call(channel, leases_v1.LEASES, "Create", leases_v1.CreateRequest(id=LEASE))
+            assert made[0] == "OK"
+        yield both
 
 
 def touch(tree: Path, when: str, *conditions: str) -> None:
@@ -168,7 +174,8 @@ def diffed(daemon: Daemon, left, right, **fields) -> list[str]:
     """The members of a layer, as GNU tar lists them: kind, mode, owner, size, time, name, link and attributes."""
     request = diff_v1.DiffRequest(left=left, right=right, media_type=PLAIN, ref="r", **fields)
     with daemon.channel() as channel:
-        status, text, answer = call(channel, diff_v1.DIFF, "Diff", request)
+        # With a lease, because both daemons collect soon after their start.
+        status, text, answer = call(channel, diff_v1.DIFF, "Diff", request, lease=LEASE)
         assert (status, text, answer.diff.media_type) == ("OK", "", PLAIN)
         read = content_v1.ReadContentRequest(digest=answer.diff.digest)
         parts = call(channel, content_v1.CONTENT, "Read", read)[2]

@@ -261,7 +261,11 @@ def send(stream: ClientStream, data: bytes) -> None:
     window, rest = 0, memoryview(data)
     while rest:
         if window == 0:
-            message = next(stream, None)
+            try:
+                message = next(stream, None)
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.CANCELLED  # noqa: PT017 - by import_, whose transfer failed
+                return
             if message is None:
                 return  # the server has seen enough
             window += transfer_types.WindowUpdate.FromString(message.value).update
@@ -276,7 +280,9 @@ def import_(channel, data: bytes, destination, name: str = "import") -> tuple[st
     thread = threading.Thread(target=send, args=(stream, data))
     thread.start()
     result = transfer(channel, transfer_types.ImageImportStream(stream=name), destination)
-    stream.cancel() if result[0] != "OK" else thread.join(30)
+    if result[0] != "OK":
+        stream.cancel()
+    thread.join(30)
     return result
 
 
