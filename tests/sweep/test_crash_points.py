@@ -77,6 +77,10 @@ def prepare(runtime, bundle, verb):
 
 def points(runtime, bundle, verb, out):
     """(call, n): every n-th call that some process of the command makes."""
+    runtime.create(
+        bundle.path
+    )  # the first on a machine makes the protected interpreter, too, which no later one does again
+    runtime("delete", "--force", "c")
     prepare(runtime, bundle, verb)
     tracing = f"trace=?{',?'.join(CHANGES)}"
     assert traced(runtime.argv(*command(bundle, verb)), out, "-e", tracing) == 0

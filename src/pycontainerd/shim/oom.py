@@ -9,10 +9,10 @@ Man:  inotify(7), eventfd(2), cgroups(7)
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from pycontainerd.lib.cgroup_folders import UNIFIED
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import fs_bytes, prototype
 from pycontainerd.shim.loop import READ
 

@@ -301,6 +301,9 @@ class SystemdManager:
     def open_entries(self) -> list[int]:
         return self.files.open_entries() if self._begun else []
 
+    def get_ready(self) -> None:
+        self.files.get_ready()
+
     def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
         with Systemd(self.rootless) as systemd:
             wanted = [] if update else properties.devices(resources)

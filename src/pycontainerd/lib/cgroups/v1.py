@@ -80,6 +80,9 @@ class LegacyManager:
                     raise
         return entries
 
+    def get_ready(self) -> None:
+        __import__("pycontainerd.lib.cgroups.v1_resources")
+
     def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
         from pycontainerd.lib.cgroups.v1_resources import write_resources
 

@@ -104,6 +104,10 @@ class UnifiedManager:
     def open_entries(self) -> list[int]:
         return []
 
+    def get_ready(self) -> None:
+        for name in ("v2_devices", "v2_resources"):
+            __import__(f"pycontainerd.lib.cgroups.{name}")
+
     def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
         from pycontainerd.lib.cgroups.v2_resources import plan, write_resources
 

@@ -6,9 +6,9 @@ Spec:    linux include/uapi/linux/bpf.h
 
 from __future__ import annotations
 
-import ctypes
 import struct
 
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import syscall
 

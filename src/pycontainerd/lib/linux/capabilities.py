@@ -5,8 +5,7 @@ Man:     capabilities(7), capset(2)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import syscall
 

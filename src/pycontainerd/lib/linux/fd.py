@@ -5,9 +5,9 @@ Man:     close_range(2), unix(7)
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import syscall
 

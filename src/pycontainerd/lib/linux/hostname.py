@@ -5,8 +5,7 @@ Man:     sethostname(2), setdomainname(2)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import fs_bytes, prototype
 
 _sethostname = prototype("sethostname", ctypes.c_char_p, ctypes.c_size_t)

@@ -9,10 +9,9 @@ Man:     user_namespaces(7), mount_setattr(2) "ID-mapped mounts", clone(2)
 
 from __future__ import annotations
 
-import ctypes
 import os
 
-from pycontainerd.lib.linux import mount
+from pycontainerd.lib.linux import ctypes, mount
 from pycontainerd.lib.linux.libc import libc, prototype
 from pycontainerd.lib.linux.namespaces import CLONE_NEWUSER
 
@@ -31,7 +30,7 @@ _WALL = 0x40000000  # waitpid(2): a child without an exit signal is waited for b
 _ALL_SIGNALS = frozenset(range(1, 65)) - {32, 33}  # glibc keeps those two for itself
 
 _clone = prototype("clone", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-_sleep = ctypes.cast(libc["sleep"], ctypes.c_void_p)
+_sleep = ctypes.c_void_p.from_buffer(libc["sleep"])
 
 
 def user_namespace(uids: Sequence[Row], gids: Sequence[Row]) -> int:

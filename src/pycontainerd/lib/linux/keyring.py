@@ -5,8 +5,7 @@ Man:     keyctl(2), keyrings(7)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import fs_bytes, syscall
 

@@ -5,8 +5,9 @@ Man:     syscall(2), errno(3)
 
 from __future__ import annotations
 
-import ctypes
 import os
+
+from pycontainerd.lib.linux import ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ Man: mallopt(3)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import libc
 
 _M_TRIM_THRESHOLD = -1

@@ -6,8 +6,7 @@ Man:     mount(2), umount2(2), pivot_root(2), open_tree(2), move_mount(2), fsope
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import AT_EMPTY_PATH, AT_RECURSIVE, fs_bytes, prototype, syscall
 

@@ -5,8 +5,7 @@ Man:     namespaces(7), unshare(2), setns(2)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import prototype
 
 CLONE_NEWTIME = 0x80

@@ -9,12 +9,12 @@ Man: proc_pid_pagemap(5), madvise(2) MADV_POPULATE_WRITE
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
 from _struct import iter_unpack, pack_into, unpack_from
 
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import prototype
 
 TYPE_CHECKING = False

@@ -5,11 +5,11 @@ Man:     openat2(2)
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat as _stat
 
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import fs_bytes, syscall
 

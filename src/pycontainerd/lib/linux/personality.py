@@ -5,8 +5,7 @@ Man:     personality(2)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import prototype
 
 DOMAINS = {"LINUX": 0, "LINUX32": 8}

@@ -5,8 +5,7 @@ Man:     prctl(2)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import prototype
 
 PR_SET_PDEATHSIG = 1

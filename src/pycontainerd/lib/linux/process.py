@@ -8,11 +8,11 @@ Man:     clone(2), pidfd_open(2), proc_pid_stat(5)
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import os
 
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import syscall
 

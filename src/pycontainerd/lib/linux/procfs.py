@@ -5,9 +5,9 @@ Man:     proc(5), statfs(2)
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux.libc import prototype
 from pycontainerd.lib.linux.path import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2

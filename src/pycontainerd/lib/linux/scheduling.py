@@ -5,8 +5,7 @@ Man:     sched_setaffinity(2), sched_setattr(2), ioprio_set(2), set_mempolicy(2)
 
 from __future__ import annotations
 
-import ctypes
-
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.libc import syscall
 

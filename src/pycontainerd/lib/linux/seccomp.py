@@ -11,11 +11,11 @@ Man:  seccomp(2), seccomp_rule_add(3)
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
 from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
+from pycontainerd.lib.linux import ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

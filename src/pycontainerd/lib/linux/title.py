@@ -9,9 +9,9 @@ Man: PR_SET_MM(2const), proc_pid_cmdline(5)
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux.libc import prototype
 
 TYPE_CHECKING = False

@@ -5,14 +5,13 @@ Man:  signalfd(2), pty(7), termios(3)
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
 
 from pycontainerd.lib.errdefs import InvalidArgument
+from pycontainerd.lib.linux import ctypes, pty
 from pycontainerd.lib.linux import process as proc
-from pycontainerd.lib.linux import pty
 from pycontainerd.lib.linux.libc import go_error
 
 TYPE_CHECKING = False

@@ -183,6 +183,7 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
             f"unable to start container process: unable to apply cgroup configuration: {error}"
         ) from error
     proc.reset_affinity(child.pid)
+    container.record.init_pid, container.record.init_start = child.pid, proc.start_time(child.pid)
     group = container.intel_rdt_group()
     if group is not None:
         _apply_intel_rdt(group.apply, "unable to apply Intel RDT configuration", child.pid)
@@ -190,6 +191,7 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
     if options.pages is not None:
         with trace.span("copy pages"):
             options.pages.after_clone.copy()  # while init mounts
+    container.cgroups.get_ready()
     child.expect(sync.HOOKS)
     if config.net_devices:
         from pycontainerd.runtime.libcontainer.netdevice import move_all
@@ -203,11 +205,11 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
         if config.hooks.get(kind):
             hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
     child.go()
+    with trace.span("state.prepare"):
+        prepared = state.prepare(container.directory, container.record)  # while init masks paths
     child.expect(sync.READY)
-    container.record.init_pid = child.pid
-    container.record.init_start = proc.start_time(child.pid)
     with trace.span("state.store"):
-        state.store(container.directory, container.record)
+        state.put(container.directory, prepared)
         if options.pid_file:
             parent.write_pid_file(options.pid_file, child.pid)
     if options.pidfd_socket_fd >= 0:

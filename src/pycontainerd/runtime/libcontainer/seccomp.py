@@ -7,10 +7,8 @@ Runs in: parent
 
 from __future__ import annotations
 
-import ctypes
-
 from pycontainerd.lib.errdefs import InvalidArgument
-from pycontainerd.lib.linux.seccomp import FILTER_FLAGS, SockFprog, compile_filter
+from pycontainerd.lib.linux import ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +24,8 @@ class Filter:
     __slots__ = ("_buffer", "_dumps", "_program", "document", "flags", "listener", "pid", "pointer")
 
     def __init__(self, code: bytes, flags: int) -> None:
+        from pycontainerd.lib.linux.seccomp import SockFprog
+
         self._buffer = ctypes.create_string_buffer(code, len(code))
         self._program = SockFprog(len(code) // 8, ctypes.addressof(self._buffer))
         self.pointer = ctypes.addressof(self._program)
@@ -57,6 +57,8 @@ def prepare(seccomp: dict[str, Any] | None, cache_dir: str, container_state: byt
     """
     if not seccomp or not seccomp.get("defaultAction"):
         return None
+    from pycontainerd.lib.linux.seccomp import FILTER_FLAGS, compile_filter
+
     flags = 0
     for name in seccomp.get("flags", []):
         if name not in FILTER_FLAGS:

@@ -121,6 +121,11 @@ class State:
 
 def store(directory: str, state: State) -> None:
     """Writes state.json by rename: a reader sees the old one or the new one."""
+    put(directory, prepare(directory, state))
+
+
+def prepare(directory: str, state: State) -> str:
+    """The next state.json, beside the one that is there until `put`: its path."""
     temporary = f"{directory}/.{STATE_FILE}.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -129,7 +134,12 @@ def store(directory: str, state: State) -> None:
             data = data[os.write(fd, data) :]
     finally:
         os.close(fd)
-    os.rename(temporary, f"{directory}/{STATE_FILE}")
+    return temporary
+
+
+def put(directory: str, prepared: str) -> None:
+    """Makes what was prepared the container's state.json."""
+    os.rename(prepared, f"{directory}/{STATE_FILE}")
 
 
 def remove(root: str, id: str) -> None:

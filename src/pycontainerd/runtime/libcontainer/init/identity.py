@@ -7,10 +7,9 @@ Runs in: computed before pivot_root or setns, run after it (init.program)
 
 from __future__ import annotations
 
-import ctypes
 import os
 
-from pycontainerd.lib.linux import prctl
+from pycontainerd.lib.linux import ctypes, prctl
 from pycontainerd.lib.linux.capabilities import CapData, CapDataPair, CapHeader, to_mask
 from pycontainerd.lib.linux.fd import gaps
 from pycontainerd.lib.oci.document import quote

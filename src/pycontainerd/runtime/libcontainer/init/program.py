@@ -10,11 +10,10 @@ Runs in: init (child side), from pivot_root on
 
 from __future__ import annotations
 
-import ctypes
 import os
 from time import monotonic_ns
 
-from pycontainerd.lib.linux import prctl
+from pycontainerd.lib.linux import ctypes, prctl
 from pycontainerd.lib.linux.capabilities import CapData, CapHeader
 from pycontainerd.lib.linux.constants import number
 from pycontainerd.lib.linux.fd import close_range
@@ -54,7 +53,7 @@ _DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags
 _LIBC_SIGNALS = (32, 33)  # posix_spawn(3) leaves them ignored, and sigaction(3) refuses them
 _libc_signal = libc["signal"]
 _libc_signal.argtypes, _libc_signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-_EXIT_ADDRESS = ctypes.cast(libc["_exit"], ctypes.c_void_p).value
+_EXIT_ADDRESS = ctypes.c_void_p.from_buffer(libc["_exit"]).value
 
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
