@@ -1,7 +1,13 @@
-"""Finds and loads this package's own modules: one stat, one open and one read each, where Python's general way takes ten
-system calls and lists every folder.
+"""Finds and loads this package's own modules: one stat each, and one open and one read for all that a command loads, where
+Python's general way takes ten system calls a module and lists every folder.
 
-Whatever isn't the plain case (no source, no valid .pyc) is left to the general way, which also writes the .pyc.
+The first run of a command leaves the code of its modules in a bundle, one file in the package's __pycache__:
+
+    pycb, importlib's magic number, marshal of (folder of the package, {module: (is package, mtime ns, size, code)})
+
+A module is taken from it while its source is as it was, from its .pyc otherwise. Whatever isn't the plain case (no source,
+no valid .pyc) is left to the general way, which also writes the .pyc. Who may write these files may write the sources
+beside them.
 
 Spec: PEP 451, PEP 552 (the header of a .pyc file)
 """
@@ -14,33 +20,48 @@ import posix
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+from time import time
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType, ModuleType
 
+    Entry = tuple[bool, int, int, CodeType]
+
 _PREFIX = __name__.partition(".")[0] + "."
 _HEADER_BYTES = 16
 _BY_TIMESTAMP = b"\0\0\0\0"
 _CHUNK_BYTES = 64 << 10  # more than nearly every module has, and little enough for the heap
 _SUFFIX = f".{sys.implementation.cache_tag}.pyc"
+_BUNDLE_HEADER = b"pycb" + MAGIC_NUMBER
+_ABANDONED_S = 60  # a bundle being written takes milliseconds
 
 
 class _Loader(SourceFileLoader):
     """Python's own loader, with a shorter way to a module's code."""
 
-    def __init__(self, name: str, path: str, found: posix.stat_result) -> None:
+    def __init__(self, name: str, path: str, found: posix.stat_result, entry: Entry | None) -> None:
         super().__init__(name, path)
         self._found = found
+        self._entry = entry
 
     def get_code(self, fullname: str) -> CodeType | None:
-        """The code of a .pyc that was made from the source as it is now; else as ever."""
+        """The code of the source as it is now: the bundle's, a .pyc's, else as ever."""
+        if self._entry is not None:
+            return self._entry[3]
+        code = self._cached_code() or super().get_code(fullname)
+        if code is not None:
+            is_package = self.path.endswith("/__init__.py")
+            _bundle.add(fullname, (is_package, self._found.st_mtime_ns, self._found.st_size, code))
+        return code
+
+    def _cached_code(self) -> CodeType | None:
         folder, _, name = self.path.rpartition("/")
         try:
             fd = posix.open(f"{folder}/__pycache__/{name[:-3]}{_SUFFIX}", posix.O_RDONLY | posix.O_CLOEXEC)
         except OSError:
-            return super().get_code(fullname)
+            return None
         try:
             data = piece = posix.read(fd, _CHUNK_BYTES)
             while len(piece) == _CHUNK_BYTES:
@@ -51,7 +72,7 @@ class _Loader(SourceFileLoader):
         made_from = (int(self._found.st_mtime) & 0xFFFFFFFF, self._found.st_size & 0xFFFFFFFF)
         stamp = b"".join(number.to_bytes(4, "little") for number in made_from)
         if data[:_HEADER_BYTES] != MAGIC_NUMBER + _BY_TIMESTAMP + stamp:
-            return super().get_code(fullname)
+            return None
         # Who may write this file may write the source beside it.
         code: CodeType = marshal.loads(memoryview(data)[_HEADER_BYTES:])  # noqa: S302
         _imp._fix_co_filename(code, self.path)  # type: ignore[attr-defined]  # noqa: SLF001 - as importlib does
@@ -69,21 +90,116 @@ class _Finder:
         if not name.startswith(_PREFIX) or not path:
             return None
         base = f"{path[0]}/{name.rpartition('.')[2]}"
-        for file, folders in ((f"{base}.py", None), (f"{base}/__init__.py", [base])):
-            try:
-                found = posix.stat(file)
-            except OSError:
-                continue
-            spec = ModuleSpec(name, _Loader(name, file, found), origin=file, is_package=folders is not None)
-            # As spec_from_file_location does: the module has a __file__.
-            spec._set_fileattr = True  # type: ignore[attr-defined]  # noqa: SLF001
-            if folders is not None:
-                spec.submodule_search_locations = folders
-            return spec
+        entry = _bundle.modules.get(name)
+        if entry is not None:
+            file = f"{base}/__init__.py" if entry[0] else f"{base}.py"
+            found = _stat(file)
+            if found is not None and (found.st_mtime_ns, found.st_size) == entry[1:3]:
+                return _spec(name, file, base if entry[0] else "", _Loader(name, file, found, entry))
+        for file, folder in ((f"{base}.py", ""), (f"{base}/__init__.py", base)):
+            found = _stat(file)
+            if found is not None:
+                return _spec(name, file, folder, _Loader(name, file, found, None))
         return None
 
 
-def install() -> None:
-    """From now on; once is enough."""
-    if sys.meta_path[0] is not _Finder:
-        sys.meta_path.insert(0, _Finder)
+def _stat(file: str) -> posix.stat_result | None:
+    try:
+        return posix.stat(file)
+    except OSError:
+        return None
+
+
+def _spec(name: str, file: str, folder: str, loader: _Loader) -> ModuleSpec:
+    """As spec_from_file_location makes it; `folder` is a package's."""
+    spec = ModuleSpec(name, loader, origin=file, is_package=bool(folder))
+    spec._set_fileattr = True  # type: ignore[attr-defined]  # noqa: SLF001 - the module has a __file__
+    if folder:
+        spec.submodule_search_locations = [folder]
+    return spec
+
+
+class _Bundle:
+    """What this process has of the file at `path`, and what it should have had."""
+
+    __slots__ = ("_has_grown", "_path", "modules")
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._has_grown = False
+        self.modules: dict[str, Entry] = {}
+
+    def read(self, path: str) -> None:
+        """Takes what is there; nothing where that is of another Python, of another place, or not whole."""
+        self._path = path
+        try:
+            fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            data = posix.read(fd, posix.fstat(fd).st_size)
+        finally:
+            posix.close(fd)
+        if data[: len(_BUNDLE_HEADER)] != _BUNDLE_HEADER:
+            return
+        try:
+            # Who may write this file may write the sources.
+            place, modules = marshal.loads(memoryview(data)[len(_BUNDLE_HEADER) :])  # noqa: S302
+        except (EOFError, ValueError, TypeError):
+            return
+        if place == _PLACE:
+            self.modules = modules
+
+    def add(self, name: str, entry: Entry) -> None:
+        """A module that had to be loaded from elsewhere."""
+        self.modules[name] = entry
+        self._has_grown = True
+
+    def write(self) -> None:
+        """Leaves the file for the next process, if this one had to load more. OSError where it can't be written."""
+        if not self._path or not self._has_grown:
+            return
+        temporary = f"{self._path}.new"
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+        try:
+            fd = posix.open(temporary, flags, 0o644)
+        except FileExistsError:
+            # Another process writes it, or was killed while it did.
+            found = _stat(temporary)
+            if found is not None and time() - found.st_mtime > _ABANDONED_S:
+                posix.unlink(temporary)
+            return
+        try:
+            data = memoryview(_BUNDLE_HEADER + marshal.dumps((_PLACE, self.modules)))
+            while data:
+                data = data[posix.write(fd, data) :]
+            posix.fsync(fd)  # before the rename: after a crash of the machine it is the old one or whole
+            posix.rename(temporary, self._path)
+        except OSError:
+            posix.unlink(temporary)
+            raise
+        finally:
+            posix.close(fd)
+
+
+_PLACE = __file__.rpartition("/")[0].rpartition("/")[0]  # the package's folder
+_bundle = _Bundle()
+
+
+def install(bundle: str = "") -> None:
+    """From now on; once is enough. `bundle` names a file of this package's modules, to be read at once."""
+    if sys.meta_path[0] is _Finder:
+        return
+    sys.meta_path.insert(0, _Finder)
+    if bundle:
+        _bundle.read(f"{_PLACE}/__pycache__/{bundle}.{sys.implementation.cache_tag}.bundle")
+
+
+def leave_bundle() -> None:
+    """Before a process ends: its modules for the next of its kind, if that is news."""
+    if sys.dont_write_bytecode:
+        return
+    try:
+        _bundle.write()
+    except OSError:
+        return  # no place to write, as for .pyc files: the next one takes the longer way as well

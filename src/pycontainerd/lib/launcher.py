@@ -28,6 +28,12 @@ INTERNAL: Final = {
     "pycontainerd-layer": "pycontainerd.lib.archive.worker",
 }
 
+# Words by which a command's bundle is called (importer.py): of the commands that are run so often that milliseconds count.
+_GROUPS: Final = frozenset(("c", "container", "containers", "i", "image", "images", "t", "task", "tasks"))
+_COMMANDS: Final = frozenset(
+    ("--version", "create", "delete", "exec", "import", "kill", "list", "ls", "pull", "push", "rm", "run", "start", "state", "version")
+)  # fmt: skip
+
 BEGAN_NANOS: Final = monotonic_ns()  # this module is the first of ours that a program loads
 _self = ""
 
@@ -44,12 +50,26 @@ def run(me: str, argv: list[str]) -> int:
     if not sys.platform.startswith("linux"):
         sys.stderr.write(f"{name}: containers need the Linux kernel; this is {sys.platform}\n")
         return 1
-    importer.install()
+    is_short = name in ("pyrunc", "pyctr")
+    importer.install(_bundle(name, argv) if is_short else "")
     __import__(module)
     code: int = sys.modules[module].main(argv)
-    if name in ("pyrunc", "pyctr"):
+    if is_short:
         _leave(code)
     return code
+
+
+def _bundle(name: str, argv: list[str]) -> str:
+    """Which modules a command line will load, as far as that is worth remembering: its program, group and command."""
+    if argv[0] in INTERNAL:
+        return ""
+    found = [name]
+    for word in argv[1:]:
+        if word in _COMMANDS or (word in _GROUPS and len(found) == 1):
+            found.append(word)
+            if word in _COMMANDS:
+                break
+    return "-".join(found) if len(found) > 1 else ""
 
 
 def _leave(code: int) -> NoReturn:
@@ -61,6 +81,7 @@ def _leave(code: int) -> NoReturn:
             stream.flush()
         except OSError:
             code = code or 141  # nobody reads it any more, as after SIGPIPE
+    importer.leave_bundle()
     posix._exit(code)  # noqa: SLF001 - its public name is os._exit, and os may not be loaded
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pycontainerd.lib import launcher
+
 SRC = Path(__file__).resolve().parents[3] / "src"
 TELL = """
 import sys, json
@@ -113,3 +115,176 @@ def test_a_large_module_is_read_whole(tree) -> None:
 def test_a_module_that_is_not_there_is_an_import_error(tree) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         tell(tree, "pycontainerd.lib.nothing")
+
+
+BUNDLED = """
+import sys
+sys.path.insert(0, {root!r})
+from pycontainerd.lib import importer
+importer.install("some-command")
+import pycontainerd.lib.some, pycontainerd.lib.other
+{more}
+print(pycontainerd.lib.some.VALUE, pycontainerd.lib.other.name())
+importer.leave_bundle()
+"""
+
+
+class Bundled:
+    """Processes of one command in a tree with two modules and a package."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self.file = tree / f"pycontainerd/__pycache__/some-command.{sys.implementation.cache_tag}.bundle"
+        (tree / "pycontainerd/lib/other").mkdir()
+        (tree / "pycontainerd/lib/other/__init__.py").write_text("def name():\n    return __name__\n")
+        (tree / "pycontainerd/lib/third.py").write_text("")
+
+    def run(self, more: str = "", *, flags: tuple[str, ...] = ()) -> str:
+        done = subprocess.run(
+            [sys.executable, "-IS", *flags, "-c", BUNDLED.format(root=str(self.tree), more=more)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def opened(self, name: str) -> bool:
+        """Whether a process opens a module's own code."""
+        trace = self.tree / "trace"
+        code = BUNDLED.format(root=str(self.tree), more="")
+        argv = ["strace", "-qq", "-e", "trace=openat", "-o", trace, sys.executable, "-IS", "-c", code]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        return f"/{name}.{sys.implementation.cache_tag}.pyc" in trace.read_text()
+
+
+@pytest.fixture
+def bundled(tree) -> Bundled:
+    return Bundled(tree)
+
+
+@pytest.mark.requires("strace")
+def test_the_second_run_of_a_command_opens_one_file(bundled) -> None:
+    assert bundled.opened("some")
+    assert bundled.file.exists()
+    assert bundled.run() == "1 pycontainerd.lib.other"
+    assert not bundled.opened("some")
+
+
+def test_a_module_from_a_bundle_looks_the_same(bundled) -> None:
+    more = "import json; m = pycontainerd.lib.other; s = m.__spec__; print(json.dumps([m.__file__, m.__package__, \
+m.__path__, s.origin, s.cached, s.has_location, s.parent, m.name.__code__.co_filename, type(m.__loader__).__name__]))"
+    first = bundled.run(more)
+    assert bundled.file.exists()
+    assert bundled.run(more) == first
+
+
+def test_a_run_that_loads_nothing_new_leaves_the_bundle_and_one_that_does_adds_to_it(bundled) -> None:
+    bundled.run()
+    first = bundled.file.stat()
+    bundled.run()
+    assert bundled.file.stat().st_ino == first.st_ino
+    bundled.run("import pycontainerd.lib.third")
+    assert bundled.file.stat().st_size > first.st_size
+    second = bundled.file.stat()
+    bundled.run()  # and keeps what this one doesn't need
+    assert bundled.file.stat().st_ino == second.st_ino
+
+
+@pytest.mark.parametrize("seconds", [0, 10, -10])
+def test_a_source_that_changed_is_not_taken_from_the_bundle(bundled, seconds) -> None:
+    assert bundled.run() == "1 pycontainerd.lib.other"
+    source = bundled.tree / "pycontainerd/lib/some.py"
+    at = source.stat().st_mtime + seconds
+    source.write_text("VALUE = 22\n")
+    os.utime(source, (at, at))
+    assert [bundled.run(), bundled.run()] == ["22 pycontainerd.lib.other"] * 2
+
+
+def test_a_module_that_became_a_package_is_found(bundled) -> None:
+    bundled.run()
+    (bundled.tree / "pycontainerd/lib/some.py").unlink()
+    (bundled.tree / "pycontainerd/lib/some").mkdir()
+    (bundled.tree / "pycontainerd/lib/some/__init__.py").write_text("VALUE = 3\n")
+    assert [bundled.run(), bundled.run()] == ["3 pycontainerd.lib.other"] * 2
+
+
+@pytest.mark.parametrize("keep", [0, 3, 8, 12, 100, -1])
+def test_a_bundle_that_is_not_whole_is_made_anew(bundled, keep) -> None:
+    bundled.run()
+    cut = bundled.file.stat()
+    bundled.file.write_bytes(bundled.file.read_bytes()[:keep])
+    assert bundled.run() == "1 pycontainerd.lib.other"
+    anew = bundled.file.stat()
+    assert anew.st_ino != cut.st_ino
+    assert bundled.run() == "1 pycontainerd.lib.other"
+    assert bundled.file.stat().st_ino == anew.st_ino
+
+
+@pytest.mark.parametrize("data", [b"\0" * 400, b"pycb" + b"\0" * 400, b"something else"])
+def test_what_is_no_bundle_is_made_anew(bundled, data) -> None:
+    bundled.run()
+    bundled.file.write_bytes(data)
+    assert bundled.run() == "1 pycontainerd.lib.other"
+    assert bundled.file.read_bytes().startswith(b"pycb")
+
+
+def test_a_bundle_of_another_place_is_not_used(bundled, tmp_path) -> None:
+    bundled.run()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (bundled.tree / "pycontainerd").rename(moved / "pycontainerd")
+    bundled.tree, before = moved, bundled.file.name
+    told = "print(pycontainerd.lib.other.name.__code__.co_filename)"
+    assert bundled.run(told).splitlines()[0].startswith(str(moved))
+    assert (moved / "pycontainerd/__pycache__" / before).exists()
+    assert bundled.run(told).splitlines()[0].startswith(str(moved))
+
+
+def test_no_bundle_is_written_where_no_bytecode_is(bundled) -> None:
+    bundled.run(flags=("-B",))
+    assert not bundled.file.exists()
+
+
+def test_a_folder_that_can_not_be_written_is_no_failure(bundled) -> None:
+    (bundled.tree / "pycontainerd/__pycache__").write_text("no folder")
+    assert bundled.run() == "1 pycontainerd.lib.other"
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(bundled) -> None:
+    bundled.run()
+    bundled.file.unlink()
+    left = bundled.file.with_name(bundled.file.name + ".new")
+    left.write_bytes(b"half")
+    bundled.run()
+    assert left.exists()  # it may still be written
+    assert not bundled.file.exists()
+    os.utime(left, (0, 0))
+    bundled.run()
+    assert not left.exists()
+    bundled.run()
+    assert bundled.file.exists()
+
+
+def test_processes_that_end_together_leave_one_whole_bundle(bundled) -> None:
+    argv = [sys.executable, "-IS", "-c", BUNDLED.format(root=str(bundled.tree), more="")]
+    running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    assert {one.communicate()[0].strip() for one in running} == {"1 pycontainerd.lib.other"}
+    assert bundled.run() == "1 pycontainerd.lib.other"
+    assert bundled.file.exists()
+    assert not bundled.file.with_name(bundled.file.name + ".new").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["pyrunc", "--root", "/r", "run", "c"], "pyrunc-run"),
+        (["pyrunc", "exec", "run", "ls"], "pyrunc-exec"),
+        (["pyctr", "run", "--rm", "image", "c", "ls"], "pyctr-run"),
+        (["pyctr", "c", "info", "c"], "pyctr-c"),
+        (["pyctr", "-n", "x", "task", "exec", "--exec-id", "e", "c", "ls"], "pyctr-task-exec"),
+        (["pyctr", "--help"], ""),
+        (["pycontainerd-layer", "run"], ""),
+    ],
+)
+def test_a_commands_words_name_its_bundle(argv, name) -> None:
+    assert launcher._bundle(argv[0], argv) == name
