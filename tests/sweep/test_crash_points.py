@@ -77,9 +77,9 @@ def prepare(runtime, bundle, verb):
 
 def points(runtime, bundle, verb, out):
     """(call, n): every n-th call that some process of the command makes."""
-    runtime.create(
-        bundle.path
-    )  # the first on a machine makes the protected interpreter, too, which no later one does again
+    # The first of its kind also makes the protected interpreter and leaves its modules' bundle, which no later one does again.
+    prepare(runtime, bundle, verb)
+    assert run(runtime.argv(*command(bundle, verb))) == 0
     runtime("delete", "--force", "c")
     prepare(runtime, bundle, verb)
     tracing = f"trace=?{',?'.join(CHANGES)}"
