@@ -34,9 +34,8 @@ class TransferWatch(HeadWatch):
         try:
             self._writer.write("".join(f"{line}\n" for line in [*lines, ""]).encode())
         except ContainerdError:
-            self._writer = (
-                None  # who doesn't read any more needn't be told: the transfer goes on, and the log has it
-            )
+            # Who doesn't read any more needn't be told: the transfer goes on, and the log has it.
+            self._writer = None
 
     def tell_connection(self, remote: str, *, reused: bool) -> None:
         self._log.info("Connection successful", remote_addr=remote, reused=str(reused).lower())
