@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _CALL = re.compile(r"^\d+\s+(?:<\.\.\. )?(\w+)(?: resumed>|\()?(.*)$")
+# A module: our own by its source, which is looked at once where its code is in a bundle; another's by its code.
+_OWN_SOURCE = re.compile(r'"[^"]*/(pycontainerd/[^"]*\.py)"')
+_CODE = re.compile(r'"([^"]*\.pyc)"')
 _RESULT = re.compile(r"= (\d+)(?: <.*>)?$")
 _FORKS = {"clone", "clone3", "fork", "vfork"}
 _SYNCS = {"fsync", "fdatasync", "sync", "syncfs", "sync_file_range"}
@@ -91,6 +94,7 @@ def _settle(out: Path) -> None:
 def count(lines: Sequence[str]) -> dict[str, int]:
     """The numbers of a trace."""
     found = {"modules": 0, "calls": 0, "processes": 0, "syncs": 0, "written": 0}
+    modules: set[tuple[str, str]] = set()
     for line in lines:
         matched = _CALL.match(line)
         if matched is None or line.endswith("<unfinished ...>"):
@@ -102,10 +106,12 @@ def count(lines: Sequence[str]) -> dict[str, int]:
         result = _RESULT.search(rest)
         found["processes"] += name in _FORKS and result is not None and result[1] != "0"
         found["syncs"] += name in _SYNCS
-        # A module's code is opened by its name, once.
-        found["modules"] += name == "openat" and '.pyc"' in rest and result is not None
+        module = _CODE.search(rest) if name == "openat" else _OWN_SOURCE.search(rest)
+        if module is not None and result is not None and "/pycontainerd/" not in module[1]:
+            modules.add((line.partition(" ")[0], module[1]))
         if name in _WRITES and result is not None:
             found["written"] += int(result[1])
+    found["modules"] = len(modules)
     return found
 
 

@@ -9,7 +9,6 @@ import os
 import time
 
 from pycontainerd.lib.cgroups import files
-from pycontainerd.lib.cgroups.devices import fold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +80,8 @@ class LegacyManager:
         return entries
 
     def get_ready(self) -> None:
-        __import__("pycontainerd.lib.cgroups.v1_resources")
+        for name in ("devices", "v1_resources"):
+            __import__(f"pycontainerd.lib.cgroups.{name}")
 
     def set(self, resources: dict[str, Any], *, update: bool = False) -> None:
         from pycontainerd.lib.cgroups.v1_resources import write_resources
@@ -91,6 +91,8 @@ class LegacyManager:
         write_resources(self.paths, resources)
 
     def _set_devices(self, rules: list[dict[str, Any]]) -> None:
+        from pycontainerd.lib.cgroups.devices import fold
+
         program, folder = fold(rules), self.paths["devices"]
         first, then = ("devices.allow", "devices.deny")
         if not program.default_allow:

@@ -5,7 +5,6 @@ Man:     pty(7), ioctl_tty(2), termios(3)
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 
@@ -44,13 +43,3 @@ def get_size(fd: int) -> tuple[int, int]:
 def set_controlling(fd: int) -> None:
     """Makes a terminal the controlling one of this session leader."""
     fcntl.ioctl(fd, TIOCSCTTY, 0)
-
-
-def is_tty(fd: int) -> bool:
-    """Whether a descriptor is a terminal; one that isn't open is none."""
-    try:
-        return os.isatty(fd)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        return False

@@ -10,7 +10,7 @@ import os
 import select
 
 from pycontainerd.lib.errdefs import InvalidArgument
-from pycontainerd.lib.linux import ctypes, pty
+from pycontainerd.lib.linux import ctypes
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
 
@@ -71,7 +71,7 @@ class Foreground:
             ours, theirs = socketpair(1, 1 | 0o2000000, 0)
             self._ends.append(ours.detach())
             self.console_fd = theirs.detach()
-        elif any(pty.is_tty(fd) for fd in range(3)):
+        elif any(os.isatty(fd) for fd in range(3)):
             # A container that isn't meant to have a terminal must not get ours.
             self._make_pipes()
         return self
@@ -122,6 +122,8 @@ class Foreground:
                 os.close(fd)
 
     def _resize(self) -> None:
+        from pycontainerd.lib.linux import pty
+
         try:
             pty.set_size(self._master_fd, *pty.get_size(self._host_fd))
         except OSError as error:
@@ -217,7 +219,7 @@ def _is_readable(fd: int) -> bool:
 
 def _host_terminal() -> int:
     for fd in (2, 1, 0):
-        if pty.is_tty(fd):
+        if os.isatty(fd):
             return fd
     try:
         return os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pycontainerd.lib.duration import parse_nanos
 from pycontainerd.runtime.cli.flags import BOOL, DURATION, INT, LIST, Flag
 
 TYPE_CHECKING = False
@@ -122,5 +121,7 @@ def _set(values: dict[str, Any], flag: Flag, name: str, value: str) -> None:
 
 def parse_duration(text: str) -> float:
     """Go's duration words (`1m30s`, `500ms`) as seconds; -1 when it isn't one."""
+    from pycontainerd.lib.duration import parse_nanos
+
     nanos = parse_nanos(text)
     return -1.0 if nanos is None else nanos / 1e9

@@ -21,7 +21,7 @@ from pycontainerd.lib.cgroups import manager_from_paths, manager_from_unit
 from pycontainerd.lib.errdefs import ContainerdError, FailedPrecondition, NotFound, Unknown
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.runtime.libcontainer import hooks, runc_config, state
+from pycontainerd.runtime.libcontainer import runc_config, state
 from pycontainerd.runtime.libcontainer.init.program import InitError
 from pycontainerd.runtime.libcontainer.options import CreateOptions, ExecOptions
 
@@ -98,6 +98,8 @@ class Container:
 
     def hook_state(self, status: str, pid: int) -> bytes:
         """What a hook reads on stdin."""
+        from pycontainerd.runtime.libcontainer import hooks
+
         return hooks.state_json(
             id=self.id,
             status=status,
@@ -190,6 +192,8 @@ class Container:
         poststart = self.hooks("poststart")
         if poststart:
             try:
+                from pycontainerd.runtime.libcontainer import hooks
+
                 hooks.run_all(poststart, self.hook_state("running", self.pid))
             except InitError as error:
                 os.kill(self.pid, 9)
@@ -383,8 +387,13 @@ class Container:
                 self.cgroups.destroy()
         self._remove_intel_rdt_group()
         state.remove(self.root, self.id)
+        wanted = self.hooks("poststop")
+        if not wanted:
+            return
+        from pycontainerd.runtime.libcontainer import hooks
+
         document = self.hook_state("stopped", 0)
-        for at, hook in enumerate(self.hooks("poststop")):
+        for at, hook in enumerate(wanted):
             try:
                 hooks.prepare(at, hook, document)()
             except InitError as error:

@@ -211,7 +211,7 @@ def _identity(container: Container, process: Process, root_fd: int, flags: int) 
     if not process.apparmor_profile:
         process.apparmor_profile = stored.get("apparmor_profile", "")
     filter_ = seccomp.prepare(
-        runc_config.seccomp_of(stored), container.root, container.hook_state("running", container.pid)
+        runc_config.seccomp_of(stored), container.root, lambda: container.hook_state("running", container.pid)
     )
     return Identity(
         process,

@@ -28,7 +28,7 @@ def plan_init(
 ) -> InitPlan:
     """The plan of a new container's init. What is opened for it is added to `opened`: the caller's, even on an error."""
     process = config.process
-    filter_ = seccomp.prepare(config.seccomp, container.root, container.hook_state("creating", 0))
+    filter_ = seccomp.prepare(config.seccomp, container.root, lambda: container.hook_state("creating", 0))
     identity = Identity(
         process,
         process.capabilities or {},

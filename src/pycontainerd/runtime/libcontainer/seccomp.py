@@ -50,10 +50,12 @@ class Filter:
         return self._dumps({**self.document, "pid": self.pid, "state": state}).encode()
 
 
-def prepare(seccomp: dict[str, Any] | None, cache_dir: str, container_state: bytes = b"{}") -> Filter | None:
+def prepare(
+    seccomp: dict[str, Any] | None, cache_dir: str, container_state: Callable[[], bytes]
+) -> Filter | None:
     """The filter of a config, from the cache when it was compiled before; None when there is none.
 
-    With a listenerPath the socket is connected here, where the host's paths still are.
+    With a listenerPath the socket is connected here, where the host's paths still are; its listener is told `container_state`.
     """
     if not seccomp or not seccomp.get("defaultAction"):
         return None
@@ -76,7 +78,7 @@ def prepare(seccomp: dict[str, Any] | None, cache_dir: str, container_state: byt
     return found
 
 
-def _connect(found: Filter, path: str, metadata: str, container_state: bytes) -> None:
+def _connect(found: Filter, path: str, metadata: str, container_state: Callable[[], bytes]) -> None:
     from _socket import socket
 
     from pycontainerd.lib.oci.document import loads
@@ -88,7 +90,7 @@ def _connect(found: Filter, path: str, metadata: str, container_state: bytes) ->
         raise InvalidArgument(
             f"failed to connect with seccomp agent specified in the seccomp profile: {error}"
         ) from error
-    state = loads(container_state)
+    state = loads(container_state())
     found.connect(
         connection,
         {
