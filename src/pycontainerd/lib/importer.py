@@ -3,7 +3,7 @@ Python's general way takes ten system calls a module and lists every folder.
 
 The first run of a command leaves the code of its modules in a bundle, one file in the package's __pycache__:
 
-    pycb, importlib's magic number, marshal of (folder of the package, {module: (is package, mtime ns, size, code)})
+    pcb1, importlib's magic number, marshal of (folder of the package, {module: (is package, size, mtime and ctime in ns, code)})
 
 A module is taken from it while its source is as it was, from its .pyc otherwise. Whatever isn't the plain case (no source,
 no valid .pyc) is left to the general way, which also writes the .pyc. Who may write these files may write the sources
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType, ModuleType
 
-    Entry = tuple[bool, int, int, CodeType]
+    Entry = tuple[bool, int, int, int, CodeType]
 
 _PREFIX = __name__.partition(".")[0] + "."
 _HEADER_BYTES = 16
 _BY_TIMESTAMP = b"\0\0\0\0"
 _CHUNK_BYTES = 64 << 10  # more than nearly every module has, and little enough for the heap
 _SUFFIX = f".{sys.implementation.cache_tag}.pyc"
-_BUNDLE_HEADER = b"pycb" + MAGIC_NUMBER
+_BUNDLE_HEADER = b"pcb1" + MAGIC_NUMBER  # another digit for another form
 _ABANDONED_S = 60  # a bundle being written takes milliseconds
 
 
@@ -49,11 +49,11 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:
         """The code of the source as it is now: the bundle's, a .pyc's, else as ever."""
         if self._entry is not None:
-            return self._entry[3]
+            return self._entry[4]
         code = self._cached_code() or super().get_code(fullname)
         if code is not None:
             is_package = self.path.endswith("/__init__.py")
-            _bundle.add(fullname, (is_package, self._found.st_mtime_ns, self._found.st_size, code))
+            _bundle.add(fullname, (is_package, *_state(self._found), code))
         return code
 
     def _cached_code(self) -> CodeType | None:
@@ -94,7 +94,7 @@ class _Finder:
         if entry is not None:
             file = f"{base}/__init__.py" if entry[0] else f"{base}.py"
             found = _stat(file)
-            if found is not None and (found.st_mtime_ns, found.st_size) == entry[1:3]:
+            if found is not None and _state(found) == entry[1:4]:
                 return _spec(name, file, base if entry[0] else "", _Loader(name, file, found, entry))
         for file, folder in ((f"{base}.py", ""), (f"{base}/__init__.py", base)):
             found = _stat(file)
@@ -108,6 +108,11 @@ def _stat(file: str) -> posix.stat_result | None:
         return posix.stat(file)
     except OSError:
         return None
+
+
+def _state(found: posix.stat_result) -> tuple[int, int, int]:
+    """What tells a source from what it was: a bundle outlives an upgrade, which .pyc files come with."""
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _spec(name: str, file: str, folder: str, loader: _Loader) -> ModuleSpec:
