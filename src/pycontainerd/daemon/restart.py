@@ -70,8 +70,11 @@ class RestartMonitor:
 
     def _reconcile(self, labelled: Sequence[tuple[str, Container]]) -> None:
         with ThreadPoolExecutor(_THREADS, "restart") as threads:
-            for namespace, container in labelled:
-                threads.submit(self._settle, namespace, container)
+            settling = [threads.submit(self._settle, *each) for each in labelled]
+        for (namespace, container), done in zip(labelled, settling, strict=True):
+            bug = done.exception()
+            if bug is not None:
+                self._log.error("apply change", namespace=namespace, id=container.id, error=repr(bug))
 
     def _settle(self, namespace: str, container: Container) -> None:
         from pycontainerd.client.client import Client
