@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,7 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from pycontainerd.lib import errdefs, spawn
+from pycontainerd.daemon.core.blocking import Pools
+from pycontainerd.daemon.plugins.runtime_v2.binary import OWN_SHIM
+from pycontainerd.daemon.plugins.runtime_v2.forkserver import ForkserverStarter
+from pycontainerd.daemon.plugins.runtime_v2.starter import ShimCommand
+from pycontainerd.lib import errdefs, launcher, spawn
+from pycontainerd.lib.log import Logger
 from support import patience, shims
 
 
@@ -450,3 +456,33 @@ def test_those_that_came_back_leave_with_the_forkserver(rootfs, client, lives) -
     while _is_alive(first):
         assert time.monotonic() < deadline, "it outlived the forkserver"
         time.sleep(0.01)
+
+
+def test_a_forkserver_whose_end_is_noticed_by_a_request_is_replaced_at_once(shim) -> None:
+    """The new one's socket has the number of the old one's, and the daemon's loop must not take it for that."""
+    command = ShimCommand(
+        binary=launcher.path(OWN_SHIM),
+        namespace=shims.NAMESPACE,
+        id=shim.id,
+        bundle=str(shim.bundle),
+        address=shim.grpc_address,
+        ttrpc_address=shim.environment()["TTRPC_ADDRESS"],
+        publish_binary="/bin/false",
+    )
+
+    async def story() -> str:
+        pools = Pools()
+        starter = ForkserverStarter(pools, Logger(2))
+        await starter.warm()
+        pid = (await starter._connected()).pid
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        try:
+            # Well below the time after which it gives up on a forkserver.
+            async with asyncio.timeout(patience.seconds(5)):
+                return (await starter.start(command, None)).address
+        finally:
+            await starter.close()
+            pools.close()
+
+    shim.connect(asyncio.run(story()))

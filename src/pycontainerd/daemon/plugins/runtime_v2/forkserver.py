@@ -92,7 +92,13 @@ class ForkserverStarter:
             oom_score_adj=oom_score(os.getpid()),
         )
         future: asyncio.Future[Spawned] = asyncio.get_running_loop().create_future()
-        self._waiting.append((client.request(request), future))
+        fd = client.fileno()
+        try:
+            self._waiting.append((client.request(request), future))
+        except Unavailable:
+            if client.closed:
+                self._lost(fd)
+            raise
         try:
             with trace.span("wait for forkserver"):
                 async with asyncio.timeout(_TIMEOUT_S):
@@ -112,7 +118,13 @@ class ForkserverStarter:
         fd = client.fileno()
         client.pump()
         if client.closed:
-            asyncio.get_running_loop().remove_reader(fd)
+            self._lost(fd)
+        else:
+            self._settle()
+
+    def _lost(self, fd: int) -> None:
+        """The forkserver has gone. The loop has to forget its socket, whose number the next one's is likely to have."""
+        asyncio.get_running_loop().remove_reader(fd)
         self._settle()
 
     def _settle(self) -> None:
