@@ -56,7 +56,7 @@ def _start(call: Call) -> int:
 
 def _attach(call: Call) -> int:
     from pycontainerd.client import cio, containers
-    from pycontainerd.ctr import attachment, session
+    from pycontainerd.ctr import attachment, cni, session
 
     with session.connect(call) as client:
         process = containers.task_of(client, call.argument(0))
@@ -70,6 +70,7 @@ def _attach(call: Call) -> int:
             stdio.close()
         process.delete()
         cio.remove_streams(streams)
+        cni.release(client.namespace, process.container_id)
         return status.code
 
 
@@ -274,6 +275,7 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
     import signal
 
     from pycontainerd.client import cio
+    from pycontainerd.ctr import cni
     from pycontainerd.lib.api.light import task_types
 
     info = task.info()
@@ -293,6 +295,8 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
         )
     code: int = task.delete().code
     cio.remove_streams(cio.Streams(info.stdin, info.stdout, info.stderr))
+    if not task.exec_id:
+        cni.release(client.namespace, task.container_id)
     return code
 
 
