@@ -72,6 +72,7 @@ class Daemon:
         for warning in context.config.warnings:
             context.log.warning("configuration", problem=warning)
         registration.start_all(context, plugin.registrations(context.config))
+        context.require(plugin.METADATA)
         tasks = context.instances.get(plugin.TASKS)
         if tasks is not None:
             await tasks.load()
