@@ -41,6 +41,10 @@ def _overlayfs() -> str:
         return "" if "\toverlay\n" in file.read() else "needs overlayfs in the kernel"
 
 
+def _systemd() -> str:
+    return "" if shutil.which("systemd-socket-activate") else "systemd is not here"
+
+
 def _loop() -> str:
     if not os.access("/dev/loop-control", os.W_OK):
         return "needs loop devices"
@@ -135,5 +139,6 @@ _CHECKS: dict[str, Callable[[], str]] = {
     **{name: _controller(name) for name in ("hugetlb", "net_cls", "net_prio", "rdma")},
     "criu": _criu,
     "strace": _strace,
+    "systemd": _systemd,
     "userns": _userns,
 }
