@@ -11,11 +11,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
+from pycontainerd.lib.api.full import containers_v1, wkt
 from support import network_room
+from support.daemons import call
 from support.network_room import BRIDGE, Room
-from support.programs import containerd_since_1_7
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +84,7 @@ def test_containers_on_a_bridge_reach_the_host_and_each_other(
 
 
 def test_what_run_left_attached_is_released_with_its_task(stack: Stack, room: Room, busybox: str) -> None:
-    """ctr leaves the address taken for good; `task rm` and `container rm` of pyctr release it, whoever attached it."""
+    """ctr 1.6 leaves the address taken for good; `task rm` and `container rm` of pyctr release it, whoever attached it."""
     for client, command in (
         ("pyctr", ("task", "rm", "-f", "n1")),
         ("ctr", ("task", "rm", "-f", "n1")),
@@ -97,6 +99,47 @@ def test_what_run_left_attached_is_released_with_its_task(stack: Stack, room: Ro
         assert done.returncode == 0, done.stderr
         assert (room.addresses(), room.results()) == ([], [])
         remove(stack, "n1")
+
+
+def test_a_later_ctrs_container_gets_its_network_with_every_task(
+    our_stack: Stack, room: Room, busybox: str
+) -> None:
+    """From 1.7 on ctr keeps with a container that it was made with --cni, and containerd 2's heeds that at `task start`."""
+    our_stack.ctr("image", "pull", "--plain-http", busybox)
+    assert our_stack.pyctr("container", "create", busybox, "n1", "sleep", "100").returncode == 0
+    url = "github.com/containerd/containerd/cmd/ctr/commands/NetworkMetaData"
+    for value, code, addresses in (
+        (b'{"EnableCni":true}', 0, 1),
+        (b'{"EnableCni":false}', 0, 0),
+        (b"{", 1, 0),
+    ):
+        _extend(our_stack, "n1", {"ctr.cni-containerd.metadata": wkt.Any(type_url=url, value=value)})
+        done = room.run(our_stack, "pyctr", "task", "start", "-d", "n1")
+        assert (done.returncode, len(room.addresses())) == (code, addresses), done.stderr
+        room.run(our_stack, "pyctr", "task", "rm", "-f", "n1")
+        assert (room.addresses(), room.results()) == ([], [])
+    assert (
+        "the extension ctr.cni-containerd.metadata of container n1: unexpected end of JSON input"
+        in done.stderr
+    )
+    room.configure([{"type": "nosuch"}])
+    _extend(
+        our_stack, "n1", {"ctr.cni-containerd.metadata": wkt.Any(type_url=url, value=b'{"EnableCni":true}')}
+    )
+    assert room.run(our_stack, "pyctr", "task", "start", "-d", "n1").returncode == 1
+    assert our_stack.ctr("task", "ls", "-q").stdout == ""
+    remove(our_stack, "n1")
+
+
+def _extend(stack: Stack, name: str, extensions: dict[str, wkt.Any]) -> None:
+    """What is kept with a container, by the API."""
+    request = containers_v1.UpdateContainerRequest(
+        container=containers_v1.Container(id=name, extensions=extensions),
+        update_mask=wkt.FieldMask(paths=["extensions"]),
+    )
+    with grpc.insecure_channel(f"unix://{stack.address}") as channel:
+        code, text, _ = call(channel, containers_v1.CONTAINERS, "Update", request)
+    assert code == "OK", text
 
 
 def test_attached_and_followed_to_its_end(stack: Stack, room: Room, busybox: str) -> None:
@@ -189,10 +232,7 @@ def test_configurations_are_refused_in_ctrs_words(
         ]
         said, ours = ([done.returncode, done.stdout, _first_line(done.stderr)] for done in answers)
         assert said[2].startswith("ctr: "), text
-        if containerd_since_1_7() and name.endswith(".conflist"):
-            assert ours[:2] == said[:2] == [1, ""], text
-        else:
-            assert ours == said, text
+        assert ours == said, text
     assert left(our_stack) == []
 
 
@@ -240,8 +280,7 @@ def test_failing_plugins_are_told_in_ctrs_words_and_leave_nothing(
     ours = room.run(our_stack, "pyctr", "run", "--rm", "--cni", busybox, "n1", "true")
     assert ours.returncode == said.returncode == 1
     assert _said(said.stderr)[-1].startswith("ctr: plugin type=")
-    if not containerd_since_1_7():
-        assert _said(ours.stderr) == _said(said.stderr)
+    assert _said(ours.stderr) == _said(said.stderr)
     assert (left(our_stack), room.addresses(), room.results()) == ([], [], [])
 
 

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from pycontainerd.ctr.cni_config import Network
+    from pycontainerd.lib.api.light import containers_v1
 
 RESULTS: Final = "/var/lib/cni/results"
 _KIND: Final = "cniCacheV1"
 _INTERFACE: Final = "eth0"
+_EXTENSION: Final = "ctr.cni-containerd.metadata"
 # A name that a path may be made of.
 _NAME_START: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME: Final = _NAME_START | frozenset("_.-")
@@ -123,6 +125,18 @@ class Attachment:
         except OSError as error:
             what = f'failed to set network "{self._network.name}" cached result'
             raise Unknown(f"{what}: open {self._path}: {go_error(error.errno or 0)}") from error
+
+
+def is_recorded(record: containers_v1.Container) -> bool:
+    """Whether a container is to have a network: ctr keeps that with it from 1.7 on, for every later `task start`."""
+    from pycontainerd.lib import go_json
+
+    extension = record.extensions.get(_EXTENSION)
+    try:
+        document = go_json.loads(extension.value) if extension is not None else {}
+    except InvalidArgument as error:
+        raise InvalidArgument(f"the extension {_EXTENSION} of container {record.id}: {error}") from error
+    return isinstance(document, dict) and document.get("EnableCni") is True
 
 
 def release(namespace: str, container_id: str) -> None:
