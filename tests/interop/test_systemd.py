@@ -1,6 +1,7 @@
 """Under systemd itself: the units, in a systemd that is the first process of a pid namespace, with /run and /var/lib of its own.
 
-It sees the kernel's settings read-only: what a systemd changes when a machine starts is not this machine's.
+It sees the kernel's settings read-only, and the cgroup hierarchies in a folder of its own: what a systemd changes when a machine
+starts (it adds the hierarchies that are missing, and makes that folder read-only) is not this machine's.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ NAMESPACES = ("--pid", "--fork", "--mount-proc", "--mount", "--uts", "--ipc", "-
 ADDRESS = "/run/pycontainerd/pycontainerd.sock"
 # Of this machine's units and generators none is there, and what is started needs none of them.
 BOOT = """set -e
+mount -t tmpfs -o mode=755 tmpfs /mnt
+for hierarchy in /sys/fs/cgroup/*; do
+  mountpoint -q $hierarchy || continue
+  mkdir /mnt/${hierarchy##*/}
+  mount --bind $hierarchy /mnt/${hierarchy##*/}
+done
+mount --rbind /mnt /sys/fs/cgroup
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
 for folder in /run /var/lib /etc/systemd/system /lib/systemd/system-generators; do
@@ -79,9 +87,17 @@ class Systemd:
         return [self.ctl("show", "--value", "-p", name, "pycontainerd.service").strip() for name in names]
 
 
+def _hierarchies() -> tuple[list[str], list[str]]:
+    """What is in the folder of the hierarchies, and how that and they are mounted."""
+    mounted = [
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/sys/fs/cgroup" in line
+    ]
+    return sorted(os.listdir("/sys/fs/cgroup")), mounted
+
+
 @pytest.fixture
 def systemd() -> Iterator[Systemd]:
-    before = leaks.cgroups()
+    before, hierarchies = leaks.cgroups(), _hierarchies()
     booted = subprocess.Popen(
         ["unshare", *NAMESPACES, "sh", "-c", BOOT, "sh", str(TOP)],
         env=peer_environment(),
@@ -104,6 +120,7 @@ def systemd() -> Iterator[Systemd]:
         for path in sorted(leaks.cgroups() - before, key=len, reverse=True):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+        assert _hierarchies() == hierarchies
 
 
 @pytest.fixture
