@@ -70,4 +70,8 @@ aliases: ## links of the classic and upstream names to our programs: make aliase
 	@test -n "$(DIR)" || { echo "usage: make aliases DIR=/some/bin" >&2; exit 2; }
 	scripts/aliases "$(DIR)"
 
-.PHONY: FORCE help programs install demo test test-unit test-runtimes test-vm sweep check bench protos aliases
+units: ## systemd units for this checkout's daemon, or for PROGRAM=/some/pycontainerd: make units DIR=/etc/systemd/system
+	@test -n "$(DIR)" || { echo "usage: make units DIR=/etc/systemd/system [PROGRAM=/some/pycontainerd]" >&2; exit 2; }
+	scripts/units "$(DIR)" $(PROGRAM)
+
+.PHONY: FORCE help programs install demo test test-unit test-runtimes test-vm sweep check bench protos aliases units

@@ -1,13 +1,11 @@
-"""What the daemon listens on besides its sockets, next to the real one: TCP with TLS, numbers, debug, systemd."""
+"""What the daemon listens on besides its sockets, next to the real one: TCP with TLS, numbers, debug."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -22,7 +20,7 @@ from pycontainerd.daemon.core.files import remove_tree
 from pycontainerd.lib.api.full import version_v1, wkt
 from support.daemons import Daemon, call, make_rootfs
 from support.patience import seconds
-from support.programs import free_port, ours, peer, peer_environment
+from support.programs import free_port, peer
 
 CONFIG = """version = 2
 root = "{folder}/root"
@@ -254,77 +252,4 @@ def test_profiles_in_gos_format_are_refused(tmp_path):
     with Started(folder / "d", real=False).daemon.start() as daemon:
         status, text = _get(daemon, "/debug/pprof/heap")
         assert (status, text) == (501, "a Go profile cannot be made here: see /debug/pprof/goroutine\n")
-    remove_tree(str(folder))
-
-
-def test_systemd_is_told_when_the_daemon_is_ready_and_when_it_stops(start):
-    folder = Path(tempfile.mkdtemp(prefix="n", dir="/tmp"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(f"{folder}/notify")
-        manager.settimeout(10)
-        started = Started(folder / "d", real=start.real)
-        started.daemon.environment = {"NOTIFY_SOCKET": f"{folder}/notify"}
-        with started.daemon as daemon:
-            daemon.start()
-            assert manager.recv(100) == b"READY=1"
-            daemon.stop()
-            assert manager.recv(100) == b"STOPPING=1"
-    remove_tree(str(folder))
-
-
-# As a service manager does it: the sockets from descriptor 3 on, and whom they are for.
-MOVE = """
-import fcntl, os, sys
-fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 50) for fd in sys.argv[1].split(",")]
-for index, fd in enumerate(fds):
-    os.dup2(fd, 3 + index)
-    os.close(fd)
-environment = {**os.environ, "LISTEN_FDS": str(len(fds)), "LISTEN_PID": str(os.getpid())}
-os.execve(sys.argv[2], sys.argv[2:], environment)
-"""
-
-
-def test_inherited_sockets_are_served_and_left_in_place():
-    """LISTEN_FDS: containerd has no socket activation; dockerd has, with the same contract (sd_listen_fds(3))."""
-    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
-    address = f"{folder}/c.sock"
-    with contextlib.ExitStack() as stack:
-        fds = []
-        for path in (address, f"{address}.ttrpc", f"{folder}/other.sock"):
-            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-            listener.bind(path)
-            listener.listen()
-            fds.append(listener.fileno())
-        command = [
-            ours("pycontainerd"),
-            "--root",
-            f"{folder}/root",
-            "--state",
-            f"{folder}/state",
-            "-a",
-            address,
-        ]
-        log = stack.enter_context(open(f"{folder}/log", "wb"))
-        daemon = subprocess.Popen(
-            [sys.executable, "-c", MOVE, ",".join(map(str, fds)), *command],
-            pass_fds=fds,
-            env=peer_environment(),
-            stderr=log,
-        )
-        try:
-            inode = Path(address).stat().st_ino
-            done = subprocess.run(
-                [peer("ctr"), "-a", address, "version"],
-                env=peer_environment(),
-                check=False,
-                capture_output=True,
-            )
-            assert done.returncode == 0, done.stderr
-            assert b"Server:" in done.stdout
-        finally:
-            daemon.terminate()
-            assert daemon.wait(20) == 0
-        assert Path(address).stat().st_ino == inode
-        text = Path(f"{folder}/log").read_text()
-        assert re.search(rf"inherited socket is no address.*{folder}/other.sock", text)
     remove_tree(str(folder))

@@ -41,6 +41,18 @@ def _overlayfs() -> str:
         return "" if "\toverlay\n" in file.read() else "needs overlayfs in the kernel"
 
 
+def _systemd() -> str:
+    return "" if shutil.which("systemd-socket-activate") else "systemd is not here"
+
+
+def _systemd_on_v1() -> str:
+    """From 256 on a systemd does not start where there is no cgroup version 2."""
+    if _systemd():
+        return _systemd()
+    said = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True).stdout
+    return "" if int(said.split()[1]) < 256 else "this systemd needs cgroup v2 for itself"
+
+
 def _loop() -> str:
     if not os.access("/dev/loop-control", os.W_OK):
         return "needs loop devices"
@@ -135,5 +147,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
     **{name: _controller(name) for name in ("hugetlb", "net_cls", "net_prio", "rdma")},
     "criu": _criu,
     "strace": _strace,
+    "systemd": _systemd,
+    "systemd_on_v1": _systemd_on_v1,
     "userns": _userns,
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pycontainerd.daemon.config import GrpcConfig, SocketConfig
     from pycontainerd.daemon.registration import Context
     from pycontainerd.daemon.server.metrics import CallMetrics
+    from pycontainerd.daemon.service_manager import Inherited
 
 
 class Server(Protocol):
@@ -33,7 +34,7 @@ class Server(Protocol):
 class Endpoints:
     """`start` once, `close` once; `dispatcher` knows how busy they are."""
 
-    def __init__(self, context: Context, inherited: sockets.Inherited, *, serves_grpc: bool = True) -> None:
+    def __init__(self, context: Context, inherited: Inherited, *, serves_grpc: bool = True) -> None:
         """ttrpc is always served: shims tell there what happens. Owns `inherited`."""
         self.dispatcher = Dispatcher(context.services)
         self._context = context
@@ -97,7 +98,7 @@ class Endpoints:
             self._context.log.info("setting up tls on tcp GRPC services...")
         dispatcher = self.dispatcher if config.tcp_tls_ca else Dispatcher(())
         server = self._grpc_server(dispatcher, metrics if config.tcp_tls_ca else None)
-        for listener in sockets.listen_tcp(config.tcp_address):
+        for listener in self._tcp(config.tcp_address):
             await server.listen(listener, tls)
         self._context.log.info("serving...", address=config.tcp_address)
 
@@ -115,7 +116,7 @@ class Endpoints:
         )
         server = http.HttpServer(metrics.routes(VERSION, REVISION, calls, containers), self._context.log)
         self._servers.append(server)
-        for listener in sockets.listen_tcp(config.metrics.address):
+        for listener in self._tcp(config.metrics.address):
             await server.listen(listener)
         self._context.log.info("serving...", address=config.metrics.address)
         return calls
@@ -128,6 +129,10 @@ class Endpoints:
         server = http.HttpServer(debug.routes([*sys.orig_argv], log), log, debug.changes(log))
         self._servers.append(server)
         await server.listen(self._unix(config.address, config))
+
+    def _tcp(self, address: str) -> list[socket.socket]:
+        """Listening TCP sockets: those that were inherited for this address, or ones of our own."""
+        return self._inherited.pop_tcp(address) or sockets.listen_tcp(address)
 
     def _unix(self, address: str, config: SocketConfig) -> socket.socket:
         """A listening unix socket: the one that was inherited for this address, or one of our own."""

@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from pycontainerd.daemon import plugin, registration, sockets
+from pycontainerd.daemon import plugin, registration, service_manager, sockets
 from pycontainerd.daemon.core import files
 from pycontainerd.daemon.core.blocking import Pools
 from pycontainerd.daemon.endpoints import Endpoints
@@ -34,12 +34,13 @@ _IDLE_CHECK_S: Final = 1.0
 def run(launcher: str, config: Config, *, idle_exit_s: int = 0) -> int:
     """Serves until SIGTERM or SIGINT, or until idle; the exit code. Raises errdefs when it cannot start."""
     log = Logger(2, config.debug.level, config.debug.format)
+    inherited = service_manager.Inherited.take()  # before a descriptor of our own could be taken for one
     if config.temp:
         files.make_dir(config.temp, 0o700)
         os.environ["TMPDIR"] = config.temp  # for this process and every one it starts, as in containerd
     with held(config):
         _set_oom_score(config.oom_score)
-        return asyncio.run(_serve(Daemon(launcher, config, log), log, idle_exit_s))
+        return asyncio.run(_serve(Daemon(launcher, config, log), inherited, log, idle_exit_s))
 
 
 @contextmanager
@@ -65,13 +66,14 @@ class Daemon:
         self._endpoints: Endpoints | None = None
         self._background: list[asyncio.Task[None]] = []
 
-    async def start(self, inherited: sockets.Inherited, *, serves_grpc: bool = True) -> Dispatcher:
+    async def start(self, inherited: service_manager.Inherited, *, serves_grpc: bool = True) -> Dispatcher:
         """Starts plugins, finds tasks again, serves; what answers calls. Owns `inherited`. Raises errdefs."""
         context, begun = self._context, time.monotonic()
         context.log.info("starting containerd", revision=REVISION, version=VERSION)
         for warning in context.config.warnings:
             context.log.warning("configuration", problem=warning)
         registration.start_all(context, plugin.registrations(context.config))
+        context.require(plugin.METADATA)
         tasks = context.instances.get(plugin.TASKS)
         if tasks is not None:
             await tasks.load()
@@ -130,23 +132,27 @@ class Daemon:
             context.get(plugin.METADATA).close()
 
 
-async def _serve(daemon: Daemon, log: Logger, idle_exit_s: int) -> int:
+async def _serve(daemon: Daemon, inherited: service_manager.Inherited, log: Logger, idle_exit_s: int) -> int:
     stop = asyncio.Event()
     _install_signals(stop, log)
     _switch_level_by_signal(log)
-    inherited = sockets.Inherited.take()  # before anything is started that could inherit them too
     try:
         dispatcher = await daemon.start(inherited)
         if idle_exit_s:
             daemon.run_beside(daemon.watch_idle(dispatcher, idle_exit_s, stop))
-        sockets.notify_systemd("READY=1")
+        _notify("READY=1", log)
         gc.collect()
         gc.freeze()  # what is loaded now stays: later collections need not look at it
         await stop.wait()
     finally:
-        sockets.notify_systemd("STOPPING=1")
+        _notify("STOPPING=1", log)
         await daemon.stop()
     return 0
+
+
+def _notify(message: str, log: Logger) -> None:
+    if problem := service_manager.notify(message):
+        log.warning("notify failed", error=problem)
 
 
 async def _check_metadata(context: Context) -> None:

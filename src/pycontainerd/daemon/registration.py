@@ -36,6 +36,13 @@ class Context:
     infos: list[PluginInfo] = field(default_factory=list)
     services: list[tuple[Service, object]] = field(default_factory=list)
     on_stop: list[Callable[[], None]] = field(default_factory=list)
+    failures: dict[str, ContainerdError | OSError] = field(default_factory=dict)
+
+    def require(self, uri: str) -> None:
+        """For what no daemon can be without: why it could not be started is raised again, and not what lacks it then."""
+        if uri in self.failures:
+            raise self.failures[uri]
+        self.get(uri)
 
     def get(self, uri: str) -> Any:
         """The instance of a started plugin; FailedPrecondition names one that isn't there."""
@@ -90,6 +97,7 @@ def start_all(context: Context, registrations: tuple[Registration, ...]) -> None
             instance = registration.start(context)
         except (ContainerdError, OSError) as e:
             error = to_status(e)
+            context.failures[uri] = e
             context.log.warning(f"failed to load plugin {uri}", error=str(e))
             if uri in required:
                 raise FailedPrecondition(f"load required plugin {uri}: {e}") from e

@@ -1,6 +1,6 @@
 """Listening sockets and lock files: who may be the daemon of a folder.
 
-Man: unix(7), flock(2), sd_notify(3)
+Man: unix(7), flock(2)
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pycontainerd.lib.ttrpc.address import socket_path
 if TYPE_CHECKING:
     from pycontainerd.daemon.config import SocketConfig
 
-_FIRST_LISTEN_FD: Final = 3
 _LOCK_NAME: Final = "daemon.lock"
 
 
@@ -60,44 +59,6 @@ def listen_unix(address: str, config: SocketConfig) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-class Inherited:
-    """Listening sockets that a service manager has made and passed on (LISTEN_FDS)."""
-
-    def __init__(self, listeners: dict[str, socket.socket]) -> None:
-        self._listeners = listeners
-
-    @classmethod
-    def take(cls) -> Inherited:
-        """All that were passed to this process, by the path they are bound to; what it starts doesn't see them.
-
-        Man: sd_listen_fds(3)
-        """
-        environ = os.environ
-        count, pid = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_PID", "")
-        environ.pop("LISTEN_FDNAMES", None)
-        listeners: dict[str, socket.socket] = {}
-        if pid != str(os.getpid()) or not count.isdecimal():
-            return cls(listeners)
-        for fd in range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + int(count)):
-            os.set_inheritable(fd, False)
-            listener = socket.socket(fileno=fd)
-            listener.setblocking(False)
-            listeners[str(listener.getsockname())] = listener
-        return cls(listeners)
-
-    def pop(self, address: str) -> socket.socket | None:
-        """The socket of an address; its file is the service manager's to remove."""
-        return self._listeners.pop(socket_path(address), None)
-
-    def close_rest(self) -> list[str]:
-        """Closes what nobody asked for; their names."""
-        names = sorted(self._listeners)
-        for listener in self._listeners.values():
-            listener.close()
-        self._listeners.clear()
-        return names
 
 
 def listen_tcp(address: str) -> list[socket.socket]:
@@ -148,16 +109,3 @@ def _remove_stale(path: str) -> None:
         f"another daemon is answering on {path}",
         hint="talk to that one, stop it, or give this one another --address",
     )
-
-
-def notify_systemd(message: str) -> None:
-    """Tells the service manager, when there is one."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        return
-    with (
-        suppress(OSError),  # a service manager that went away is no reason to stop
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
-    ):
-        sender.connect("\0" + path[1:] if path.startswith("@") else path)
-        sender.send(message.encode())

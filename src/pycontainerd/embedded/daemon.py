@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from pycontainerd.client.client import Client
 from pycontainerd.client.objects.containerd import Containerd, default_namespace
 from pycontainerd.daemon import config as settings
-from pycontainerd.daemon import lifecycle, sockets
+from pycontainerd.daemon import lifecycle, service_manager
 from pycontainerd.embedded.transport import DirectTransport
 from pycontainerd.lib import launcher
 from pycontainerd.lib.errdefs import FailedPrecondition, InvalidArgument, PermissionDenied, Unavailable
@@ -146,7 +146,7 @@ class Daemon:
     async def _serve(self, program: str) -> None:
         daemon = lifecycle.Daemon(program, self._config, self._log)
         try:
-            self._dispatcher = await daemon.start(sockets.Inherited({}), serves_grpc=self._serves_grpc)
+            self._dispatcher = await daemon.start(service_manager.Inherited(), serves_grpc=self._serves_grpc)
             self._started.set_result(None)
             await self._leave.wait()
         finally:

@@ -96,6 +96,11 @@ def _fill(channel) -> None:
     done(leases_v1.LEASES, "AddResource", leases_v1.AddResourceRequest(id="l1", resource=resource))
 
 
+def _db_check(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    argv = [ours("pycontainerd"), "--root", str(folder), "db", "check", *flags]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+
+
 class Root:
     """A copy of the template."""
 
@@ -109,13 +114,7 @@ class Root:
         return self.content / "blobs/sha256" / digest_of(name).partition(":")[2]
 
     def check(self, *flags: str) -> tuple[int, list[str]]:
-        done = subprocess.run(
-            [ours("pycontainerd"), "--root", str(self.folder), "db", "check", *flags],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
+        done = _db_check(self.folder, *flags)
         assert done.stderr == ""
         return done.returncode, done.stdout.splitlines()
 
@@ -204,27 +203,13 @@ def test_what_disagrees_is_found_and_mended_but_for_what_a_person_decides(root):
 def test_beside_a_daemon_it_is_refused(root):
     with Daemon(root.folder.parent, real=False) as daemon:
         daemon.start()
-        done = subprocess.run(
-            [ours("pycontainerd"), "--root", str(root.folder), "db", "check"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = _db_check(root.folder)
         assert done.returncode == 1
         assert f"another daemon (pid {daemon.pid}) is using --root" in done.stderr
 
 
 def test_a_damaged_database_is_read_into_a_new_one(root):
-    # The pages of one table and of nothing else: its root page, as the schema says.
-    with closing(sqlite3.connect(root.database)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        page, size = (
-            connection.execute("SELECT rootpage FROM sqlite_master WHERE name='images'").fetchone()[0],
-            connection.execute("PRAGMA page_size").fetchone()[0],
-        )
-    data = bytearray(root.database.read_bytes())
-    data[(page - 1) * size : page * size] = b"\xff" * size
-    root.database.write_bytes(data)
+    _damage(root, "images")
     code, lines = root.check()
     assert code == 1
     assert lines[0].startswith("database: ")
@@ -240,12 +225,59 @@ def test_a_damaged_database_is_read_into_a_new_one(root):
 
 
 def test_a_root_that_is_none_is_an_error(tmp_path):
-    done = subprocess.run(
-        [ours("pycontainerd"), "--root", str(tmp_path), "db", "check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _db_check(tmp_path)
     assert done.returncode == 1
     assert "meta.db is not there" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_of_which_nothing_can_be_read_is_left_for_a_person(root):
+    """Repairing would remove everything on the disk, as nobody's; a copy of the file may still be somewhere."""
+    data = b"not a database at all, but long enough to look at" * 500
+    root.database.write_bytes(data)
+    blobs = sorted((root.content / "blobs/sha256").iterdir())
+    for flags in ((), ("--repair",)):
+        done = _db_check(root.folder, *flags)
+        assert done.returncode == 1
+        assert "file is not a database" in done.stdout
+        assert ("nothing can be read of" in done.stderr) == bool(flags)
+    assert root.database.read_bytes() == data
+    assert sorted((root.content / "blobs/sha256").iterdir()) == blobs
+    assert [path.name for path in root.database.parent.iterdir()] == ["meta.db"]
+
+
+@pytest.mark.requires("strace")
+def test_a_killed_repair_leaves_a_database_in_its_place(root):
+    """At each rename and unlink of it; the next one finds what the killed one left, and finishes."""
+    page = _damage(root, "images")
+    assert page > 1
+    kept = root.database.read_bytes()
+    for syscall in ("rename", "unlink", "link", "fsync", "fdatasync"):
+        for number in (1, 2, 3):
+            for left in root.database.parent.iterdir():
+                left.unlink()
+            root.database.write_bytes(kept)
+            argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={syscall}"]
+            argv += ["-e", f"inject={syscall}:signal=KILL:when={number}"]
+            subprocess.run(
+                [*argv, ours("pycontainerd"), "--root", str(root.folder), "db", "check", "--repair"],
+                capture_output=True,
+                check=False,
+            )
+            assert root.database.exists(), (syscall, number)
+            assert root.check("--repair")[0] == 0, (syscall, number)
+            assert root.check() == (0, ["the metadata agrees with the disk"])
+            with closing(sqlite3.connect(root.database)) as connection:
+                assert connection.execute("SELECT count(*) FROM containers").fetchone() == (2,)
+
+
+def _damage(root: Root, table: str) -> int:
+    """Spoils the pages of one table and of nothing else: its root page, as the schema says."""
+    with closing(sqlite3.connect(root.database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name=?", (table,)).fetchone()[0]
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+    data = bytearray(root.database.read_bytes())
+    data[(page - 1) * size : page * size] = b"\xff" * size
+    root.database.write_bytes(data)
+    return int(page)

@@ -101,7 +101,7 @@ def _label(call: Call) -> int:
 
 
 def _delete(call: Call) -> int:
-    from pycontainerd.ctr import session
+    from pycontainerd.ctr import cni, session
 
     if not call.arguments:
         raise InvalidArgument("must specify at least one container to delete: invalid argument")
@@ -110,6 +110,7 @@ def _delete(call: Call) -> int:
         for container_id in call.arguments:
             try:
                 _delete_one(client, container_id, keep_snapshot=call.flags.on("keep-snapshot"))
+                cni.release(client.namespace, container_id)
             except ContainerdError as error:
                 text.complain(f'failed to delete container "{container_id}"', error=error)
                 failure = failure or error

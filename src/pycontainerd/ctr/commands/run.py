@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pycontainerd.client.client import Client
     from pycontainerd.client.tasks import Process
     from pycontainerd.ctr.attachment import Stdio
-    from pycontainerd.ctr.cni import Network
+    from pycontainerd.ctr.cni import Attachment
     from pycontainerd.ctr.command import Call
     from pycontainerd.ctr.make_container import Made
     from pycontainerd.lib.api.light import containers_v1, types
@@ -89,8 +89,8 @@ def _run_task(call: Call, client: Client, made: Made) -> int:
         from pycontainerd.ctr import attachment
 
     detach = call.flags.on("detach")
-    network = _network(call)
     record = made.record
+    network = _network(call, client, record.id)
     with trace.span("make fifos"):
         terminal = bool(made.spec.get("process", {}).get("terminal"))
         stdio = attachment.make_stdio(client, call.flags, record.id, terminal=terminal)
@@ -101,7 +101,7 @@ def _run_task(call: Call, client: Client, made: Made) -> int:
             if call.flags.text("pid-file"):
                 attachment.write_pid_file(call.flags.text("pid-file"), process.pid)
             if network is not None:
-                network.attach(client.namespace, record.id, process.pid)
+                network.add(process.pid)
             if detach:
                 process.start()
                 keep = True
@@ -110,18 +110,20 @@ def _run_task(call: Call, client: Client, made: Made) -> int:
         finally:
             if not keep:
                 if network is not None:
-                    network.detach(client.namespace, record.id, process.pid)
+                    network.take_down()
                 end_task(client, process)
+            if network is not None:
+                network.close()
     finally:
         stdio.close(keep=keep)
 
 
-def _network(call: Call) -> Network | None:
+def _network(call: Call, client: Client, container_id: str) -> Attachment | None:
     if not call.flags.on("cni"):
         return None
-    from pycontainerd.ctr import cni
+    from pycontainerd.ctr import cni, cni_config
 
-    return cni.load()
+    return cni.Attachment(cni_config.load(), client.namespace, container_id)
 
 
 def create_task(

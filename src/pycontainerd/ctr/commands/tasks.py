@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.client.client import Client
+    from pycontainerd.ctr import cni
     from pycontainerd.ctr.command import Call
+    from pycontainerd.lib.api.light import containers_v1
 
 
 def _require_id(call: Call) -> str:
@@ -33,6 +35,7 @@ def _start(call: Call) -> int:
     detach = call.flags.on("detach")
     with session.connect(call) as client:
         record = containers.get(client, container_id)
+        network = _network(client, record)
         terminal = bool(containers.spec_of(record).get("process", {}).get("terminal"))
         rootfs: list[Any] = containers.rootfs_of(client, record)
         stdio = attachment.make_stdio(client, call.flags, container_id, terminal=terminal)
@@ -42,21 +45,33 @@ def _start(call: Call) -> int:
             try:
                 if call.flags.text("pid-file"):
                     attachment.write_pid_file(call.flags.text("pid-file"), process.pid)
+                if network is not None:
+                    network.add(process.pid)
                 if detach:
                     process.start()
                     keep = True
                     return 0
                 return attachment.follow(client, process, stdio).code
             finally:
+                if network is not None and not keep:
+                    network.take_down()
                 if not keep:
                     run.end_task(client, process)
         finally:
             stdio.close(keep=keep)
 
 
+def _network(client: Client, record: containers_v1.Container) -> cni.Attachment | None:
+    from pycontainerd.ctr import cni, cni_config
+
+    if not cni.is_recorded(record):
+        return None
+    return cni.Attachment(cni_config.load(), client.namespace, record.id)
+
+
 def _attach(call: Call) -> int:
     from pycontainerd.client import cio, containers
-    from pycontainerd.ctr import attachment, session
+    from pycontainerd.ctr import attachment, cni, session
 
     with session.connect(call) as client:
         process = containers.task_of(client, call.argument(0))
@@ -70,6 +85,7 @@ def _attach(call: Call) -> int:
             stdio.close()
         process.delete()
         cio.remove_streams(streams)
+        cni.release(client.namespace, process.container_id)
         return status.code
 
 
@@ -274,6 +290,7 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
     import signal
 
     from pycontainerd.client import cio
+    from pycontainerd.ctr import cni
     from pycontainerd.lib.api.light import task_types
 
     info = task.info()
@@ -293,6 +310,8 @@ def _delete_task(client: Client, task: Any, *, force: bool) -> int:
         )
     code: int = task.delete().code
     cio.remove_streams(cio.Streams(info.stdin, info.stdout, info.stderr))
+    if not task.exec_id:
+        cni.release(client.namespace, task.container_id)
     return code
 
 

@@ -48,7 +48,7 @@ class JoinedNamespaces:
                 flag, name = LINUX_NAMESPACES[kind]
                 own_fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
                 self._saved.append((own_fd, kind))
-                setns(fd, flag)
+                _join(fd, kind, flag)
         except OSError:
             self._restore()
             raise
@@ -61,6 +61,14 @@ class JoinedNamespaces:
             own_fd, kind = self._saved.pop()
             setns(own_fd, LINUX_NAMESPACES[kind][0])
             os.close(own_fd)
+
+
+def _join(fd: int, kind: str, flag: int) -> None:
+    try:
+        setns(fd, flag)
+    except OSError as error:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        raise OSError(error.errno, f"cannot join the {kind} namespace {path}: {error.strerror}") from error
 
 
 class Joins:
@@ -112,7 +120,7 @@ def _open_namespace(kind: str, path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidArgument(
-            f"failed to create new parent process: namespace path: lstat {path}: {go_error(error.errno or 0)}"
+            f"unable to create new parent process: namespace path: lstat {path}: {go_error(error.errno or 0)}"
         ) from error
 
 

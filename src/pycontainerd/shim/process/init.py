@@ -84,13 +84,17 @@ class Init(Process):
         """Removes the container; its streams are copied to their end first."""
         async with self.lock:
             self.require("delete")
-            await self.close_streams()
+            never_started = self.state == state.CREATED
+            if not never_started:
+                await self.close_streams()
             try:
                 await self.runtime.delete(self.id)
             except RuntimeFailed as e:
                 # A runtime that has lost it already has done what was asked.
                 if "does not exist" not in f"{e} {e.said}":
                     raise e.in_words("failed to delete task") from e
+            if never_started:  # only now do its streams end
+                await self.close_streams()
             self.state = state.DELETED
 
     async def kill(self, signal: int, everyone: bool) -> None:

@@ -9,12 +9,15 @@ Spec: sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import os
 import queue
 import sqlite3
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 from pycontainerd.daemon.plugins.metadata_sqlite import schema
 from pycontainerd.lib import trace
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH_LIMIT: Final = 64
+_DAMAGED: Final = (
+    "stop the daemon and run `pycontainerd --root FOLDER db check --repair`, or put a copy of the file back"
+)
 
 
 class Transaction:
@@ -233,23 +239,22 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _open(path: str) -> tuple[sqlite3.Connection, bool]:
-    """The writer's connection and whether the last stop was clean; makes or checks the schema."""
-    connection = _connect(path)
+    """The writer's connection and whether the last stop was clean; makes the schema, or brings an older one up to date."""
+    refuse_others(path)
+    try:
+        connection = _connect(path)
+    except sqlite3.Error as e:
+        raise _translate(path, e) from e
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        connection.execute("BEGIN IMMEDIATE")
+        if _schema_version(connection) == 0:
             _create(connection)
+            connection.execute("COMMIT")
             return connection, True
-        version = connection.execute("SELECT value FROM settings WHERE key='schema_version'").fetchone()
-        if version is not None and 1 <= version[0] < schema.VERSION:
-            _migrate(connection, version[0])
-        elif version is None or version[0] != schema.VERSION:
-            raise FailedPrecondition(
-                f"metadata database {path} has schema version {version and version[0]}, "
-                f"this daemon knows {schema.VERSION}: failed precondition",
-                hint="start the daemon that wrote it, or another --root",
-            )
+        migrate(connection)
+        connection.execute("COMMIT")
         clean = connection.execute("SELECT value FROM settings WHERE key='clean'").fetchone()
         was_clean = bool(clean and clean[0])
         if not was_clean:
@@ -257,43 +262,83 @@ def _open(path: str) -> tuple[sqlite3.Connection, bool]:
         connection.execute("REPLACE INTO settings VALUES ('clean', 0)")
     except sqlite3.DatabaseError as e:
         connection.close()
-        raise DataLoss(f"metadata database {path}: {e}: data loss") from e
+        raise _translate(path, e) from e
     except BaseException:
         connection.close()
         raise
     return connection, was_clean
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in schema.TABLES.values():
-        connection.execute(statement)
-    connection.execute("INSERT INTO settings VALUES ('schema_version', ?), ('clean', 0)", (schema.VERSION,))
-    connection.execute("COMMIT")
+def refuse_others(path: str) -> None:
+    """FailedPrecondition for a database of a newer daemon or of another program, of which not a byte is changed."""
+    if not os.path.exists(path):
+        return
+    # Without a log beside it a database is read without the lock files that SQLite would leave.
+    whole = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
+    try:
+        address = f"file:{quote(path)}?mode=ro{whole}"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            version = _schema_version(connection)
+    except sqlite3.Error:
+        return  # damaged: the one who opens it says how
+    if version is None:
+        raise FailedPrecondition(
+            f"{path} is a database without a schema version, not a daemon's metadata: failed precondition",
+            hint="move it away, or give the daemon another --root",
+        )
+    if version > schema.VERSION:
+        raise FailedPrecondition(
+            f"metadata database {path} has schema version {version}, "
+            f"this daemon knows {schema.VERSION}: failed precondition",
+            hint="start the daemon that wrote it, or another --root",
+        )
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Brings an older database up to date in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings an older schema up to date inside the caller's transaction: all of it, or nothing."""
+    version = _schema_version(connection)
+    assert version is not None, "refused before"
     for number in range(version + 1, schema.VERSION + 1):
         for statement in schema.MIGRATIONS[number]:
             connection.execute(statement)
-    connection.execute("REPLACE INTO settings VALUES ('schema_version', ?)", (schema.VERSION,))
-    connection.execute("COMMIT")
+    if version != schema.VERSION:
+        connection.execute("REPLACE INTO settings VALUES ('schema_version', ?)", (schema.VERSION,))
+
+
+def _schema_version(connection: sqlite3.Connection) -> int | None:
+    """0 for a database without any table, None for one of something else."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if not names:
+        return 0
+    if "settings" not in names:
+        return None
+    row = connection.execute("SELECT value FROM settings WHERE key='schema_version'").fetchone()
+    return row[0] if row and isinstance(row[0], int) and row[0] > 0 else None
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in schema.TABLES.values():
+        connection.execute(statement)
+    connection.execute("INSERT INTO settings VALUES ('schema_version', ?), ('clean', 0)", (schema.VERSION,))
 
 
 def _quick_check(connection: sqlite3.Connection, path: str) -> None:
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
-        raise DataLoss(
-            f"metadata database {path}: {problem}: data loss",
-            hint="move the file away and start again; content and containers can be imported anew",
-        )
+        raise DataLoss(f"metadata database {path}: {problem}: data loss", hint=_DAMAGED)
 
 
 def _translate(path: str, error: sqlite3.Error) -> Exception:
-    if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+    """What SQLite says, as one of ours: only a file that is damaged is lost data."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name in {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}:
         return ResourceExhausted(
             f"metadata database {path}: no space left on device: resource exhausted", hint="free disk space"
         )
-    return DataLoss(f"metadata database {path}: {error}: data loss")
+    if name.startswith("SQLITE_BUSY"):
+        return Unavailable(
+            f"metadata database {path} is in use by another program: unavailable", hint="end that program"
+        )
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return FailedPrecondition(f"metadata database {path}: {error}: failed precondition")
+    return DataLoss(f"metadata database {path}: {error}: data loss", hint=_DAMAGED)

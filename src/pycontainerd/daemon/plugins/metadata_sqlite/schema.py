@@ -146,5 +146,35 @@ TABLES: Final = {
         CREATE INDEX snapshot_nodes_by_parent ON snapshot_nodes (snapshotter, parent)""",
 }
 
-# What makes a version of the one before it; a database is brought up to VERSION when it is opened.
-MIGRATIONS: Final = {2: (TABLES["sandboxes"],), 3: (TABLES["activations"],)}
+# What makes a version of the one before it, in words of its own: TABLES go on changing, what version 2 was does not.
+MIGRATIONS: Final = {
+    2: (
+        """
+        CREATE TABLE sandboxes (
+            namespace TEXT NOT NULL REFERENCES namespaces(name) ON DELETE CASCADE,
+            id TEXT NOT NULL,
+            runtime_name TEXT NOT NULL,
+            options_type TEXT, options_value BLOB,
+            spec_type TEXT, spec_value BLOB,
+            sandboxer TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            extensions TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            updated INTEGER NOT NULL,
+            PRIMARY KEY (namespace, id))""",
+    ),
+    3: (
+        """
+        CREATE TABLE activations (
+            namespace TEXT NOT NULL,
+            name TEXT NOT NULL,
+            number INTEGER NOT NULL UNIQUE,
+            lease TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            active TEXT,
+            system TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            updated INTEGER NOT NULL,
+            PRIMARY KEY (namespace, name)) WITHOUT ROWID""",
+    ),
+}
