@@ -1,7 +1,8 @@
 """Under systemd itself: the units, in a systemd that is the first process of a pid namespace, with /run and /var/lib of its own.
 
-It sees the kernel's settings read-only, and the cgroup hierarchies in a folder of its own: what a systemd changes when a machine
-starts (it adds the hierarchies that are missing, and makes that folder read-only) is not this machine's.
+It sees the kernel's settings read-only, a layer over /etc, no console, and the cgroup hierarchies in a folder of its own: what
+a systemd changes when a machine starts (it adds the hierarchies that are missing, makes that folder read-only, gives the machine
+an id) is not this machine's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # On cgroup version 1 this run has cgroups of its own (scripts/isolated), which systemd then takes for the machine's.
-pytestmark = [pytest.mark.requires("root", "systemd", "systemd_on_v1", "cgroup_v1"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.requires("root", "systemd", "systemd_on_v1", "cgroup_v1", "overlayfs"), pytest.mark.timeout(120)]
 
 NAMESPACES = ("--pid", "--fork", "--mount-proc", "--mount", "--uts", "--ipc", "--net")
 ADDRESS = "/run/pycontainerd/pycontainerd.sock"
@@ -41,7 +42,11 @@ done
 mount --rbind /mnt /sys/fs/cgroup
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
-for folder in /run /var/lib /etc/systemd/system /lib/systemd/system-generators; do
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/upper /run/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
+mount --bind /dev/null /dev/console
+for folder in /var/lib /etc/systemd/system /lib/systemd/system-generators; do
   if [ -d $folder ]; then mount -t tmpfs -o mode=755 tmpfs $folder; fi
 done
 mkdir -p /run/systemd/system /run/lock
