@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # On cgroup version 1 this run has cgroups of its own (scripts/isolated), which systemd then takes for the machine's.
-pytestmark = [pytest.mark.requires("root", "systemd", "systemd_on_v1", "cgroup_v1", "overlayfs"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.requires("root", "systemd", "systemd_on_v1", "cgroup_v1", "overlayfs"),
+    pytest.mark.timeout(120),
+]
 
 NAMESPACES = ("--pid", "--fork", "--mount-proc", "--mount", "--uts", "--ipc", "--net")
 ADDRESS = "/run/pycontainerd/pycontainerd.sock"
