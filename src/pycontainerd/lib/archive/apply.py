@@ -369,6 +369,8 @@ class Target:
 
 def require_valid(entry: tar.Entry) -> None:
     """Raises InvalidArgument for owners and devices that the kernel would take for others."""
+    if 0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID and not (entry.devmajor or entry.devminor):
+        return
     for what, value, top in (
         ("uid", entry.uid, _MAX_ID),
         ("gid", entry.gid, _MAX_ID),

@@ -56,13 +56,18 @@ def _bad(what: str) -> errdefs.Unknown:
 
 def parse_number(field: bytes, what: str) -> int:
     """An octal or base-256 header field; nothing else passes (int() would take `1_0` and ` 0`)."""
+    text = field.strip(b" \0")
+    if text.isdigit():  # nearly always
+        try:
+            return int(text, 8)
+        except ValueError:
+            raise _bad(f"{what} {field!r} is no octal number") from None
     if field[0] & 0x80:
         # Two's complement, the first bit only marks the form (GNU).
         value = int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
         if field[0] & 0x40:
             value -= 1 << (8 * len(field) - 1)
         return value
-    text = field.strip(b" \0")
     if b"\0" in text:
         text = text[: text.index(b"\0")]
     if text.translate(None, _OCTAL):
@@ -177,8 +182,9 @@ class Reader:
         # `g` records describe the archive, not its members' contents: containerd drops them as well.
 
     def _entry(self, kind: bytes, block: bytes, pending: _Pending) -> Entry:
-        entry = Entry(kind, block[0:100].rstrip(b"\0").partition(b"\0")[0])
-        entry.linkname = block[157:257].partition(b"\0")[0]
+        entry = Entry(kind, block[0:100].partition(b"\0")[0])
+        if block[157]:
+            entry.linkname = block[157:257].partition(b"\0")[0]
         entry.mode = parse_number(block[100:108], "mode")
         entry.uid = parse_number(block[108:116], "uid")
         entry.gid = parse_number(block[116:124], "gid")
@@ -187,17 +193,15 @@ class Reader:
         if kind in (CHAR, BLOCKDEV):
             entry.devmajor = parse_number(block[329:337], "devmajor")
             entry.devminor = parse_number(block[337:345], "devminor")
-        if block[257:263] == b"ustar\0":
-            prefix = block[345:500].partition(b"\0")[0]
-            if prefix:
-                entry.name = prefix + b"/" + entry.name
+        if block[345] and block[257:263] == b"ustar\0":
+            entry.name = block[345:500].partition(b"\0")[0] + b"/" + entry.name
         if pending.name:
             entry.name = pending.name
         if pending.linkname:
             entry.linkname = pending.linkname
         if pending.pax:
             _apply_pax(entry, pending.pax)
-        self._settle(entry, block, dict(pending.pax))
+        self._settle(entry, block, dict(pending.pax) if pending.pax else {})
         return entry
 
     def _settle(self, entry: Entry, block: bytes, pax: dict[bytes, bytes]) -> None:
