@@ -129,8 +129,12 @@ def room_for(pid: int, more: int):
 
 def open_files(pid: int, *, but: str = "") -> int:
     """How many files a process has open, without those that have `but` in their names."""
-    links = [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
-    return sum(not but or but not in os.readlink(link) for link in links)
+    found = 0
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            found += not but or but not in target
+    return found
 
 
 def outcome(daemon: Daemon, *words: str, **options) -> int:
