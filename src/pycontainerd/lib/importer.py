@@ -156,7 +156,9 @@ class _Bundle:
             self.modules = modules
 
     def add(self, name: str, entry: Entry) -> None:
-        """A module that had to be loaded from elsewhere."""
+        """A module that had to be loaded from elsewhere. Who writes no bundle keeps no code: a daemon would have it for good."""
+        if not self._path:
+            return
         self.modules[name] = entry
         self._has_grown = True
 
