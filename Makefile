@@ -41,7 +41,7 @@ test-vm: ## the runtime's tests in a virtual machine with cgroup v2 and AppArmor
 	scripts/peers vm
 	$(PYTHON) -m tests.vm
 
-sweep: ## the long runs of tests/sweep in full, about an hour: kills at every call, thousands of cycles
+sweep: ## the long runs of tests/sweep in full, about half an hour: kills at every call, thousands of cycles
 	scripts/setup test
 	scripts/peers all
 	SWEEP=full scripts/isolated $(PYTHON) -m pytest tests/sweep -v -o faulthandler_timeout=0
