@@ -67,16 +67,9 @@ def from_list(data: bytes) -> Network:
     """The network of a .conflist's text. Raises InvalidArgument."""
     where = "error parsing configuration list"
     try:
-        document = go_json.loads(data)
+        document = go_json.load_map(data)
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: {error}") from error
-    if document is None:
-        document = {}
-    if not isinstance(document, dict):
-        text = (
-            f"json: cannot unmarshal {go_json.kind(document)} into Go value of type map[string]interface {{}}"
-        )
-        raise InvalidArgument(f"{where}: {text}")
     if "name" not in document:
         raise InvalidArgument(f"{where}: no name")
     for key, wanted in (("name", str), ("cniVersion", str), ("disableCheck", bool)):

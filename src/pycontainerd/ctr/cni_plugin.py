@@ -67,16 +67,9 @@ def run(command: str, plugin: dict[str, Any], environment: dict[str, str]) -> by
 def result(data: bytes, version: str) -> Result:
     """An answer to ADD; one that names no version has the configuration's."""
     try:
-        answer = go_json.loads(data)
+        answer = go_json.load_map(data)
     except InvalidArgument as error:
         raise Unknown(f"failed to unmarshal raw result: {error}") from error
-    if answer is None:
-        answer = {}
-    if not isinstance(answer, dict):
-        text = (
-            f"json: cannot unmarshal {go_json.kind(answer)} into Go value of type map[string]interface {{}}"
-        )
-        raise Unknown(f"failed to unmarshal raw result: {text}")
     named = answer.get("cniVersion")
     if not (isinstance(named, str) and named):
         answer["cniVersion"] = version

@@ -31,6 +31,18 @@ def loads(data: bytes) -> Any:
         raise InvalidArgument("exceeded max depth") from error
 
 
+def load_map(data: bytes) -> dict[str, Any]:
+    """An object, an empty one for null; InvalidArgument as `loads`, and for any other value."""
+    value = loads(data)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidArgument(
+            f"json: cannot unmarshal {kind(value)} into Go value of type map[string]interface {{}}"
+        )
+    return value
+
+
 def kind(value: object) -> str:
     """What a value is called where it can't be assigned: string, number, bool, array or object."""
     if isinstance(value, bool):

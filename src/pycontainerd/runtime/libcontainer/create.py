@@ -13,7 +13,7 @@ from pycontainerd.lib.cgroups import manager_for, systemd_manager_for
 from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, InvalidArgument, Unknown
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.runtime.libcontainer import parent, runc_config, state, sync
+from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, state, sync
 from pycontainerd.runtime.libcontainer.config import Config, load_spec
 from pycontainerd.runtime.libcontainer.container import KERNEL_MEMORY, Container
 from pycontainerd.runtime.libcontainer.init.program import InitError
@@ -203,8 +203,6 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
         _apply_intel_rdt(group.set, "error setting Intel RDT config for procHooks process")
     for kind in ("prestart", "createRuntime"):
         if config.hooks.get(kind):
-            from pycontainerd.runtime.libcontainer import hooks
-
             hooks.run_all(config.hooks[kind], container.hook_state("creating", child.pid))
     child.go()
     with trace.span("state.prepare"):

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import ctypes as whole
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from pycontainerd.lib.linux import ctypes as ours
 
+SRC = Path(__file__).resolve().parents[4] / "src"
+OTHER_INSIDES = """
+import builtins, sys
+sys.path.insert(0, {src!r})
+general = builtins.__import__
+def without(name, scope=None, *more):
+    if name == "_ctypes" and scope and scope["__name__"] == "pycontainerd.lib.linux.ctypes":
+        raise ImportError(name)
+    return general(name, scope, *more)
+builtins.__import__ = without
+import ctypes
+from pycontainerd.lib.linux import ctypes as ours
+from pycontainerd.lib.linux import idmap, path, process, scheduling, seccomp
+from pycontainerd.runtime.libcontainer import create, exec
+assert all(getattr(ours, name) is getattr(ctypes, name) for name in ours.__all__)
+print(ours.is_direct, process.start_time(1) >= 0)
+"""
 TYPES = [name for name in ours.__all__ if name.startswith("c_")]
 
 
 def test_it_does_without_the_whole_on_the_interpreters_that_we_support():
     assert ours.is_direct
     assert ours.CDLL is not whole.CDLL
+
+
+def test_an_interpreter_whose_module_has_other_insides_gets_the_whole() -> None:
+    argv = [sys.executable, "-IS", "-c", OTHER_INSIDES.format(src=str(SRC))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
 
 
 @pytest.mark.parametrize("name", TYPES)
