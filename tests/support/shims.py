@@ -49,7 +49,7 @@ APPLETS = [
     "yes",
     "touch",
 ]
-EVENTS = {cls.FULL_NAME: cls for cls in vars(events).values() if hasattr(cls, "FULL_NAME")}
+EVENTS = {cls.FULL_NAME: cls for cls in (getattr(events, name) for name in events.__all__)}
 
 
 def make_rootfs(path: Path) -> Path:

@@ -78,7 +78,7 @@ def _v1(folders: dict[str, str]) -> cgroups_v1.Metrics:
 
 def _v1_memory(folder: str) -> cgroups_v1.MemoryStat:
     # memory.stat has a line `swap` too; the message's field of that name is the memsw entry.
-    known = set(cgroups_v1.MemoryStat.__slots__) - {"usage", "swap", "kernel", "kernel_tcp"}
+    known = {row[1] for row in cgroups_v1.MemoryStat.FIELDS} - {"usage", "swap", "kernel", "kernel_tcp"}
     values = {_V1_MEMORY.get(key, key): value for key, value in _table(f"{folder}/memory.stat").items()}
     counted: dict[str, Any] = {key: value for key, value in values.items() if key in known}
     return cgroups_v1.MemoryStat(

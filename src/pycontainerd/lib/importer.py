@@ -3,11 +3,13 @@ Python's general way takes ten system calls a module and lists every folder.
 
 The first run of a command leaves the code of its modules in a bundle, one file in the package's __pycache__:
 
-    pcb1, importlib's magic number, marshal of (folder of the package, {module: (is package, size, mtime and ctime in ns, code)})
+    pcb2, importlib's magic number, marshal of (folder of the package, {module: (is package, size, mtime and ctime in ns,
+    code, modules that loading it has loaded)})
 
-A module is taken from it while its source is as it was, from its .pyc otherwise. Whatever isn't the plain case (no source,
-no valid .pyc) is left to the general way, which also writes the .pyc. Who may write these files may write the sources
-beside them.
+A module is taken from it while its source is as it was, from its .pyc otherwise. What a module will import is loaded
+before it runs, without importlib's locks and searches, as long as there is but one thread: its imports then find all in
+sys.modules. Whatever isn't the plain case (no source, no valid .pyc) is left to the general way, which also writes the
+.pyc. Who may write these files may write the sources beside them.
 
 Spec: PEP 451, PEP 552 (the header of a .pyc file)
 """
@@ -20,6 +22,7 @@ import posix
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+from _thread import _count as _other_threads
 from time import time
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
@@ -27,14 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType, ModuleType
 
-    Entry = tuple[bool, int, int, int, CodeType]
+    Entry = tuple[bool, int, int, int, CodeType, tuple[str, ...]]
 
 _PREFIX = __name__.partition(".")[0] + "."
 _HEADER_BYTES = 16
 _BY_TIMESTAMP = b"\0\0\0\0"
 _CHUNK_BYTES = 64 << 10  # more than nearly every module has, and little enough for the heap
 _SUFFIX = f".{sys.implementation.cache_tag}.pyc"
-_BUNDLE_HEADER = b"pcb1" + MAGIC_NUMBER  # another digit for another form
+_BUNDLE_HEADER = b"pcb2" + MAGIC_NUMBER  # another digit for another form
 _ABANDONED_S = 60  # a bundle being written takes milliseconds
 
 
@@ -46,6 +49,19 @@ class _Loader(SourceFileLoader):
         self._found = found
         self._entry = entry
 
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs the module's code in it, after what that will import."""
+        if self._entry is not None:
+            for name in self._entry[5]:
+                _load_early(name)
+            exec(self._entry[4], module.__dict__)  # noqa: S102 - it is what an import does
+            return
+        name, before = module.__name__, set(sys.modules)
+        super().exec_module(module)
+        _bundle.note_imports(
+            name, tuple(new for new in sys.modules if new not in before and new.startswith(_PREFIX))
+        )
+
     def get_code(self, fullname: str) -> CodeType | None:
         """The code of the source as it is now: the bundle's, a .pyc's, else as ever."""
         if self._entry is not None:
@@ -53,7 +69,7 @@ class _Loader(SourceFileLoader):
         code = self._cached_code() or super().get_code(fullname)
         if code is not None:
             is_package = self.path.endswith("/__init__.py")
-            _bundle.add(fullname, (is_package, *_state(self._found), code))
+            _bundle.add(fullname, (is_package, *_state(self._found), code, ()))
         return code
 
     def _cached_code(self) -> CodeType | None:
@@ -90,17 +106,54 @@ class _Finder:
         if not name.startswith(_PREFIX) or not path:
             return None
         base = f"{path[0]}/{name.rpartition('.')[2]}"
-        entry = _bundle.modules.get(name)
-        if entry is not None:
-            file = f"{base}/__init__.py" if entry[0] else f"{base}.py"
-            found = _stat(file)
-            if found is not None and _state(found) == entry[1:4]:
-                return _spec(name, file, base if entry[0] else "", _Loader(name, file, found, entry))
+        spec = _bundled_spec(name, base)
+        if spec is not None:
+            return spec
         for file, folder in ((f"{base}.py", ""), (f"{base}/__init__.py", base)):
             found = _stat(file)
             if found is not None:
                 return _spec(name, file, folder, _Loader(name, file, found, None))
         return None
+
+
+def _bundled_spec(name: str, base: str) -> ModuleSpec | None:
+    """Of a module in the bundle whose source, at `base`, is as it was."""
+    entry = _bundle.modules.get(name)
+    if entry is None:
+        return None
+    file = f"{base}/__init__.py" if entry[0] else f"{base}.py"
+    found = _stat(file)
+    if found is None or _state(found) != entry[1:4]:
+        return None
+    return _spec(name, file, base if entry[0] else "", _Loader(name, file, found, entry))
+
+
+def _load_early(name: str) -> None:
+    """Puts a bundled module into sys.modules, as importlib does; leaves it to the import where there is any doubt."""
+    if name in sys.modules or _other_threads():
+        return
+    package, _, tail = name.rpartition(".")
+    parent = sys.modules.get(package)
+    if parent is None:
+        return
+    spec = _bundled_spec(name, f"{parent.__path__[0]}/{tail}")
+    if spec is None:
+        return
+    module = type(sys)(name)
+    module.__spec__ = spec
+    module.__loader__ = spec.loader
+    module.__file__ = spec.origin
+    module.__cached__ = spec.cached  # type: ignore[attr-defined]
+    module.__package__ = spec.parent
+    if spec.submodule_search_locations is not None:
+        module.__path__ = spec.submodule_search_locations
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
+    except BaseException:
+        del sys.modules[name]
+        raise
+    setattr(parent, tail, module)
 
 
 def _stat(file: str) -> posix.stat_result | None:
@@ -119,6 +172,11 @@ def _spec(name: str, file: str, folder: str, loader: _Loader) -> ModuleSpec:
     """As spec_from_file_location makes it; `folder` is a package's."""
     spec = ModuleSpec(name, loader, origin=file, is_package=bool(folder))
     spec._set_fileattr = True  # type: ignore[attr-defined]  # noqa: SLF001 - the module has a __file__
+    if sys.pycache_prefix is None:
+        head, _, tail = file.rpartition("/")
+        spec.cached = (
+            f"{head}/__pycache__/{tail[:-3]}{_SUFFIX}"  # the general way takes as long as the rest to say so
+        )
     if folder:
         spec.submodule_search_locations = [folder]
     return spec
@@ -161,6 +219,12 @@ class _Bundle:
             return
         self.modules[name] = entry
         self._has_grown = True
+
+    def note_imports(self, name: str, loaded: tuple[str, ...]) -> None:
+        """What loading a module has loaded, first what was first."""
+        entry = self.modules.get(name)
+        if entry is not None and self._path:
+            self.modules[name] = (*entry[:5], loaded)
 
     def write(self) -> None:
         """Leaves the file for the next process, if this one had to load more. OSError where it can't be written."""

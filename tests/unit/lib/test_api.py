@@ -34,7 +34,8 @@ def modules(backend: str) -> list[object]:
 
 
 def walk(owner: object, base: type) -> list[type]:
-    found = [v for v in vars(owner).values() if isinstance(v, type) and issubclass(v, base) and v is not base]
+    values = [getattr(owner, name) for name in getattr(owner, "__all__", vars(owner))]
+    found = [v for v in values if isinstance(v, type) and issubclass(v, base) and v is not base]
     return found + [inner for cls in found for inner in walk(cls, base)]
 
 

@@ -231,12 +231,12 @@ def test_a_bundle_that_is_not_whole_is_made_anew(bundled, keep) -> None:
     assert bundled.file.stat().st_ino == anew.st_ino
 
 
-@pytest.mark.parametrize("data", [b"\0" * 400, b"pcb1" + b"\0" * 400, b"something else"])
+@pytest.mark.parametrize("data", [b"\0" * 400, b"pcb2" + b"\0" * 400, b"something else"])
 def test_what_is_no_bundle_is_made_anew(bundled, data) -> None:
     bundled.run()
     bundled.file.write_bytes(data)
     assert bundled.run() == "1 pycontainerd.lib.other"
-    assert bundled.file.read_bytes().startswith(b"pcb1")
+    assert bundled.file.read_bytes().startswith(b"pcb2")
 
 
 def test_a_bundle_of_another_place_is_not_used(bundled, tmp_path) -> None:
@@ -299,3 +299,76 @@ def test_processes_that_end_together_leave_one_whole_bundle(bundled) -> None:
 )
 def test_a_commands_words_name_its_bundle(argv, name) -> None:
     assert launcher._bundle(argv[0], argv) == name
+
+
+EARLY = """
+import sys, threading
+sys.path.insert(0, {root!r})
+from pycontainerd.lib import importer
+early = []
+way = importer._load_early
+def load(name):
+    before = name in sys.modules
+    way(name)
+    if not before and name in sys.modules:
+        early.append(name.rpartition(".")[2])
+importer._load_early = load
+importer.install("some-command")
+{before}
+try:
+    import pycontainerd.lib.outer
+    from pycontainerd.lib import inner
+    print(pycontainerd.lib.outer.SEEN, inner.__spec__.origin == inner.__file__, pycontainerd.lib.inner is inner, *early)
+except Exception as error:
+    print(type(error).__name__, error, "outer" in str(sys.modules.keys()), "inner" in str(sys.modules.keys()), *early)
+importer.leave_bundle()
+"""
+
+
+@pytest.fixture
+def nested(tree):
+    """A module that imports another one, and a way to load it in a process of its own."""
+    lib = tree / "pycontainerd/lib"
+    (lib / "outer.py").write_text("from pycontainerd.lib.inner import VALUE\n\nSEEN = VALUE\n")
+    (lib / "inner.py").write_text("VALUE = 5\n")
+
+    def run(before: str = "") -> str:
+        argv = [sys.executable, "-IS", "-c", EARLY.format(root=str(tree), before=before)]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+    return lib, run
+
+
+def test_what_a_module_will_import_is_loaded_before_it_runs(nested) -> None:
+    _, run = nested
+    assert [run(), run()] == ["5 True True", "5 True True inner"]
+
+
+def test_where_there_are_threads_the_import_loads_it(nested) -> None:
+    _, run = nested
+    run()
+    assert run("threading.Thread(target=threading.Event().wait, daemon=True).start()") == "5 True True"
+
+
+def test_one_that_changed_is_left_to_the_import(nested) -> None:
+    lib, run = nested
+    run()
+    (lib / "inner.py").write_text("VALUE = 66\n")
+    assert run() == "66 True True"
+
+
+def test_one_that_fails_does_so_as_in_an_import_and_is_not_left_behind(nested) -> None:
+    lib, run = nested
+    (lib / "inner.py").write_text("import sys\nVALUE = 5\nif hasattr(sys, 'broken'): raise KeyError('why')\n")
+    run()
+    found = [
+        run("sys.broken = 1"),
+        run("sys.broken = 1; sys.dont_write_bytecode = True; importer._bundle.modules.clear()"),
+    ]
+    assert found == ["KeyError 'why' False False"] * 2
+
+
+def test_modules_that_import_each_other_are_loaded_as_ever(nested) -> None:
+    lib, run = nested
+    (lib / "inner.py").write_text("import pycontainerd.lib.outer\n\nVALUE = 7\n")
+    assert [run(), run()] == ["7 True True", "7 True True inner"]

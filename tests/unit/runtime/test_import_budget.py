@@ -22,6 +22,7 @@ EXPENSIVE = {
     "subprocess",
     "pathlib",
     "inspect",
+    "_socket",
     "socket",
     "signal",
     "functools",

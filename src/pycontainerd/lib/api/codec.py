@@ -13,11 +13,18 @@ import struct
 
 TYPE_CHECKING = False  # typing itself costs 10 ms to import; type checkers know the name
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, ClassVar, Self
+
+    Fields = tuple[tuple[int, str, str, str, str], ...]
+    Table = dict[str, Fields]
 
 MAX_DEPTH = 64  # nested messages; containerd's deepest is 5
 _MASK64 = (1 << 64) - 1
 _REGISTRY: dict[str, type[Message]] = {}
+_TABLES: dict[
+    str, tuple[dict[str, Any], Table]
+] = {}  # by package: its module's names, and the messages it may have
 _WIRE = {"INT": 0, "UINT": 0, "BOOL": 0, "DOUBLE": 1, "STRING": 2, "BYTES": 2, "MESSAGE": 2}
 _ZERO: dict[str, Any] = {"INT": 0, "UINT": 0, "BOOL": False, "DOUBLE": 0.0, "STRING": "", "BYTES": b""}
 
@@ -31,11 +38,11 @@ class Message:
 
     __slots__ = ()
     FULL_NAME: ClassVar[str] = ""
-    FIELDS: ClassVar[tuple[tuple[int, str, str, str, str], ...]] = ()
+    FIELDS: ClassVar[Fields] = ()
     _plan: ClassVar[_Plan | None] = None
 
     def __init_subclass__(cls) -> None:
-        _REGISTRY[cls.FULL_NAME] = cls
+        _REGISTRY.setdefault(cls.FULL_NAME, cls)
         cls._plan = None
 
     def __init__(self, **fields: Any) -> None:
@@ -53,7 +60,7 @@ class Message:
             elif label.startswith("MAP_"):
                 value = {}
             elif kind == "MESSAGE":
-                return _REGISTRY[ref]()
+                return message_class(ref)()
             else:
                 return _ZERO[kind]
             setattr(self, name, value)
@@ -98,6 +105,40 @@ class Message:
         return f"{type(self).__name__}({', '.join(fields)})"
 
 
+def lazy(module: dict[str, Any], package: str, table: Table) -> Callable[[str], type[Message]]:
+    """The __getattr__ of a module of messages, whose names are `module`: a class is made when somebody asks for it.
+
+    A command needs some thirty of the two hundred in the modules that it loads. `table` has each message's fields as in
+    Message.FIELDS.
+    """
+    _TABLES[package] = module, table
+
+    def find(name: str) -> type[Message]:
+        if name in table:
+            return message_class(f"{package}.{name}")
+        raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
+
+    return find
+
+
+def message_class(full_name: str) -> type[Message]:
+    """The class of a message of a module that has been imported; KeyError when there is none."""
+    found = _REGISTRY.get(full_name)
+    if found is None:
+        package, _, name = full_name.rpartition(".")
+        module, table = _TABLES[package]
+        fields = table[name]
+        body = {
+            "__module__": module["__name__"],
+            "__slots__": tuple(row[1] for row in fields),
+            "FULL_NAME": full_name,
+            "FIELDS": fields,
+        }
+        type(name, (Message,), body)
+        found = module[name] = _REGISTRY[full_name]  # another thread's, if that was faster
+    return found
+
+
 def before_field(message: Message, name: str, size_bytes: int) -> bytes:
     """The bytes of a message up to the value of its bytes field `name`, which whoever sends them sends behind them."""
     number = next(row[0] for row in message.FIELDS if row[1] == name)
@@ -124,23 +165,37 @@ def split_field(number: int, payload: bytes | memoryview) -> tuple[bytes | memor
 
 
 class Method:
-    """One rpc: name, request and response classes, and who streams."""
+    """One rpc: name, request and response classes (or their messages' full names), and who streams."""
 
-    __slots__ = ("client_streaming", "name", "request", "response", "server_streaming")
+    __slots__ = ("_request", "_response", "client_streaming", "name", "server_streaming")
 
     def __init__(
         self,
         name: str,
-        request: type[Any],
-        response: type[Any],
+        request: type[Any] | str,
+        response: type[Any] | str,
         client_streaming: bool,
         server_streaming: bool,
     ) -> None:
         self.name = name
-        self.request = request
-        self.response = response
+        self._request = request
+        self._response = response
         self.client_streaming = client_streaming
         self.server_streaming = server_streaming
+
+    @property
+    def request(self) -> type[Any]:
+        """The class of its requests."""
+        if isinstance(self._request, str):
+            self._request = message_class(self._request)
+        return self._request
+
+    @property
+    def response(self) -> type[Any]:
+        """The class of its responses."""
+        if isinstance(self._response, str):
+            self._response = message_class(self._response)
+        return self._response
 
 
 class Service:
@@ -169,11 +224,18 @@ class _Plan:
         rows = sorted(cls.FIELDS)
         # (name, label, kind, tag bytes, submessage class)
         self.fields = [
-            (name, label, kind, _varint((number << 3) | _tag_wire(label, kind)), _REGISTRY.get(ref))
+            (
+                name,
+                label,
+                kind,
+                _varint((number << 3) | _tag_wire(label, kind)),
+                message_class(ref) if ref else None,
+            )
             for number, name, label, kind, ref in rows
         ]
         self.by_number = {
-            number: (name, label, kind, _REGISTRY.get(ref)) for number, name, label, kind, ref in rows
+            number: (name, label, kind, message_class(ref) if ref else None)
+            for number, name, label, kind, ref in rows
         }
 
 

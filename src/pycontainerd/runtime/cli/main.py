@@ -5,7 +5,6 @@ Exit status: 0; 1 on an error; that of the process for run and exec in the foreg
 
 from __future__ import annotations
 
-import gc
 import os
 
 from pycontainerd.lib import trace
@@ -101,7 +100,6 @@ def _name(argv: list[str]) -> str:
 
 def main(argv: list[str]) -> int:
     """Runs one command line; argv[0] is the launcher."""
-    gc.disable()  # a short life: nothing here makes enough cycles to matter
     trace.start(os.environ)
     try:
         values = parse(GLOBAL, argv[1:], version=True)

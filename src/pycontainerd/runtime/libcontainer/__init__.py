@@ -10,6 +10,7 @@ _MODULES = (
     "hooks",
     "init.joined",
     "init.standard",
+    "init.terminal",
     "rootfs.cgroup",
     "rootfs.device",
     "rootfs.filesystem",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainerd.lib.cgroups import Manager
+    from pycontainerd.runtime.libcontainer.init.standard import InitPlan
     from pycontainerd.runtime.libcontainer.options import CreateOptions
 
 RESOURCES_ERROR = "error setting cgroup config for procHooks process: "
@@ -141,6 +142,7 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
         )  # closed by parent.start or with the child: nothing else may fail from here on
         plan.sync_fd = ends[1]
         plan.rootless = rootless
+        plan.starts_at_once = _starts_at_once(container, config, joins)
         run = run_outer if joins.in_two_steps else run_init
         pages = options.pages
         if pages is not None:
@@ -160,7 +162,7 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
     try:
         if joins.in_two_steps:
             child.replace()
-        _see_through(container, config, options, child)
+        _see_through(container, config, options, child, plan)
         if pages is not None:
             pages.record_init(child.pid)
     except BaseException:
@@ -171,8 +173,20 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
     child.reap_first()
 
 
-def _see_through(container: Container, config: Config, options: CreateOptions, child: parent.Child) -> None:
-    """From an init that waits for its first GO to one that waits on exec.fifo."""
+def _starts_at_once(container: Container, config: Config, joins: parent.Joins) -> bool:
+    """Whether init needs nothing of what is done between its clone and its first GO: ids, cgroups that systemd makes, Intel RDT."""
+    return not (
+        config.creates("user")
+        or joins.in_two_steps
+        or config.systemd_cgroup
+        or container.intel_rdt_group() is not None
+    )
+
+
+def _see_through(
+    container: Container, config: Config, options: CreateOptions, child: parent.Child, plan: InitPlan
+) -> None:
+    """From an init that waits for its first GO, or is under way, to one that waits on exec.fifo."""
     if config.creates("user"):
         parent.write_id_maps(child.pid, config.uid_mappings, config.gid_mappings)
     parent.limit(child.pid, config.process)
@@ -187,7 +201,8 @@ def _see_through(container: Container, config: Config, options: CreateOptions, c
     group = container.intel_rdt_group()
     if group is not None:
         _apply_intel_rdt(group.apply, "unable to apply Intel RDT configuration", child.pid)
-    child.go()
+    if not plan.starts_at_once:
+        child.go()
     if options.pages is not None:
         with trace.span("copy pages"):
             options.pages.after_clone.copy()  # while init mounts

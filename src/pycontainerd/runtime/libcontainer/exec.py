@@ -18,7 +18,7 @@ from pycontainerd.lib.linux.process import reset_affinity
 from pycontainerd.lib.oci import runtime as oci
 from pycontainerd.runtime.libcontainer import parent, runc_config, seccomp, sync, user
 from pycontainerd.runtime.libcontainer.config import Process
-from pycontainerd.runtime.libcontainer.init.common import needs_home, open_terminal
+from pycontainerd.runtime.libcontainer.init.common import needs_home
 from pycontainerd.runtime.libcontainer.init.identity import Identity
 from pycontainerd.runtime.libcontainer.init.joined import JoinPlan, run_joined, run_outer
 from pycontainerd.runtime.libcontainer.init.program import InitError
@@ -107,6 +107,8 @@ def _start(
     elif needs_home(process.env):
         plan.home = user.find_home(root_fd, process.uid)
     if process.terminal:
+        from pycontainerd.runtime.libcontainer.init.terminal import open_terminal
+
         plan.slave_fd = open_terminal(root_fd, options.console_socket_fd, process.console_size)
         opened.append(plan.slave_fd)
     plan.scheduling = _scheduling(container, process)

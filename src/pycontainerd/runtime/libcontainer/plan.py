@@ -47,6 +47,10 @@ def plan_init(
     plan.join_fds, plan.unshare_flags = joins.child_fds, joins.unshare_flags
     plan.stdio, plan.preserve_fds = options.stdio, options.preserve_fds
     plan.console_socket_fd = options.console_socket_fd
+    if process.terminal:
+        from pycontainerd.runtime.libcontainer.init.terminal import open_terminal
+
+        plan.open_terminal = open_terminal
     if process.scheduling is not None:
         plan.scheduling += process.scheduling.steps(config.resources.get("cpu", {}).get("cpus", ""))
     if config.memory_policy is not None:

@@ -6,10 +6,11 @@ One AF_UNIX SOCK_SEQPACKET pair; a message is one byte of kind and a payload.
       |  clone3                            |
       |  id maps, limits                    |
       |                                    |   writes itself into the cgroups
-      |------------- GO + its pid -------->|   enter namespaces, mount
+      |------------- GO + its pid -------->|   enter namespaces, mount; where nothing has to be made for it
+      |                                    |   first (InitPlan.starts_at_once) it does so without waiting
       |<------------ HOOKS ----------------|   mounts are made
       |  prestart, createRuntime hooks     |
-      |------------- GO ------------------>|   createContainer hooks, pivot_root, identity, PATH search
+      |------------- GO + its pid -------->|   createContainer hooks, pivot_root, identity, PATH search
       |<------------ READY + spans --------|   only the exec FIFO and execve are left
       |  state.json with the pid, pid file |
       |------------- GO ------------------>|   opens exec.fifo: blocked until start
@@ -24,6 +25,8 @@ and the pid namespace is new.
 from __future__ import annotations
 
 import os
+
+from pycontainerd.lib.linux import sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +47,7 @@ MAX_MESSAGE = 64 << 10
 
 def make_pair() -> tuple[int, int]:
     """(parent end, init end), both close-on-exec and the caller's."""
-    from _socket import socketpair
-
-    ours, theirs = socketpair(1, 5 | 0o2000000, 0)  # AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC
-    return ours.detach(), theirs.detach()
+    return sockets.socketpair(sockets.SOCK_SEQPACKET)
 
 
 def send(fd: int, kind: bytes, payload: bytes = b"") -> None:

@@ -1,16 +1,13 @@
 """What PID 1 of a new container and one more process in it both do before they execute their program.
 
-Runs in: init and exec's child, but for `needs_home` and an exec's terminal
+Runs in: init and exec's child, but for `needs_home`
 """
 
 from __future__ import annotations
 
 import os
-from _socket import socket
 
-from pycontainerd.lib.linux import path as fspath
 from pycontainerd.lib.linux import procfs, pty
-from pycontainerd.lib.linux.fd import rights
 from pycontainerd.lib.linux.keyring import join_session_keyring, set_permissions
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.runtime.libcontainer import sync
@@ -52,24 +49,6 @@ def join_keyring(id: str) -> None:
     except OSError as error:
         if error.errno not in (38, 13, 122):  # ENOSYS, EACCES, EDQUOT: as runc, go on with the inherited one
             raise InitError(f"unable to join session keyring: {go_error(error.errno or 0)}") from None
-
-
-def open_terminal(root_fd: int, console_socket_fd: int, size: tuple[int, int] | None) -> int:
-    """Makes a terminal in the container's devpts and sends its master to the console socket; the slave is returned."""
-    try:
-        ptmx_fd = fspath.open_in_root(root_fd, b"dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
-    except OSError as error:
-        raise InitError(f"open /dev/pts/ptmx: {go_error(error.errno or 0)}") from None
-    if procfs.filesystem_magic(ptmx_fd) != pty.DEVPTS_SUPER_MAGIC:
-        raise InitError("/dev/pts/ptmx of the container is not on a devpts")
-    slave_fd, _name = pty.open_pair(ptmx_fd)
-    if size is not None:
-        pty.set_size(ptmx_fd, *size)
-    connection = socket(fileno=console_socket_fd)
-    connection.sendmsg([b"/dev/ptmx"], rights([ptmx_fd]))
-    connection.detach()
-    os.close(ptmx_fd)
-    return slave_fd
 
 
 def take_terminal(slave_fd: int, uid: int) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from _socket import socket
 
 from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import path as fspath
-from pycontainerd.lib.linux import prctl, procfs
+from pycontainerd.lib.linux import prctl, procfs, sockets
 from pycontainerd.lib.linux.fd import close_range, gaps
 from pycontainerd.lib.linux.hostname import setdomainname, sethostname
 from pycontainerd.lib.linux.libc import AT_FDCWD, go_error
@@ -28,7 +27,6 @@ from pycontainerd.runtime.libcontainer.init.common import (
     give_stdio,
     join_keyring,
     needs_home,
-    open_terminal,
     take_terminal,
     tell_pid,
 )
@@ -59,12 +57,14 @@ class InitPlan:
         "identity",
         "join_fds",
         "late_readonly",
+        "open_terminal",
         "preserve_fds",
         "proc_fd",
         "rootless",
         "scheduling",
         "set_domain",
         "source_fds",
+        "starts_at_once",
         "stdio",
         "sync_fd",
         "unshare_flags",
@@ -82,8 +82,12 @@ class InitPlan:
         self.unshare_flags = 0
         self.late_readonly: list[int] = []
         self.scheduling: list[Operation] = []
+        self.open_terminal: Callable[[int, int, tuple[int, int] | None], int] | None = (
+            None  # of one that wants it
+        )
         self.set_domain: Callable[[str], None] | None = None  # of a config that has a personality
         self.rootless = False
+        self.starts_at_once = False  # nothing has to be made for it by the parent before it enters namespaces
 
 
 def run_outer(plan: InitPlan) -> None:
@@ -111,7 +115,8 @@ def run_init(plan: InitPlan) -> None:
             prctl.set_dumpable(False)
         _close_others(plan)
         state.done("begin")
-        tell_pid(plan.identity, await_go(state))
+        if not plan.starts_at_once:
+            await_go(state)
         program.run(_set_up(plan, state), state)
     except Interrupted:
         pass
@@ -141,7 +146,8 @@ def _set_up(plan: InitPlan, state: State) -> list[Operation]:
     os.umask(0)
     root_fd = prepare_rootfs(plan, state)
     sync.send(state.sync_fd, sync.HOOKS)
-    await_go(state)  # prestart and createRuntime hooks ran: they still saw the host's mounts
+    # prestart and createRuntime hooks ran: they still saw the host's mounts.
+    tell_pid(plan.identity, await_go(state))
     hooks.run_all(config.hooks.get("createContainer", []), _hook_state(config, "creating"))
     state.done("createContainer hooks")
     _make_cwd(root_fd, config.process.cwd)
@@ -195,11 +201,11 @@ def enter_namespaces(plan: InitPlan) -> None:
 
 def _bring_up_loopback() -> None:
     request = b"lo".ljust(16, b"\0") + (IFF_UP | IFF_RUNNING).to_bytes(2, "little") + b"\0" * 22
-    probe = socket(2, 2 | 0o2000000, 0)
+    probe_fd = sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM)
     try:
-        fcntl.ioctl(probe.fileno(), SIOCSIFFLAGS, request)
+        fcntl.ioctl(probe_fd, SIOCSIFFLAGS, request)
     finally:
-        probe.close()
+        os.close(probe_fd)
 
 
 def prepare_rootfs(plan: InitPlan, state: State) -> int:
@@ -248,7 +254,8 @@ def attach_stdio(plan: InitPlan, root_fd: int) -> None:
     """Descriptors 0, 1 and 2: a new terminal of the container's devpts, or what the caller gave."""
     process = plan.config.process
     if process.terminal:
-        slave_fd = open_terminal(root_fd, plan.console_socket_fd, process.console_size)
+        assert plan.open_terminal is not None
+        slave_fd = plan.open_terminal(root_fd, plan.console_socket_fd, process.console_size)
         device.bind_console(root_fd, slave_fd)
         take_terminal(slave_fd, process.uid)
         return

@@ -1,0 +1,10 @@
+from pycontainerd.lib.api.codec import Message, Service
+from pycontainerd.lib.api.light import types
+
+__all__ = ['EVENTS', 'ForwardRequest']
+
+class ForwardRequest(Message):
+    envelope: types.Envelope
+    def __init__(self, *, envelope: types.Envelope | None = ...) -> None: ...
+
+EVENTS: Service
