@@ -27,6 +27,10 @@ def main() -> int:
     parser.add_argument("--svg", type=Path)
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
+    unknown = set(options.cases) - {case.name for case in cases.CASES}
+    if unknown:
+        names = "\n  ".join(case.name for case in cases.CASES)
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are\n  {names}")
     rows: list[Row] = []
     with World() as world:
         for case in cases.CASES:

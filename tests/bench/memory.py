@@ -67,12 +67,13 @@ class Containers:
 
 
 def idle(world: World, rounds: int) -> Samples:
-    """PSS of the daemon and the forkserver, one container after their start."""
+    """PSS of the daemon and the forkserver, one container after their start, once nothing has happened for a while."""
     found: Samples = {}
     for who, daemon in world.daemons.items():
         daemon.stop()
         daemon.start()
         daemon.ctr("run", "--rm", world.image, "first", "true")
+        time.sleep(_SETTLED_S)
         found[who] = [sum(field_kib(pid, PSS) for pid in processes(daemon))]
     return found
 
