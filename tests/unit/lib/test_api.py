@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,41 @@ def test_no_message_has_a_field_that_the_tables_lack():
         for row in c.FIELDS
     }
     assert ours - known == set()
+
+
+ALONE = """
+import sys
+sys.path.insert(0, {src!r})
+from pycontainerd.lib.api import codec
+from pycontainerd.lib.api.light import {module} as module
+for value in [getattr(module, name) for name in module.__all__]:
+    if isinstance(value, codec.Service):
+        print(*(kind.FULL_NAME for method in value.methods for kind in (method.request, method.response)))
+    elif issubclass(value, codec.Message):
+        print(*(codec.message_class(ref).FULL_NAME for _, _, _, _, ref in value.FIELDS if ref))
+"""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_alone_knows_every_message_it_refers_to(module):
+    source = importlib.import_module(f"pycontainerd.lib.api.light.{module}")
+    src = str(Path(light.__file__).parents[4])
+    argv = [sys.executable, "-IS", "-c", ALONE.format(src=src, module=module)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    for name in done.stdout.split():
+        assert name in LIGHT
+    assert bool(done.stdout.strip()) == any(
+        isinstance(value, Service)
+        or (isinstance(value, type) and any(row[4] for row in getattr(value, "FIELDS", ())))
+        for value in (getattr(source, name) for name in source.__all__)
+    )
+
+
+def test_a_message_is_made_once_and_only_what_there_is() -> None:
+    assert types.Descriptor is types.Descriptor
+    assert tasks_v1.TASKS.method("Create").request is tasks_v1.CreateTaskRequest
+    with pytest.raises(AttributeError, match="Nothing"):
+        types.Nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("backend", ["light", "full"])

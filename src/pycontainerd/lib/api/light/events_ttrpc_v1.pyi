@@ -1,5 +1,5 @@
 from pycontainerd.lib.api.codec import Message, Service
-from pycontainerd.lib.api.light import types
+from pycontainerd.lib.api.light import types, wkt
 
 __all__ = ['EVENTS', 'ForwardRequest']
 

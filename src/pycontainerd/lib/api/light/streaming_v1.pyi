@@ -1,4 +1,5 @@
 from pycontainerd.lib.api.codec import Message, Service
+from pycontainerd.lib.api.light import wkt
 
 __all__ = ['STREAMING', 'StreamInit']
 
