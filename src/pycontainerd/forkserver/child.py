@@ -40,7 +40,7 @@ def become_shim(
     request: Request,
     report: Callable[[int, bytes], None],
     link: _socket.socket,
-    pages: Pages,
+    pages: Pages | None,
     *,
     is_renewed: bool,
 ) -> int:
@@ -66,7 +66,8 @@ def become_shim(
     report(keeper_pid, answer)
     attendant = Attendant(link, request, pages=pages, is_renewed=is_renewed)
     code = serve(program, flags, idle_timeout_s=IDLE_TIMEOUT_S, attendant=attendant)
-    pages.record()
+    if pages is not None:
+        pages.record()
     return code
 
 

@@ -129,7 +129,7 @@ class ForkServer:
         self._forget(request_id)
         taken = self._from_reserve(request)
         if not taken.take(data, request, stdio):  # somebody has killed it
-            taken = spare.fork(self._pages)
+            taken = spare.fork(None)
             if not taken.take(data, request, stdio):
                 raise errdefs.Unavailable("the shim in reserve died: unavailable")
         self._births[request_id] = _Birth()
@@ -146,7 +146,8 @@ class ForkServer:
                 del self._back[at]
                 self._poller.unregister(found.channel.fileno())
                 return found
-        found, self._new = self._new or spare.fork(self._pages), None
+        # One that is forked now copies its pages as it comes upon them: of those on the list it may not need all.
+        found, self._new = self._new or spare.fork(None), None
         return found
 
     def _take_back(self, channel_fd: int) -> None:

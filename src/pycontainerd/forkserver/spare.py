@@ -114,8 +114,8 @@ class Spare:
             self.report_fd = -1
 
 
-def fork(pages: Pages) -> Spare:
-    """Makes one. OSError when there is no room for it."""
+def fork(pages: Pages | None) -> Spare:
+    """Makes one; without `pages` one that is asked for already. OSError when there is no room for it."""
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
@@ -131,14 +131,14 @@ def fork(pages: Pages) -> Spare:
     return Spare(ours, read_fd)
 
 
-def _middle(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
+def _middle(channel: _socket.socket, report_fd: int, pages: Pages | None) -> None:
     """A session of its own for the shim, and nobody between it and init."""
     os.setsid()
     process.clone3(lambda: _keep(channel, report_fd, pages))
     os._exit(0)
 
 
-def _keep(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
+def _keep(channel: _socket.socket, report_fd: int, pages: Pages | None) -> None:
     """The keeper, whose attendant waits for the request."""
     close_all_but((0, 1, 2, channel.fileno(), report_fd))
     os.setpgid(0, 0)
@@ -149,7 +149,9 @@ def _keep(channel: _socket.socket, report_fd: int, pages: Pages) -> None:
 class _Reserve:
     """The attendant's side: owns the channel, the write end of the report pipe and the link to the keeper."""
 
-    def __init__(self, channel: _socket.socket, report_fd: int, link: _socket.socket, pages: Pages) -> None:
+    def __init__(
+        self, channel: _socket.socket, report_fd: int, link: _socket.socket, pages: Pages | None
+    ) -> None:
         self._channel = channel
         self._report_fd = report_fd
         self._link = link
@@ -158,7 +160,8 @@ class _Reserve:
 
     def serve(self) -> int:
         """Becomes shims until one is its last; the exit code."""
-        self._pages.attendant.copy()
+        if self._pages is not None:
+            self._pages.attendant.copy()
         code = 0
         for life in range(_LIVES):
             request, stdio = self._await_request()

@@ -183,7 +183,16 @@ def world(pid: int) -> dict[str, object]:
     }
 
 
-def test_a_forked_worker_is_what_an_executed_one_is(workers, unpacking) -> None:
+@pytest.fixture(params=[(), (signal.SIGHUP, signal.SIGQUIT)], ids=["as it is", "nohup"])
+def ignored_signals(request) -> Iterator[None]:
+    """What this process, and so the daemon, was told to ignore by who started it."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in request.param}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_forked_worker_is_what_an_executed_one_is(ignored_signals, workers, unpacking) -> None:
     executed_workers = LayerWorkers(forks=False)
     pids = unpacking(workers, "x").pid, unpacking(executed_workers, "y").pid
     # Both wait for more of their layers, on a busy machine not at the same moment.

@@ -48,6 +48,9 @@ def main(argv: list[str]) -> int:
         from pycontainerd.lib.archive import layer_server
 
         return layer_server.serve()
+    from pycontainerd.lib.linux import process
+
+    process.reset_signals()  # as a forked one does: what the daemon's caller ignored (nohup) is no business of a worker's
     trace.start(os.environ)
     sys.stdout.write(document.dumps(answer(argv[1:], confined=False)) + "\n")
     sys.stdout.flush()
