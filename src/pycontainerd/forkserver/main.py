@@ -56,8 +56,10 @@ def _preload() -> None:
 
     from pycontainerd.forkserver import child, server  # noqa: F401
     from pycontainerd.lib import cgroup_metrics, sha256  # noqa: F401
+    from pycontainerd.lib.cgroups import hierarchy
     from pycontainerd.shim import delete, libcontainer  # noqa: F401
     from pycontainerd.shim.serve import serve  # noqa: F401
 
     libcontainer.preload()
+    hierarchy.read_mounts()
     child.remember_limits()

@@ -3,8 +3,12 @@ Python's general way takes ten system calls a module and lists every folder.
 
 The first run of a command leaves the code of its modules in a bundle, one file in the package's __pycache__:
 
-    pcb2, importlib's magic number, marshal of (folder of the package, {module: (is package, size, mtime and ctime in ns,
-    code, modules that loading it has loaded)})
+    pcb3, importlib's magic number, the length of the next in four bytes, little-endian
+    marshal of (folder of the package, {module: number of its group}, [bytes of each group])
+    for each group: marshal of {module: (is package, size, mtime and ctime in ns, code, modules that loading it has loaded)}
+
+The first group is what the first run has loaded; what a later one needed besides is a group of its own, decoded when one of
+it is asked for.
 
 A module is taken from it while its source is as it was, from its .pyc otherwise. What a module will import is loaded
 before it runs, without importlib's locks and searches, as long as there is but one thread: its imports then find all in
@@ -37,7 +41,8 @@ _HEADER_BYTES = 16
 _BY_TIMESTAMP = b"\0\0\0\0"
 _CHUNK_BYTES = 64 << 10  # more than nearly every module has, and little enough for the heap
 _SUFFIX = f".{sys.implementation.cache_tag}.pyc"
-_BUNDLE_HEADER = b"pcb2" + MAGIC_NUMBER  # another digit for another form
+_BUNDLE_HEADER = b"pcb3" + MAGIC_NUMBER  # another digit for another form
+_LENGTH_BYTES = 4
 _ABANDONED_S = 60  # a bundle being written takes milliseconds
 
 
@@ -118,7 +123,7 @@ class _Finder:
 
 def _bundled_spec(name: str, base: str) -> ModuleSpec | None:
     """Of a module in the bundle whose source, at `base`, is as it was."""
-    entry = _bundle.modules.get(name)
+    entry = _bundle.entry(name)
     if entry is None:
         return None
     file = f"{base}/__init__.py" if entry[0] else f"{base}.py"
@@ -185,12 +190,15 @@ def _spec(name: str, file: str, folder: str, loader: _Loader) -> ModuleSpec:
 class _Bundle:
     """What this process has of the file at `path`, and what it should have had."""
 
-    __slots__ = ("_has_grown", "_path", "modules")
+    __slots__ = ("_groups", "_has_changed", "_modules", "_new", "_path", "_where")
 
     def __init__(self) -> None:
         self._path = ""
-        self._has_grown = False
-        self.modules: dict[str, Entry] = {}
+        self._groups: list[memoryview | bytes] = []
+        self._where: dict[str, int] = {}
+        self._modules: dict[str, Entry] = {}  # of the groups that were asked for
+        self._new: dict[str, Entry] = {}
+        self._has_changed = False
 
     def read(self, path: str) -> None:
         """Takes what is there; nothing where that is of another Python, of another place, or not whole."""
@@ -205,31 +213,58 @@ class _Bundle:
             posix.close(fd)
         if data[: len(_BUNDLE_HEADER)] != _BUNDLE_HEADER:
             return
+        rest = memoryview(data)[len(_BUNDLE_HEADER) :]
+        index_bytes = int.from_bytes(rest[:_LENGTH_BYTES], "little")
         try:
             # Who may write this file may write the sources.
-            place, modules = marshal.loads(memoryview(data)[len(_BUNDLE_HEADER) :])  # noqa: S302
+            place, where, sizes = marshal.loads(rest[_LENGTH_BYTES:])  # noqa: S302
+            at = _LENGTH_BYTES + index_bytes
+            if place != _PLACE or at + sum(sizes) != len(rest):
+                return
+            self._modules = marshal.loads(rest[at:])  # noqa: S302
         except (EOFError, ValueError, TypeError):
             return
-        if place == _PLACE:
-            self.modules = modules
+        for size in sizes:
+            self._groups.append(rest[at : at + size])
+            at += size
+        self._where = where
+
+    def entry(self, name: str) -> Entry | None:
+        """A module's, as it was when it was put there."""
+        if name not in self._modules and name in self._where:
+            try:
+                self._modules.update(marshal.loads(self._groups[self._where[name]]))  # noqa: S302
+            except (EOFError, ValueError, TypeError):
+                return None  # what is loaded from elsewhere instead takes its place
+        return self._modules.get(name)
 
     def add(self, name: str, entry: Entry) -> None:
         """A module that had to be loaded from elsewhere. Who writes no bundle keeps no code: a daemon would have it for good."""
         if not self._path:
             return
-        self.modules[name] = entry
-        self._has_grown = True
+        self._has_changed = self._has_changed or name in self._where
+        self._new[name] = entry
 
     def note_imports(self, name: str, loaded: tuple[str, ...]) -> None:
-        """What loading a module has loaded, first what was first."""
-        entry = self.modules.get(name)
-        if entry is not None and self._path:
-            self.modules[name] = (*entry[:5], loaded)
+        """What loading such a module has loaded, first what was first."""
+        entry = self._new.get(name)
+        if entry is not None:
+            self._new[name] = (*entry[:5], loaded)
 
     def write(self) -> None:
-        """Leaves the file for the next process, if this one had to load more. OSError where it can't be written."""
-        if not self._path or not self._has_grown:
+        """Leaves the file for the next process, if this one had to load more. OSError where it can't be written.
+
+        All that this one has loaded is one group when there is no file, or when sources have changed; otherwise what is
+        new is one more, which no other process pays for.
+        """
+        if not self._path or not self._new:
             return
+        groups, where = self._groups, self._where
+        if self._has_changed or not groups:
+            kept = {name: entry for name, entry in self._modules.items() if name in sys.modules}
+            self._new, groups, where = {**kept, **self._new}, [], {}
+        groups = [*groups, marshal.dumps(self._new)]
+        where = {**where, **dict.fromkeys(self._new, len(groups) - 1)}
         temporary = f"{self._path}.new"
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
         try:
@@ -241,7 +276,9 @@ class _Bundle:
                 posix.unlink(temporary)
             return
         try:
-            data = memoryview(_BUNDLE_HEADER + marshal.dumps((_PLACE, self.modules)))
+            index = marshal.dumps((_PLACE, where, [len(group) for group in groups]))
+            head = _BUNDLE_HEADER + len(index).to_bytes(_LENGTH_BYTES, "little") + index
+            data = memoryview(head + b"".join(groups))
             while data:
                 data = data[posix.write(fd, data) :]
             posix.fsync(fd)  # before the rename: after a crash of the machine it is the old one or whole

@@ -190,6 +190,24 @@ def test_a_run_that_loads_nothing_new_leaves_the_bundle_and_one_that_does_adds_t
     assert bundled.file.stat().st_ino == second.st_ino
 
 
+def test_what_another_run_needed_is_not_decoded_by_one_that_does_without(bundled) -> None:
+    bundled.run()
+    bundled.run("import pycontainerd.lib.third")
+    have = "print(sorted(name.rpartition('.')[2] for name in importer._bundle._modules))"
+    assert bundled.run(have).splitlines()[0] == "['other', 'some']"
+    more = f"import pycontainerd.lib.third; {have}"
+    assert bundled.run(more).splitlines()[0] == "['other', 'some', 'third']"
+
+
+def test_what_sources_were_once_does_not_stay_in_the_bundle(bundled) -> None:
+    bundled.run("import pycontainerd.lib.third")
+    for number in (10, 100, 1000, 10_000):
+        (bundled.tree / "pycontainerd/lib/some.py").write_text(f"VALUE = {number}\n")
+        assert bundled.run() == f"{number} pycontainerd.lib.other"
+    groups = "print(len(importer._bundle._groups), 'third' in str(importer._bundle._where))"
+    assert bundled.run(groups).splitlines()[0] == "1 False"
+
+
 @pytest.mark.parametrize("seconds", [0, 10, -10])
 def test_a_source_that_changed_is_not_taken_from_the_bundle(bundled, seconds) -> None:
     assert bundled.run() == "1 pycontainerd.lib.other"
@@ -231,12 +249,24 @@ def test_a_bundle_that_is_not_whole_is_made_anew(bundled, keep) -> None:
     assert bundled.file.stat().st_ino == anew.st_ino
 
 
-@pytest.mark.parametrize("data", [b"\0" * 400, b"pcb2" + b"\0" * 400, b"something else"])
+def test_a_group_that_is_not_whole_is_made_anew(bundled) -> None:
+    bundled.run()
+    whole = bundled.file.stat().st_size
+    third = "import pycontainerd.lib.third"
+    bundled.run(third)
+    data = bundled.file.read_bytes()
+    bundled.file.write_bytes(data[: len(data) - 20] + bytes(20))
+    assert len(data) > whole + 20
+    assert [bundled.run(third), bundled.run(third)] == ["1 pycontainerd.lib.other"] * 2
+    assert bundled.file.read_bytes()[-20:] != bytes(20)
+
+
+@pytest.mark.parametrize("data", [b"\0" * 400, b"pcb3" + b"\0" * 400, b"something else"])
 def test_what_is_no_bundle_is_made_anew(bundled, data) -> None:
     bundled.run()
     bundled.file.write_bytes(data)
     assert bundled.run() == "1 pycontainerd.lib.other"
-    assert bundled.file.read_bytes().startswith(b"pcb2")
+    assert bundled.file.read_bytes().startswith(b"pcb3")
 
 
 def test_a_bundle_of_another_place_is_not_used(bundled, tmp_path) -> None:
@@ -363,7 +393,9 @@ def test_one_that_fails_does_so_as_in_an_import_and_is_not_left_behind(nested) -
     run()
     found = [
         run("sys.broken = 1"),
-        run("sys.broken = 1; sys.dont_write_bytecode = True; importer._bundle.modules.clear()"),
+        run(
+            "sys.broken = 1; sys.dont_write_bytecode = True; importer._bundle._modules.clear(); importer._bundle._where.clear()"
+        ),
     ]
     assert found == ["KeyError 'why' False False"] * 2
 

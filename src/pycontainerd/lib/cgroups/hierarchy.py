@@ -93,11 +93,6 @@ def parse_mounts(mountinfo: str) -> Mounts:
     return found
 
 
-def read_mounts() -> Mounts:
-    """The cgroup mounts of this process's mount namespace."""
-    return parse_mounts(read_text("/proc/self/mountinfo"))
-
-
 def parse_own_paths(text: str) -> dict[str, str]:
     """/proc/PID/cgroup as controller -> path; the key of version 2 is empty."""
     found = {}
@@ -111,3 +106,54 @@ def parse_own_paths(text: str) -> dict[str, str]:
 def own_paths() -> dict[str, str]:
     """Where this process is."""
     return parse_own_paths(read_text("/proc/self/cgroup"))
+
+
+class _Known:
+    """What was found last, here or before this process was forked: mountinfo has a line for every container's rootfs."""
+
+    __slots__ = ("mounts", "places")
+
+    def __init__(self) -> None:
+        self.mounts: Mounts | None = None
+        self.places: list[tuple[str, int, int]] = []  # mount point, device, inode
+
+    def remember(self, mounts: Mounts) -> None:
+        """The mounts, if all of them can be looked at."""
+        try:
+            self.places = [_place(mount.point) for mount in _all(mounts)]
+        except OSError:
+            return  # covered by something that hangs or hides it
+        self.mounts = mounts
+
+    def is_so(self, mounts: Mounts) -> bool:
+        """Whether they are still where they were, and the kernel has no hierarchy besides."""
+        for name in own_paths():
+            is_v1 = name in V1_CONTROLLERS or name.startswith("name=")
+            if (is_v1 and name not in mounts.v1) or (name == "" and mounts.unified_mount is None):
+                return False  # it isn't mounted, but may be at any time
+        try:
+            return all(_place(point) == (point, device, inode) for point, device, inode in self.places)
+        except OSError:
+            return False
+
+
+def _all(mounts: Mounts) -> list[HierarchyMount]:
+    unified = [] if mounts.unified_mount is None else [mounts.unified_mount]
+    return [*{mount.point: mount for mount in mounts.v1.values()}.values(), *unified]
+
+
+def _place(point: str) -> tuple[str, int, int]:
+    found = os.stat(point)
+    return point, found.st_dev, found.st_ino
+
+
+_known = _Known()
+
+
+def read_mounts() -> Mounts:
+    """The cgroup mounts of this process's mount namespace."""
+    if _known.mounts is not None and _known.is_so(_known.mounts):
+        return _known.mounts
+    found = parse_mounts(read_text("/proc/self/mountinfo"))
+    _known.remember(found)
+    return found
