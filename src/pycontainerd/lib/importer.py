@@ -155,9 +155,9 @@ def _load_early(name: str) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)  # type: ignore[union-attr]
-    except BaseException:
+    except Exception:  # noqa: BLE001 - the import will say so, unless it was too early only (modules that import each other)
         del sys.modules[name]
-        raise
+        return
     setattr(parent, tail, module)
 
 

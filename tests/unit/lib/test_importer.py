@@ -404,3 +404,10 @@ def test_modules_that_import_each_other_are_loaded_as_ever(nested) -> None:
     lib, run = nested
     (lib / "inner.py").write_text("import pycontainerd.lib.outer\n\nVALUE = 7\n")
     assert [run(), run()] == ["7 True True", "7 True True inner"]
+
+
+def test_one_that_needs_what_imports_it_is_left_to_the_import(nested) -> None:
+    lib, run = nested
+    (lib / "outer.py").write_text("EARLY = 8\nfrom pycontainerd.lib.inner import VALUE\n\nSEEN = VALUE\n")
+    (lib / "inner.py").write_text("from pycontainerd.lib.outer import EARLY\n\nVALUE = EARLY\n")
+    assert [run(), run()] == ["8 True True", "8 True True"]
