@@ -408,6 +408,27 @@ def test_what_others_can_look_into_begins_without_the_memory_of_an_earlier_conta
         assert not runtime, lines
 
 
+def test_one_that_came_back_leaves_the_second_exec_to_the_next_attendant(client, lives) -> None:
+    """However busy it is kept: what it has `pyrunc` do takes three times as long."""
+    first = lives(1)
+    assert comes_back(client, first)
+    attendants: list[int] = []
+
+    def keep_busy(shim) -> None:
+        deadline = time.monotonic() + patience.seconds(10)
+        while len(set(attendants)) < 2:
+            assert time.monotonic() < deadline, (
+                "it waits for a tenth of a second in which nobody asks for anything"
+            )
+            attendants.append(shims.attendant_of(shim.pid))
+            name = f"e{len(attendants)}"
+            shim.exec(name, "/bin/true")
+            assert shim.call("Wait", id=shim.id, exec_id=name).exit_status == 0
+            time.sleep(0.02)
+
+    assert lives(2, during=keep_busy) == first
+
+
 @pytest.mark.requires("strace")
 def test_a_joined_pid_namespace_is_entered_by_a_program_of_its_own(client, lives) -> None:
     first = lives(1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from pycontainerd.lib.linux.pages import Pages
-    from pycontainerd.shim.loop import Loop
+    from pycontainerd.shim.loop import Loop, Timer
     from pycontainerd.shim.reaper import Reaper
 
     State = dict[str, Any]
@@ -36,6 +36,7 @@ QUIET_S: Final = 1.0  # at first; doubled when the rest was short, so that who i
 QUIET_ENV: Final = "PYCONTAINERD_SHIM_QUIET_S"  # of the request: always that long
 _LONGEST_QUIET_S: Final = 300.0
 _RENEWED_QUIET_S: Final = 0.1  # of one that has served another shim: what runs on is soon served by a new one
+_HURRY_S: Final = 0.001  # at first; doubled each time it isn't quiet
 _SHORT_REST: Final = 16  # times the quiet while before it
 _MAX_MESSAGE: Final = 4096
 
@@ -100,7 +101,9 @@ class Attendant:
         if QUIET_ENV in request["env"]:
             self._quiet_s = float(request["env"][QUIET_ENV])
         self._turns = 0
+        self._hurry_s = 0.0
         self._loop: Loop
+        self._next_look: Timer
         self._reaper: Reaper
         self._is_quiet: Callable[[], bool]
         self._pack: Callable[[Pack], State]
@@ -127,13 +130,23 @@ class Attendant:
         loop.watch(self._link.fileno(), READ, self._on_message)
         self._look_again()
 
+    def hurry(self) -> None:
+        """Leaves with the first quiet moment: the next one may do itself what this one has others do."""
+        self._hurry_s = _HURRY_S
+        self._next_look.cancel()
+        self._look_again()
+
     def _look_again(self) -> None:
         self._turns = self._loop.turns
         quiet_s = min(self._quiet_s, _RENEWED_QUIET_S) if self.is_renewed else self._quiet_s
-        self._loop.later(quiet_s, self._look)
+        if self._hurry_s:
+            quiet_s = min(self._hurry_s, quiet_s)
+            self._hurry_s *= 2
+        self._next_look = self._loop.later(quiet_s, self._look)
 
     def _look(self) -> None:
-        if self._turns != self._loop.turns or not self._is_quiet():
+        was_busy = self._turns != self._loop.turns and not self._hurry_s
+        if was_busy or not self._is_quiet():
             self._look_again()
             return
         self._link.send(keeper.MAY_REST, _socket.MSG_NOSIGNAL)

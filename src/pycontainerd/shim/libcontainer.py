@@ -65,15 +65,15 @@ class Libcontainer:
         options: Options,
         *,
         alone: Attendant | None = None,
-        is_renewed: bool = False,
+        renewed: Attendant | None = None,
     ) -> None:
         """`alone`: this process is that, serves nobody else and will leave: it makes the container itself.
 
-        is_renewed: it has served another shim before.
+        `renewed`: this process is that, and has served another shim before.
         """
         preload()
         self._alone = alone
-        self._is_renewed = is_renewed
+        self._renewed = renewed
         self._spec: dict[str, Any] | None = None  # what config.json holds, when it has been read already
         self._world = world
         self._loop = world.loop
@@ -104,7 +104,7 @@ class Libcontainer:
         """Makes the container; its init, a child of the shim, waits for `start`."""
         from pycontainerd.runtime.libcontainer.config import load_spec
 
-        if self._is_renewed and (self._alone is None or not self._makes_pid_namespace()):
+        if self._renewed is not None and (self._alone is None or not self._makes_pid_namespace()):
             return await self._program().create(id, stdio, console_socket)
         prefix = "runc create failed: "
         spec: dict[str, Any] | None = None
@@ -178,7 +178,8 @@ class Libcontainer:
         console_socket: str,
     ) -> int:
         """Runs another process from its JSON description."""
-        if self._is_renewed:
+        if self._renewed is not None:
+            self._renewed.hurry()  # the next exec is the next attendant's
             return await self._program().exec(id, exec_id, process_document, stdio, console_socket)
         prefix = "exec failed: "
         if self._shim_pid != os.getpid() and not console_socket:

@@ -284,9 +284,9 @@ def choose_runtime(
 ) -> Runtime:
     """libcontainer for the standard runtime, a program for any other; `root` is where it keeps state."""
     if options.is_in_process:
-        is_renewed = attendant is not None and attendant.is_renewed
+        renewed = attendant if attendant is not None and attendant.is_renewed else None
         alone = attendant if is_first else None
-        return libcontainer.Libcontainer(world, bundle, root, options, alone=alone, is_renewed=is_renewed)
+        return libcontainer.Libcontainer(world, bundle, root, options, alone=alone, renewed=renewed)
     return Runc(world.loop, world.reaper, bundle, root, options)
 
 
