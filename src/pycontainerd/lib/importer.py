@@ -61,11 +61,11 @@ class _Loader(SourceFileLoader):
                 _load_early(name)
             exec(self._entry[4], module.__dict__)  # noqa: S102 - it is what an import does
             return
-        name, before = module.__name__, set(sys.modules)
+        before = _bundle.is_kept and set(sys.modules)
         super().exec_module(module)
-        _bundle.note_imports(
-            name, tuple(new for new in sys.modules if new not in before and new.startswith(_PREFIX))
-        )
+        if before:
+            loaded = tuple(new for new in sys.modules if new not in before and new.startswith(_PREFIX))
+            _bundle.note_imports(module.__name__, loaded)
 
     def get_code(self, fullname: str) -> CodeType | None:
         """The code of the source as it is now: the bundle's, a .pyc's, else as ever."""
@@ -180,7 +180,7 @@ def _spec(name: str, file: str, folder: str, loader: _Loader) -> ModuleSpec:
     if sys.pycache_prefix is None:
         head, _, tail = file.rpartition("/")
         spec.cached = (
-            f"{head}/__pycache__/{tail[:-3]}{_SUFFIX}"  # the general way takes as long as the rest to say so
+            f"{head}/__pycache__/{tail[:-3]}{_SUFFIX}"  # said here, as the general way takes long to
         )
     if folder:
         spec.submodule_search_locations = [folder]
@@ -229,6 +229,11 @@ class _Bundle:
             at += size
         self._where = where
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether this process may leave one."""
+        return bool(self._path)
+
     def entry(self, name: str) -> Entry | None:
         """A module's, as it was when it was put there."""
         if name not in self._modules and name in self._where:
@@ -240,7 +245,7 @@ class _Bundle:
 
     def add(self, name: str, entry: Entry) -> None:
         """A module that had to be loaded from elsewhere. Who writes no bundle keeps no code: a daemon would have it for good."""
-        if not self._path:
+        if not self.is_kept:
             return
         self._has_changed = self._has_changed or name in self._where
         self._new[name] = entry

@@ -37,7 +37,7 @@ _COMMANDS: Final = frozenset(
 
 BEGAN_NANOS: Final = monotonic_ns()  # this module is the first of ours that a program loads
 _GARBAGE_THRESHOLD: Final = (
-    50_000  # objects; what a short program loads is none, and looking through it takes .3 ms
+    50_000  # objects; what a short program loads is none, and to look through it takes .3 ms
 )
 _self = ""
 

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64  # nested messages; containerd's deepest is 5
 _MASK64 = (1 << 64) - 1
 _REGISTRY: dict[str, type[Message]] = {}
-_TABLES: dict[
-    str, tuple[dict[str, Any], Table]
-] = {}  # by package: its module's names, and the messages it may have
+# By package: its module's names, and the messages it may have.
+_TABLES: dict[str, tuple[dict[str, Any], Table]] = {}
 _WIRE = {"INT": 0, "UINT": 0, "BOOL": 0, "DOUBLE": 1, "STRING": 2, "BYTES": 2, "MESSAGE": 2}
 _ZERO: dict[str, Any] = {"INT": 0, "UINT": 0, "BOOL": False, "DOUBLE": 0.0, "STRING": "", "BYTES": b""}
 

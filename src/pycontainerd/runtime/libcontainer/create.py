@@ -137,12 +137,11 @@ def _make_init(container: Container, config: Config, options: CreateOptions) -> 
             container.cgroups.create()
         with trace.span("init.plan"):
             plan = plan_init(container, config, options, joins, opened)
-        ends = (
-            sync.make_pair()
-        )  # closed by parent.start or with the child: nothing else may fail from here on
-        plan.sync_fd = ends[1]
         plan.rootless = rootless
         plan.starts_at_once = _starts_at_once(container, config, joins)
+        # Closed by parent.start or with the child: nothing else may fail from here on.
+        ends = sync.make_pair()
+        plan.sync_fd = ends[1]
         run = run_outer if joins.in_two_steps else run_init
         pages = options.pages
         if pages is not None:
