@@ -44,6 +44,7 @@ _FEW_SNAPSHOTS, _MANY_SNAPSHOTS = Records(records.SNAPSHOTS, 10), Records(record
 CASES = (
     Case("runtime --version", runtimes.runtime_version),
     Case("runtime run /bin/true", runtimes.runtime_run, aims={"runc": 1.0}),
+    Case("runtime run, interpreter in memory", runtimes.runtime_run_from_memory, aims={"runc": 1.6}),
     Case("runtime run without the v2 mount", runtimes.runtime_run_without_v2, aims={"crun": 3.0}),
     Case("runtime exec /bin/true", runtimes.runtime_exec, aims={"runc": 1.0}),
     Case("runtime exec without the v2 mount", runtimes.runtime_exec_without_v2),

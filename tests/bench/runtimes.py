@@ -33,6 +33,20 @@ def runtime_run(world: World, rounds: int) -> Samples:
     return in_turn(rounds, {who: run(who, program) for who, program in programs.items()})
 
 
+def runtime_run_from_memory(world: World, rounds: int) -> Samples:
+    """Where the interpreter can't be mounted, so that each run makes a sealed copy of it and executes that."""
+    env = peer_environment()
+    nowhere = {**env, "PYCONTAINERD_INTERPRETER": "/proc/nowhere"}
+
+    def run(who: str, program: str, its: dict[str, str]) -> Callable[[int], float]:
+        argv = [program, "--root", str(world.root / f"root3-{who}"), "run"]
+        return lambda i: timed([*argv, f"m{i + 1}"], its, cwd=world.bundle)
+
+    return in_turn(
+        rounds, {"ours": run("ours", ours("pyrunc"), nowhere), "runc": run("runc", peer("runc"), env)}
+    )
+
+
 def runtime_run_without_v2(world: World, rounds: int) -> Samples:
     """crun refuses hybrid cgroups, so both run where the v2 mount is gone."""
     env = peer_environment()
