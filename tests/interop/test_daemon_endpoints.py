@@ -178,6 +178,10 @@ def test_numbers_of_containers_have_the_same_names(start, tmp_path, request):
     seen = request.config.stash.setdefault(SEEN, [])
     seen.append(found)
     if len(seen) == 2:
+        # There are numbers of disks only once the container has been to one: what it runs may be in memory already.
+        disks = [{name for name in names if name.startswith("container_blkio_")} for names in seen]
+        if not all(disks):
+            seen = [names - of_disks for names, of_disks in zip(seen, disks, strict=True)]
         assert seen[0] == seen[1]
 
 
