@@ -48,7 +48,7 @@ def become_shim(
 
     Runs in the first attendant of the shim; `link` leads to the keeper, whose pid is the shim's. Descriptors 0, 1, 2 and
     the two behind `report` and `link` are all that is left when this is called. `pages` are those that
-    it will write to. is_renewed: it has been another shim's attendant before.
+    it will write to, None for one that was forked when it was asked for. is_renewed: it has been another shim's attendant before.
     """
     keeper_pid = os.getppid()
     for pid in (keeper_pid, os.getpid()):

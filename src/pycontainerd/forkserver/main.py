@@ -61,5 +61,5 @@ def _preload() -> None:
     from pycontainerd.shim.serve import serve  # noqa: F401
 
     libcontainer.preload()
-    hierarchy.read_mounts()
+    hierarchy.read_mounts()  # a shim then only looks whether they are still there
     child.remember_limits()

@@ -82,9 +82,8 @@ class InitPlan:
         self.unshare_flags = 0
         self.late_readonly: list[int] = []
         self.scheduling: list[Operation] = []
-        self.open_terminal: Callable[[int, int, tuple[int, int] | None], int] | None = (
-            None  # of one that wants it
-        )
+        # Of one that wants a terminal: init/terminal.py's, which init may not load itself.
+        self.open_terminal: Callable[[int, int, tuple[int, int] | None], int] | None = None
         self.set_domain: Callable[[str], None] | None = None  # of a config that has a personality
         self.rootless = False
         self.starts_at_once = False  # nothing has to be made for it by the parent before it enters namespaces
