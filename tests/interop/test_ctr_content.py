@@ -214,6 +214,9 @@ def test_ingests_under_way(stack: Stack, tmp_path: Path) -> None:
                         shown = stack.pyctr(*way, "layer").stdout.splitlines()
                     assert re.match(rf"\S*layer-{layer['digest']}\t+\w+B\t", shown[-1]), shown
                 assert stack.pyctr("-n", "act", "content", "active", "nosuch").stdout.count("\n") == 1
+                # The config comes at the same time as the layer: both programs list what is left once it is there.
+                while config["digest"] not in stack.pyctr("-n", "act", "content", "ls", "-q").stdout:
+                    assert time.monotonic() < deadline
                 # ctr 1.6 takes a filter, though it calls it an expression: without one both list the same.
                 listed = [
                     stack.run(program, "-n", "act", "content", "active", "-t", "5s").stdout
