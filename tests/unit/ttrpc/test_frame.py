@@ -56,6 +56,37 @@ def test_large_payloads_survive_any_cut_too(size: int, cuts: list[int]) -> None:
     assert reader.is_between_frames
 
 
+@given(st.integers(LARGE - 2, 3 * LARGE), st.lists(st.integers(1, 90_000), min_size=1, max_size=8))
+def test_what_is_received_into_the_room_is_the_same(size: int, cuts: list[int]) -> None:
+    payload = bytes(range(256)) * (size // 256 + 1)
+    stream = encode(1, DATA, 0, payload[:7], size - 7) + payload[7:size] + encode(3, DATA, 0, b"next")
+    reader, got = FrameReader(), []
+    for cut in cuts:
+        if (room := reader.room()) is None:
+            got += reader.feed(stream[:cut])
+            stream = stream[cut:]
+            continue
+        piece = stream[: min(cut, len(room))]
+        room[: len(piece)] = piece
+        got += reader.filled(len(piece))
+        stream = stream[len(piece) :]
+    got += reader.feed(stream)
+    assert [(f.stream_id, bytes(f.payload)) for f in got] == [(1, payload[:size]), (3, b"next")]
+    assert reader.is_between_frames
+
+
+def test_there_is_room_for_the_rest_of_a_large_payload_only() -> None:
+    reader = FrameReader()
+    stream = encode(1, DATA, 0, b"", 2 * LARGE) + bytes(LARGE)
+    assert reader.room() is None
+    assert reader.feed(stream) == []
+    room = reader.room()
+    assert room is not None
+    assert len(room) == LARGE
+    assert reader.filled(1) == []
+    assert reader.room() is None
+
+
 @given(st.binary(max_size=4000))
 def test_any_bytes_are_taken_without_error_and_without_hoarding(junk: bytes) -> None:
     reader = FrameReader()

@@ -1,7 +1,7 @@
 """HTTP for registries: urllib3 with redirects followed by hand, bounded bodies, and retries that know when to stop.
 
 A header that carries a credential never leaves its origin (scheme, host, port): it is dropped on the first redirect to
-another one (CVE-2020-15157 and its family).
+another one (CVE-2020-15157 and its family). Through which proxy, if any, the environment says (proxies.py).
 
 Runs in: pulling threads; a Connection is shared by them
 """
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
 from urllib3 import BaseHTTPResponse as Response
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ProxyError, SSLError
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.errdefs import Canceled, ContainerdError, InvalidArgument, Unavailable
+from pycontainerd.lib.registry.proxies import proxy_for
 from pycontainerd.version import __version__
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Connection:
         self._host = host
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._own = self._tracked(_pool(host))
-        self._foreign: Any = None
+        self._foreign: dict[tuple[str, str], Any] = {}
         self.canceled = False
 
     def cancel(self) -> None:
@@ -127,7 +128,7 @@ class Connection:
     def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body, first: str) -> Response:
         if self.canceled:
             raise Canceled("context canceled")
-        pool = self._own if origin(url) == self._host.origin else self._other()
+        pool = self._own if origin(url) == self._host.origin else self._other(origin(url))
         self._host.watch.sending(method, url, headers)
         with trace.span("http", method=method, url=url.partition("?")[0]):
             try:
@@ -149,11 +150,11 @@ class Connection:
         self._host.watch.received(response)
         return response
 
-    def _other(self) -> Any:
-        if self._foreign is None:
+    def _other(self, origin: tuple[str, str]) -> Any:
+        if origin not in self._foreign:
             # Its own pool: the host's CA, client certificate and skip_verify are for the host alone.
-            self._foreign = self._tracked(urllib3.PoolManager(maxsize=8, cert_reqs="CERT_REQUIRED"))
-        return self._foreign
+            self._foreign[origin] = self._tracked(_manager(*origin, cert_reqs="CERT_REQUIRED"))
+        return self._foreign[origin]
 
     def _pause(self, delay_s: float) -> None:
         deadline = time.monotonic() + delay_s
@@ -163,8 +164,8 @@ class Connection:
     def close(self) -> None:
         """Closes the connections."""
         self._own.clear()
-        if self._foreign is not None:
-            self._foreign.clear()
+        for manager in self._foreign.values():
+            manager.clear()
 
 
 def read(response: Response, limit: int) -> bytes:
@@ -216,7 +217,7 @@ def _pool(host: Host) -> Any:
     import ssl
 
     if host.scheme == "http":
-        return urllib3.PoolManager(maxsize=8)
+        return _manager(*host.origin)
     context = ssl.create_default_context()
     try:
         for path in host.ca_files:
@@ -230,9 +231,16 @@ def _pool(host: Host) -> Any:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return urllib3.PoolManager(
-        maxsize=8, ssl_context=context, assert_hostname=False if host.skip_verify else None
-    )
+    return _manager(*host.origin, ssl_context=context, assert_hostname=False if host.skip_verify else None)
+
+
+def _manager(scheme: str, address: str, **rules: Any) -> Any:
+    """Connections to one origin, through the proxy that is meant for it."""
+    proxy = proxy_for(scheme, address)
+    if proxy is None:
+        return urllib3.PoolManager(maxsize=8, **rules)
+    headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login else None
+    return urllib3.ProxyManager(proxy.url, proxy_headers=headers, maxsize=8, **rules)
 
 
 def origin(url: str) -> tuple[str, str]:
@@ -274,6 +282,8 @@ def request_error(method: str, url: str, error: Exception) -> Unavailable:
     scheme, address = origin(url)
     target = address if ":" in address else f"{address}:{443 if scheme == 'https' else 80}"
     cause: BaseException | None = error.reason if isinstance(error, MaxRetryError) else error
+    if isinstance(cause, ProxyError):
+        return _proxy_error(shown, scheme, address, cause.original_error)
     text = str(cause)
     if isinstance(cause, NewConnectionError) and "refused" in text:
         return Unavailable(
@@ -301,3 +311,19 @@ def request_error(method: str, url: str, error: Exception) -> Unavailable:
     return Unavailable(
         f"{shown}{text}", hint="try again; the registry or the network failed", step="transfer"
     )
+
+
+def _proxy_error(shown: str, scheme: str, address: str, cause: Exception) -> Unavailable:
+    """The proxy didn't answer, or wouldn't lead there."""
+    proxy = proxy_for(scheme, address)
+    where = proxy.address if proxy is not None else "?"
+    hint = f"{scheme.upper()}_PROXY names the proxy {where}; NO_PROXY lists what is asked directly"
+    text = str(cause)
+    if "Tunnel connection failed: " in text:
+        words = text.partition("Tunnel connection failed: ")[2].partition(" ")[2]
+        return Unavailable(f"{shown}{words}", hint=hint, step="proxy")
+    if "refused" in text:
+        text = f"dial tcp {where}: connect: connection refused"
+    elif "Name or service not known" in text or "name resolution" in text or "Failed to resolve" in text:
+        text = f"dial tcp: lookup {where.rpartition(':')[0]}: no such host"
+    return Unavailable(f"{shown}proxyconnect tcp: {text}", hint=hint, step="proxy")

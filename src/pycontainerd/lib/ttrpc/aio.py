@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from typing import Final
 
-    from pycontainerd.lib.ttrpc.connection import ClientEvent
+    from pycontainerd.lib.ttrpc.connection import ClientEvent, ServerEvent
 
 _NO_METADATA: Final[dict[str, str]] = {}
 
@@ -183,7 +183,7 @@ class Server:
             self._on_error(call, error)
 
 
-class _ServerProtocol(Transport):
+class _ServerProtocol(Transport[ServerConnection]):
     def __init__(self, server: Server) -> None:
         super().__init__()
         self._server = server
@@ -209,8 +209,8 @@ class _ServerProtocol(Transport):
         """Waits until the handlers of a closed connection have returned."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def data_received(self, data: memoryview) -> None:
-        for event in self._connection.receive(data):
+    def take(self, events: list[ServerEvent]) -> None:
+        for event in events:
             if isinstance(event, RequestEvent):
                 self._begin(event)
             elif (inbox := self._inboxes.get(event.stream_id)) is not None:
@@ -320,7 +320,7 @@ class ClientStream:
             yield message
 
 
-class Client(Transport):
+class Client(Transport[ClientConnection]):
     """One connection to a ttrpc server. `closed` is set when it has gone, for whatever reason."""
 
     def __init__(self) -> None:
@@ -403,8 +403,8 @@ class Client(Transport):
         self._inboxes.pop(stream_id, None)
         self._resume()
 
-    def data_received(self, data: memoryview) -> None:
-        for event in self._connection.receive(data):
+    def take(self, events: list[ClientEvent]) -> None:
+        for event in events:
             self._settle(event)
         self._pause_if_full()
 

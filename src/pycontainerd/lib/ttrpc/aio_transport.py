@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-TYPE_CHECKING = False
+from pycontainerd.lib.ttrpc.connection import ClientConnection, ServerConnection
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
 
     from pycontainerd.lib import errdefs
+
+_Connection = TypeVar("_Connection", ClientConnection, ServerConnection)
 
 _READ_SIZE: Final = 256 << 10
 _QUEUE_HIGH: Final = 16  # messages a handler may lag behind before its connection is no longer read
@@ -71,8 +74,10 @@ class _Room(threading.local):
 _room = _Room()
 
 
-class Transport(asyncio.BufferedProtocol):
+class Transport(asyncio.BufferedProtocol, Generic[_Connection]):
     """What both ends share: input, output, write backpressure, and pausing of reads while an inbox is full."""
+
+    _connection: _Connection
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -80,19 +85,25 @@ class Transport(asyncio.BufferedProtocol):
         self._writable.set()
         self._inboxes: dict[int, Inbox] = {}
         self._paused = False
+        self._is_direct = False  # what is received next goes where it belongs
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _room.view
+        room = self._connection.room()
+        self._is_direct = room is not None
+        return _room.view if room is None else room
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(_room.view[:nbytes])
+        if self._is_direct:
+            self.take(self._connection.received(nbytes))
+        else:
+            self.take(self._connection.receive(_room.view[:nbytes]))
 
-    def data_received(self, data: memoryview) -> None:
-        """Takes what has arrived; it is overwritten after that."""
+    def take(self, events: list[Any]) -> None:
+        """Takes what has come of it."""
         raise NotImplementedError
 
     def pause_writing(self) -> None:

@@ -268,16 +268,25 @@ class Client:
         self.flush()
         while not self.closed:
             try:
-                data = self._socket.recv(_READ_SIZE)
+                events = self._receive()
             except BlockingIOError:
                 return
             except OSError:
-                data = b""
-            if not data:
+                events = None
+            if events is None:
                 self._lost()
                 return
-            for event in self._connection.receive(data):
+            for event in events:
                 self._settle(event)
+
+    def _receive(self) -> list[ClientEvent] | None:
+        """What has come; None at the end."""
+        room = self._connection.room()
+        if room is not None:
+            received = self._socket.recv_into(room)
+            return self._connection.received(received) if received else None
+        data = self._socket.recv(_READ_SIZE)
+        return self._connection.receive(data) if data else None
 
     def flush(self) -> None:
         """Sends as much as the socket takes."""

@@ -5,7 +5,8 @@
     server stream  Request[closed]       ->  Data* Data[closed], or Response with an error
     both           Request[open] Data* <-> Data*, each side ends with Data[closed|no data]; an error is a Response
 
-The owner moves bytes: what arrives goes into `receive()`, what `take_output()` gives goes out, in that order.
+The owner moves bytes: what arrives goes into `receive()`, or into `room()` while that is one, and is then told to
+`received()`; what `take_output()` gives goes out, in that order.
 
 Spec: ttrpc PROTOCOL.md
 """
@@ -68,8 +69,8 @@ ClientEvent = ResponseEvent | DataEvent | CloseEvent
 ServerEvent = RequestEvent | DataEvent | CloseEvent
 
 
-class _Output:
-    """Encoded frames that wait for the owner to send them."""
+class _Connection:
+    """What both ends share: encoded frames that wait for the owner to send them, and the reader of those that come."""
 
     __slots__ = ("_chunks", "_reader")
 
@@ -94,6 +95,10 @@ class _Output:
         """Whether take_output() would give something."""
         return bool(self._chunks)
 
+    def room(self) -> memoryview | None:
+        """Where what comes next may be received into, sparing a copy of it; None where it may not."""
+        return self._reader.room()
+
     def _send(
         self, stream_id: int, kind: int, flags: int, payload: bytes, more: bytes | memoryview = b""
     ) -> None:
@@ -110,7 +115,7 @@ class _ClientStream:
         self.server_streaming = server_streaming
 
 
-class ClientConnection(_Output):
+class ClientConnection(_Connection):
     """The caller's end. Stream ids are odd and grow; answers for a stream that was dropped are thrown away."""
 
     __slots__ = ("_next_id", "_streams")
@@ -174,8 +179,15 @@ class ClientConnection(_Output):
 
     def receive(self, data: bytes | memoryview) -> list[ClientEvent]:
         """Takes bytes from the server."""
+        return self._events(self._reader.feed(data))
+
+    def received(self, size_bytes: int) -> list[ClientEvent]:
+        """Takes bytes from the server that are in `room` already."""
+        return self._events(self._reader.filled(size_bytes))
+
+    def _events(self, frames: list[frame.Frame]) -> list[ClientEvent]:
         events: list[ClientEvent] = []
-        for item in self._reader.feed(data):
+        for item in frames:
             stream = self._streams.get(item.stream_id)
             if stream is not None:
                 self._dispatch(item, stream, events)
@@ -230,7 +242,7 @@ class _ServerStream:
         self.remote_open = remote_open
 
 
-class ServerConnection(_Output):
+class ServerConnection(_Connection):
     """The answering end. Bad frames are answered with a status; only the owner's I/O can end the connection."""
 
     __slots__ = ("_last_id", "_streams")
@@ -265,8 +277,15 @@ class ServerConnection(_Output):
 
     def receive(self, data: bytes | memoryview) -> list[ServerEvent]:
         """Takes bytes from the client."""
+        return self._events(self._reader.feed(data))
+
+    def received(self, size_bytes: int) -> list[ServerEvent]:
+        """Takes bytes from the client that are in `room` already."""
+        return self._events(self._reader.filled(size_bytes))
+
+    def _events(self, frames: list[frame.Frame]) -> list[ServerEvent]:
         events: list[ServerEvent] = []
-        for item in self._reader.feed(data):
+        for item in frames:
             if item.oversize_bytes:
                 self._status(item.stream_id, frame.oversize_error(item.oversize_bytes))
             elif item.stream_id % 2 != 1:

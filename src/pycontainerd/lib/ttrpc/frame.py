@@ -81,12 +81,12 @@ def encode(stream_id: int, kind: int, flags: int, payload: bytes, more_bytes: in
 class FrameReader:
     """Cuts a byte stream into frames; holds at most one header and one payload within the cap."""
 
-    __slots__ = ("_buffer", "_discard", "_header", "_lacks")
+    __slots__ = ("_buffer", "_discard", "_has", "_header")
 
     def __init__(self) -> None:
         self._header = b""  # or its beginning
-        self._buffer = bytearray()  # the beginning of a payload that is not whole yet
-        self._lacks = 0
+        self._buffer = bytearray()  # room for a payload that is not whole yet; empty between payloads
+        self._has = 0  # bytes of it
         self._discard = 0
 
     @property
@@ -97,7 +97,20 @@ class FrameReader:
     @property
     def buffered_bytes(self) -> int:
         """How much of an unfinished frame is held."""
-        return len(self._header) + len(self._buffer)
+        return len(self._header) + self._has
+
+    def room(self) -> memoryview | None:
+        """Where the rest of a large payload belongs, for who can receive into it and then says so to `filled`; None for less."""
+        if len(self._buffer) - self._has < LARGE:
+            return None
+        return memoryview(self._buffer)[self._has :]
+
+    def filled(self, size_bytes: int) -> list[Frame]:
+        """So many of the next bytes of the stream are in `room` already: as `feed`."""
+        frames: list[Frame] = []
+        self._has += size_bytes
+        self._finish_if_whole(frames)
+        return frames
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """Takes the next bytes of the stream and gives the frames that are now whole, in order."""
@@ -108,7 +121,7 @@ class FrameReader:
                 skipped = min(self._discard, len(view))
                 self._discard -= skipped
                 view = view[skipped:]
-            elif self._lacks:
+            elif self._buffer:
                 view = self._go_on(view, frames)
             else:
                 view = self._begin(view, frames)
@@ -130,19 +143,24 @@ class FrameReader:
             self._header = b""
             return view[end:]
         else:
-            self._lacks = length
-            return self._go_on(view[at:], frames) if len(view) > at else view[at:]
+            self._buffer = bytearray(length)
+            return self._go_on(view[at:], frames)
         self._header = b""
         return view[at:]
 
     def _go_on(self, view: memoryview, frames: list[Frame]) -> memoryview:
         """Takes more of a payload that came in pieces."""
-        taken = min(self._lacks, len(view))
-        self._buffer += view[:taken]
-        self._lacks -= taken
-        if not self._lacks:
-            length, stream_id, kind, flags = _HEADER.unpack(self._header)
-            payload: Any = self._buffer if kind == DATA and length >= LARGE else bytes(self._buffer)
-            frames.append(Frame(stream_id, kind, flags, payload))
-            self._header, self._buffer = b"", bytearray()
+        end = min(self._has + len(view), len(self._buffer))
+        taken = end - self._has
+        self._buffer[self._has : end] = view[:taken]
+        self._has = end
+        self._finish_if_whole(frames)
         return view[taken:]
+
+    def _finish_if_whole(self, frames: list[Frame]) -> None:
+        if self._has < len(self._buffer):
+            return
+        length, stream_id, kind, flags = _HEADER.unpack(self._header)
+        payload: Any = self._buffer if kind == DATA and length >= LARGE else bytes(self._buffer)
+        frames.append(Frame(stream_id, kind, flags, payload))
+        self._header, self._buffer, self._has = b"", bytearray(), 0
