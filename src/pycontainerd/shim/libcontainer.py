@@ -243,7 +243,7 @@ class Libcontainer:
         with self._here("delete"):
             if self._load(id).delete_at_once():
                 return
-        await self._run("delete", lambda log: self._load(id).delete(force))
+        await self._run("delete", lambda log: self._load(id, log).delete(force))
 
     async def pause(self, id: str) -> None:
         """Freezes every process."""
@@ -262,10 +262,10 @@ class Libcontainer:
         with self._here("ps"):
             return [int(pid) for pid in self._load(id).processes()]
 
-    def _load(self, id: str) -> Any:
+    def _load(self, id: str, log: Logger | None = None) -> Any:
         from pycontainerd.runtime.libcontainer.container import load
 
-        return load(self._root, id)
+        return load(self._root, id, log)
 
     def _here(self, name: str, prefix: str = "") -> _Here:
         return _Here(name, self._log_path, prefix)

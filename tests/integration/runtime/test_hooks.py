@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
@@ -90,4 +91,6 @@ def test_a_hook_that_takes_too_long_is_killed(runtime, bundle, short_tmp):
 
 def test_failing_poststop_hook_is_only_a_warning(runtime, bundle, short_tmp):
     bundle.spec["hooks"] = {"poststop": [{"path": script(short_tmp / "h", "exit 1\n")}]}
-    assert runtime.run(bundle.args("true").build()).code == 0
+    done = runtime.run(bundle.args("true").build())
+    assert done.code == 0
+    assert re.search(r'level=\w+ msg="[^"]*hook #0: error running hook: exit status 1', done.err), done.err

@@ -177,6 +177,31 @@ def test_a_missing_program_fails_create_with_runcs_words(runtime, bundle, args, 
         (lambda s: s["linux"].update(sysctl={"kernel.foo": "1"}), "is not in a separate kernel namespace"),
         (lambda s: s["linux"].update(rootfsPropagation="foo"), "rootfsPropagation=foo is not supported"),
         (lambda s: s["process"].update(selinuxLabel="x"), "selinux is disabled or not supported"),
+        (lambda s: s["process"].update(env=["PATH=/bin", "X"]), "invalid environment variable: "),
+        (lambda s: s["process"].update(env=["=x"]), "name can"),
+        (
+            lambda s: s["process"].update(rlimits=[{"type": "RLIMIT_CORE", "hard": 1, "soft": 2}]),
+            "init: error setting rlimits for ready process: error setting rlimit type 4: invalid argument",
+        ),
+        (
+            lambda s: s["linux"].setdefault("resources", {}).update(devices=[{"allow": True, "type": "c"}]),
+            "device access at 0 field cannot be empty",
+        ),
+        (
+            lambda s: (
+                s["linux"]
+                .setdefault("resources", {})
+                .update(
+                    devices=[{"allow": False, "access": "rwm"}, {"allow": True, "type": "x", "access": "r"}]
+                )
+            ),
+            'invalid cgroup device type "x"',
+        ),
+        (
+            lambda s: s["process"].update(capabilities={"effective": ["CAP_CHOWN"]}),
+            "unable to apply caps: ",
+        ),
+        (lambda s: s["linux"].update(rootfsPropagation="unbindable"), "error preparing rootfs: "),
         (
             lambda s: s["mounts"].append(
                 {"destination": "/x", "type": "bind", "source": "/nosuch", "options": ["bind"]}
@@ -224,6 +249,16 @@ def test_environment_is_the_configs_with_home_added(runtime, bundle):
     bundle.process["env"] = ["PATH=/bin", "A=1"]
     done = runtime.run(bundle.args("env").build(), env={"SECRET": "x"})
     assert sorted(done.out.split()) == ["A=1", "HOME=/root", "PATH=/bin"]
+
+
+def test_of_a_name_that_comes_twice_the_last_one_counts(runtime, bundle):
+    bundle.process["env"] = ["PATH=/bin", "A=1", "B=x", "A=2"]
+    assert sorted(runtime.run(bundle.args("env").build()).out.split()) == [
+        "A=2",
+        "B=x",
+        "HOME=/root",
+        "PATH=/bin",
+    ]
 
 
 def test_sysctl_of_the_network_namespace_is_written(runtime, bundle):

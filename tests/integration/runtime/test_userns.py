@@ -41,6 +41,17 @@ def test_new_namespaces_in_a_joined_user_namespace(runtime, bundle, other):
     assert lines[6].split() == ["0", "100000", "65536"]
 
 
+@ours_only("what is made in a joined user namespace belongs to its root")
+def test_what_is_made_in_it_belongs_to_its_root(runtime, bundle, other):
+    done = runtime.run(bundle.args("stat", "-c", "%u", "/dev/mqueue").build())
+    assert done.out == "0\n", done
+
+
+def test_what_is_made_in_a_new_one_belongs_to_its_root(runtime, bundle):
+    done = runtime.run(bundle.with_userns().args("stat", "-c", "%u", "/dev/mqueue").build())
+    assert done.out == "0\n", done
+
+
 def test_it_can_be_created_started_entered_and_killed(runtime, bundle, other, short_tmp):
     pid_file = short_tmp / "pid"
     runtime.create(bundle.args("sleep", "100").build(), "c", "--pid-file", str(pid_file))

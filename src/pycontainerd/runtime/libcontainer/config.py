@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pycontainerd.runtime.libcontainer.scheduling import Affinity, MemoryPolicy, Scheduling
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+MAX_OOM_SCORE_ADJ = 1000  # and its negative: OOM_SCORE_ADJ_MAX of linux/oom.h
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 # mknod(2) type letter, major, minor; always present, world-accessible
@@ -128,7 +129,7 @@ class Process:
         user = raw.get("user", {})
         self.args: list[str] = raw["args"]
         self.cwd: str = raw["cwd"]
-        self.env: list[str] = raw.get("env", [])
+        self.env = _environment(raw.get("env", []))
         self.terminal: bool = raw.get("terminal", False)
         size = raw.get("consoleSize")
         self.console_size: tuple[int, int] | None = (size["height"], size["width"]) if size else None
@@ -142,6 +143,8 @@ class Process:
         self.rlimits = [_rlimit(item) for item in raw.get("rlimits", [])]
         self.no_new_privileges: bool = raw.get("noNewPrivileges", False)
         self.oom_score_adj: int | None = raw.get("oomScoreAdj")
+        if abs(self.oom_score_adj or 0) > MAX_OOM_SCORE_ADJ:
+            raise InvalidArgument(f"process.oomScoreAdj: {self.oom_score_adj} is not between -1000 and 1000")
         self.apparmor_profile: str = raw.get("apparmorProfile", "")
         self.selinux_label: str = raw.get("selinuxLabel", "")
         if self.selinux_label and not os.path.isdir("/sys/fs/selinux/booleans"):
@@ -158,6 +161,19 @@ class Process:
             from pycontainerd.runtime.libcontainer.scheduling import Affinity
 
             self.exec_affinity = Affinity(raw["execCPUAffinity"])
+
+
+def _environment(raw: list[str]) -> list[str]:
+    """As the program gets it: of a name that comes twice the last one counts."""
+    found: dict[str, str] = {}
+    for at, item in enumerate(raw):
+        name, equals, _ = item.partition("=")
+        if not name or not equals:
+            rule = "name cannot be empty" if equals else "missing '='"
+            raise InvalidArgument(f"process.env[{at}]: invalid environment variable: {rule}")
+        found.pop(name, None)
+        found[name] = item
+    return list(found.values())
 
 
 def _capabilities(raw: dict[str, list[str]] | None) -> tuple[dict[str, list[str]] | None, list[str]]:
@@ -238,6 +254,7 @@ class Config:
         self.annotations: dict[str, str] = spec.get("annotations", {})
         self.devices = _devices(linux.get("devices", []))
         self.resources: dict[str, Any] = linux.get("resources", {})
+        _check_device_rules(self.resources.get("devices", []))
         self.cgroups_path: str = linux.get("cgroupsPath", "")
         self.sysctl: dict[str, str] = linux.get("sysctl", {})
         self.masked_paths: list[str] = linux.get("maskedPaths", [])
@@ -373,6 +390,16 @@ def _devices(raw: list[dict[str, Any]]) -> list[Device]:
     for path, kind, major, minor in DEFAULT_DEVICES:
         found.setdefault(path, Device(path, kind, major, minor, 0o666, 0, 0))
     return list(found.values())
+
+
+def _check_device_rules(raw: list[dict[str, Any]]) -> None:
+    """The rules of the cgroup, in runc's words behind the place."""
+    for at, rule in enumerate(raw):
+        where, kind = f"linux.resources.devices[{at}]", rule.get("type", "")
+        if not rule.get("access"):
+            raise InvalidArgument(f"{where}: device access at {at} field cannot be empty")
+        if kind not in ("", "a", "b", "c"):
+            raise InvalidArgument(f'{where}: invalid cgroup device type "{kind}"')
 
 
 def _intel_rdt(linux: dict[str, Any]) -> dict[str, Any] | None:

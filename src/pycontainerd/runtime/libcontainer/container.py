@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainerd.lib.cgroups import Manager
+    from pycontainerd.lib.log import Logger
     from pycontainerd.runtime.libcontainer.intelrdt import Group
     from pycontainerd.runtime.libcontainer.parent import Steps
 
@@ -47,8 +48,8 @@ def create(options: CreateOptions) -> Container:
     return execute(options)
 
 
-def load(root: str, id: str) -> Container:
-    """A container that exists; NotFound otherwise."""
+def load(root: str, id: str, log: Logger | None = None) -> Container:
+    """A container that exists; NotFound otherwise. `log` is told what goes wrong without being an error."""
     record = state.load(root, id)
     unit = runc_config.unit_of(record.config)
     cgroups: Manager
@@ -56,13 +57,13 @@ def load(root: str, id: str) -> Container:
         cgroups = manager_from_paths(record.cgroup_paths, rootless=record.rootless)
     else:
         cgroups = manager_from_unit(record.cgroup_paths, *unit, rootless=record.rootless)
-    return Container(root, record, cgroups)
+    return Container(root, record, cgroups, log)
 
 
-def delete_by_force(root: str, id: str) -> None:
+def delete_by_force(root: str, id: str, log: Logger | None = None) -> None:
     """Removes a container, killing it, or the folder that a create killed before its first record has left; none is fine."""
     try:
-        container = load(root, id)
+        container = load(root, id, log)
     except NotFound:
         state.remove(root, id)
         return
@@ -72,9 +73,10 @@ def delete_by_force(root: str, id: str) -> None:
 class Container:
     """One container: its record on disk and its cgroups."""
 
-    __slots__ = ("cgroups", "directory", "record", "root", "shares_cgroups")
+    __slots__ = ("_log", "cgroups", "directory", "record", "root", "shares_cgroups")
 
-    def __init__(self, root: str, record: state.State, cgroups: Manager) -> None:
+    def __init__(self, root: str, record: state.State, cgroups: Manager, log: Logger | None = None) -> None:
+        self._log = log
         self.root = root
         self.record = record
         self.cgroups = cgroups
@@ -397,11 +399,15 @@ class Container:
             try:
                 hooks.prepare(at, hook, document)()
             except InitError as error:
-                os.write(2, f"error running poststop hook: {error}\n".encode())
+                self._warn(f"poststop: {error}")  # runtime-spec: and all goes on as if it had succeeded
 
     def abandon(self) -> None:
         """What create undoes after an error; its own error is the one that matters."""
         try:
             self.destroy()
         except (OSError, ContainerdError) as error:
-            os.write(2, f"unable to remove container {self.id}: {error}\n".encode())
+            self._warn(f"unable to remove container {self.id}: {error}")
+
+    def _warn(self, text: str) -> None:
+        if self._log is not None:
+            self._log.warning(text)

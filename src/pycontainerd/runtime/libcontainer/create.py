@@ -52,7 +52,7 @@ def execute(options: CreateOptions) -> Container:
     directory = _make_directory(options.root, options.id)
     made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
     made.rootless = rootless
-    container = Container(options.root, made, cgroups)
+    container = Container(options.root, made, cgroups, options.log)
     if config.intel_rdt is not None:
         group = container.new_intel_rdt_group(config.intel_rdt)
         made.intel_rdt_path, made.intel_rdt_made = group.path, group.made

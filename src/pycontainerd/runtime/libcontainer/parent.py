@@ -15,7 +15,14 @@ from pycontainerd.lib.linux import mount as m
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.fd import rights
 from pycontainerd.lib.linux.libc import go_error
-from pycontainerd.lib.linux.namespaces import CLONE_NEWPID, CLONE_NEWTIME, LINUX_NAMESPACES, setns, unshare
+from pycontainerd.lib.linux.namespaces import (
+    CLONE_NEWIPC,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    LINUX_NAMESPACES,
+    setns,
+    unshare,
+)
 from pycontainerd.runtime.libcontainer import sync
 from pycontainerd.runtime.libcontainer.init.program import InitError
 
@@ -92,6 +99,9 @@ class Joins:
             # Made after the join, so that the joined user namespace owns them; but for the time namespace, whose
             # offsets want a process that may still write to the host's /proc.
             self.unshare_flags, self.flags = self.flags & ~CLONE_NEWTIME, self.flags & CLONE_NEWTIME
+        elif config.creates("user"):
+            # Made by init once it is that namespace's root: whose the root of the message queues is then.
+            self.unshare_flags, self.flags = self.flags & CLONE_NEWIPC, self.flags & ~CLONE_NEWIPC
 
     def _add(self, kind: str, flag: int, path: str | None) -> None:
         if path is None or (kind == "cgroup" and path == ""):
@@ -178,14 +188,20 @@ def limit(pid: int, process: Process) -> None:
         for resource, soft, hard in process.rlimits:
             try:
                 prlimit(pid, resource, soft=soft, hard=hard)
-            except (OSError, ValueError) as error:
-                raise Unknown(f"error setting rlimits for ready process: {error}") from error
+            except OSError as error:
+                raise InitError(
+                    f"error setting rlimits for ready process: error setting rlimit type {resource}: "
+                    f"{go_error(error.errno or 0)}"
+                ) from error
     if process.oom_score_adj is not None:
         try:
             _write(f"/proc/{pid}/oom_score_adj", str(process.oom_score_adj))
-        except PermissionError:
-            if os.geteuid() == 0:
-                raise
+        except OSError as error:
+            if isinstance(error, PermissionError) and os.geteuid() != 0:
+                return
+            raise InitError(
+                f"error setting oom_score_adj to {process.oom_score_adj}: {go_error(error.errno or 0)}"
+            ) from error
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def run(context: Context, values: Values) -> int:
     """Removes a container; with --force one that isn't there is fine."""
     if values.on("force"):
-        delete_by_force(context.root, values.args[0])
+        delete_by_force(context.root, values.args[0], context.log)
     else:
-        load(context.root, values.args[0]).delete(False)
+        load(context.root, values.args[0], context.log).delete(False)
     return 0

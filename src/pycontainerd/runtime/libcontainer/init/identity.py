@@ -152,7 +152,7 @@ def _user(identity: Identity) -> list[Operation]:
 
 def _capset_arguments(identity: Identity) -> tuple[Any, ...]:
     permitted = identity.mask("permitted")
-    effective = identity.mask("effective") & permitted
+    effective = identity.mask("effective")
     inheritable = identity.mask("inheritable")
     data = CapDataPair(
         CapData(effective & _LOW, permitted & _LOW, inheritable & _LOW),

@@ -96,12 +96,13 @@ def run_outer(plan: InitPlan) -> None:
         fd, flag = plan.join_fds.pop(0)  # the user namespace comes first
         setns(fd, flag)
         os.close(fd)
+        _become_root()  # as whom the second child makes its namespaces
         flags, plan.unshare_flags = plan.unshare_flags, 0
         pid = clone3(lambda: run_init(plan), flags=flags, parent=True)
         sync.send(plan.sync_fd, sync.PID, str(pid).encode())
-    except OSError as error:
-        text = f"unable to join the user namespace: {(error.strerror or '').lower()}"
-        sync.send(plan.sync_fd, sync.ERROR, text.encode())
+    except (OSError, InitError) as error:
+        reason = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
+        sync.send(plan.sync_fd, sync.ERROR, f"unable to join the user namespace: {reason}".encode())
         os._exit(1)
     os._exit(0)
 
@@ -181,10 +182,10 @@ def enter_namespaces(plan: InitPlan) -> None:
     for fd, flag in plan.join_fds:
         setns(fd, flag)
         os.close(fd)
+    if "user" in config.namespaces:
+        _become_root()
     if plan.unshare_flags:
         unshare(plan.unshare_flags)
-    if "user" in config.namespaces:
-        program.run([("setgid", (0,), "setresgid"), ("setuid", (0,), "setresuid")], State(-1))
     prctl.set_dumpable(False)
     os.setsid()
     if config.creates("cgroup"):
@@ -196,6 +197,11 @@ def enter_namespaces(plan: InitPlan) -> None:
         _bring_up_loopback()
     if plan.set_domain is not None:
         plan.set_domain(config.personality)
+
+
+def _become_root() -> None:
+    """Of the user namespace that this process has come into."""
+    program.run([("setgid", (0,), "setresgid"), ("setuid", (0,), "setresuid")], State(-1))
 
 
 def _bring_up_loopback() -> None:
@@ -215,8 +221,13 @@ def prepare_rootfs(plan: InitPlan, state: State) -> int:
     if config.rootfs_propagation:  # the default has left nothing shared
         _make_parent_private(config.rootfs)
     target_fd = os.open(config.rootfs, fspath.O_PATH | os.O_DIRECTORY)
-    root_fd = m.open_tree(AT_FDCWD, config.rootfs, recursive=True)
-    m.move_mount(root_fd, target_fd)
+    try:
+        root_fd = m.open_tree(AT_FDCWD, config.rootfs, recursive=True)
+        m.move_mount(root_fd, target_fd)
+    except OSError as error:
+        raise InitError(
+            f"error preparing rootfs: mount {config.rootfs}: {go_error(error.errno or 0)}"
+        ) from None
     os.close(target_fd)
     # A read-only tmpfs becomes so after the hooks: mount points in it must still be made.
     state.done("attach rootfs")
