@@ -187,6 +187,39 @@ def test_a_relative_path_counts_from_the_callers_own_cgroup(runtime, bundle):
     runtime.ok("delete", id)
 
 
+@ours_only("a cgroup that others are in is refused")
+def test_a_cgroup_that_another_container_is_in(runtime, bundle):
+    runtime.start_detached(bundle.args("sleep", "100").build(), "first")
+    done = runtime.run(bundle.args("true").build())
+    assert done.code == 1
+    assert "container's cgroup is not empty: 1 process(es) found" in done.err
+    assert runtime.state("first")["status"] == "running"
+
+
+@ours_only("a cgroup that others are in is refused")
+def test_a_cgroup_that_is_frozen(runtime, bundle):
+    folders = [ROOT / name / bundle.linux["cgroupsPath"].strip("/") for name in ("devices", "freezer")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    try:
+        (folders[1] / "freezer.state").write_text("FROZEN")
+        done = runtime.run(bundle.args("true").build())
+    finally:
+        for folder in folders:
+            folder.rmdir()
+    assert done.code == 1
+    assert "container's cgroup unexpectedly frozen" in done.err
+
+
+@ours_only("the root of all cgroups is refused")
+@pytest.mark.parametrize("path", ["/", "/.", "//"])
+def test_the_root_of_all_cgroups(runtime, bundle, path):
+    bundle.linux["cgroupsPath"] = path
+    done = runtime.run(bundle.args("true").build())
+    assert done.code == 1
+    assert "linux.cgroupsPath: the root of all cgroups can't be a container's" in done.err
+
+
 def test_a_create_that_fails_leaves_another_containers_cgroup_alone(runtime, bundle):
     runtime.start_detached(bundle.args("sleep", "100").build())
     path = bundle.args("nosuch").build()

@@ -219,6 +219,15 @@ def test_a_bad_config_fails_with_runcs_words_and_leaves_nothing(runtime, bundle,
     assert [entry for entry in runtime.root.glob("*") if entry.is_dir()] == []
 
 
+def test_a_bad_word_of_seccomp_fails_and_leaves_nothing(runtime, bundle):
+    rule = {"names": ["uname"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 1, "op": "X"}]}
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    done = runtime.run(bundle.build())
+    assert done.code == 1
+    assert "runc run failed: string X is not a valid operator for seccomp" in done.err
+    assert [entry for entry in runtime.root.glob("*") if entry.is_dir()] == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"process": 1}'])
 def test_a_config_that_is_no_spec_fails(runtime, bundle, text):
     path = bundle.build()

@@ -43,6 +43,15 @@ def test_cgroup_mount_shows_the_containers_own(runtime, bundle):
     assert done.code != 0
 
 
+@pytest.mark.requires("cgroup_v1")
+def test_hierarchies_are_called_as_on_the_host(runtime, bundle):
+    bundle.with_namespace("cgroup")
+    lines = runtime.run(bundle.args("cat", "/proc/self/mountinfo").build()).out.splitlines()
+    sources = {line.split()[4]: line.split(" - ")[1].split()[1] for line in lines}
+    assert sources["/sys/fs/cgroup/pids"] == "cgroup"
+    assert sources.get("/sys/fs/cgroup/systemd", "systemd") == "systemd"
+
+
 @pytest.mark.parametrize("options", [["bind"], ["rbind", "rw"], ["bind", "ro"], ["rbind", "rro"]])
 def test_bind_mount_of_a_directory(runtime, bundle, short_tmp, options):
     (short_tmp / "src").mkdir()

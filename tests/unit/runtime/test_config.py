@@ -6,6 +6,7 @@ import copy
 
 import pytest
 
+from pycontainerd.lib.cgroups import v1_resources, v2_resources
 from pycontainerd.lib.errdefs import InvalidArgument, NotFound
 from pycontainerd.lib.oci.document import dumps, loads
 from pycontainerd.lib.oci.template import template
@@ -45,6 +46,12 @@ def test_the_template_is_valid(spec):
         (("linux", "devices"), [{"path": "/dev/x", "type": "c", "major": -1}], "is not a device number"),
         (("hooks",), {"prestart": [{"path": "x"}]}, "is not absolute"),
         (("hooks",), {"prestart": [{"path": "/x", "timeout": 0}]}, "must be greater than zero"),
+        (("hooks",), {"poststop": [{"path": "/x", "args": [""]}]}, r"poststop\[0\].args\[0\]"),
+        (("hooks",), {"poststop": [{"path": "/x", "env": ["A=b", "=c"]}]}, r"poststop\[0\].env\[1\]"),
+        (("process", "oomScoreAdj"), 1001, r"process.oomScoreAdj: 1001"),
+        (("process", "oomScoreAdj"), -1001, r"process.oomScoreAdj: -1001"),
+        (("process", "env"), ["A=b", "C"], r"process.env\[1\]: .*missing '='"),
+        (("linux", "resources"), {"devices": [{"allow": True}]}, r"linux.resources.devices\[0\]"),
         (("mounts",), [{"type": "proc"}], r"mounts\[0\].destination"),
         (("linux", "timeOffsets"), {"boottime": {"secs": 1}}, "time namespace isn't created"),
         (
@@ -144,3 +151,50 @@ def test_the_allow_list_is_what_it_is():
         "set_affinity", "set_io_priority", "set_memory_policy", "set_scheduler", "setgid", "setgroups", "setns",
         "setuid", "take_terminal", "umask", "write",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"devices": [{"access": "rwm"}]},
+        {"hugepageLimits": [{}]},
+        {"network": {"priorities": [{}]}},
+        {"blockIO": {"weightDevice": [{}], "throttleReadBpsDevice": [{}]}},
+        {"rdma": {"x": {}}},
+    ],
+)
+def test_what_is_left_out_of_an_entry_is_nothing_as_in_runc(spec, resources):
+    spec["process"]["consoleSize"] = {"height": 5}
+    spec["linux"]["resources"] = resources
+    config = compile_(spec)
+    assert config.process.console_size == (5, 0)
+    assert runc_config.to_runc(config)["cgroups"]
+    v1_resources.plan(resources)
+    v2_resources.plan(resources)
+
+
+@pytest.mark.parametrize(
+    "empty", [{}, {"architectures": ["SCMP_ARCH_X86"]}, {"defaultAction": "", "syscalls": []}]
+)
+def test_a_filter_that_says_nothing_is_none(spec, empty):
+    spec["linux"]["seccomp"] = empty
+    assert compile_(spec).seccomp is None
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"defaultAction": "X"}, "string X is not a valid action for seccomp"),
+        ({"syscalls": [{"names": ["uname"], "action": "SCMP_ACT_LOG"}]}, "string  is not a valid action"),
+        ({"syscalls": [{"names": ["uname"]}]}, "string  is not a valid action"),
+        (
+            {"syscalls": [{"names": ["uname"], "action": "SCMP_ACT_LOG", "args": [{"op": "X"}]}]},
+            "string X is not a valid operator for seccomp",
+        ),
+    ],
+)
+def test_words_of_seccomp_are_judged_before_anything_is_made(spec, change, text):
+    default = {} if "string  is" in text and "LOG" in str(change) else {"defaultAction": "SCMP_ACT_ALLOW"}
+    spec["linux"]["seccomp"] = default | change
+    with pytest.raises(InvalidArgument, match=text):
+        runc_config.to_runc(compile_(spec))

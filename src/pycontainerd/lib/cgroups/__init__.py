@@ -151,4 +151,10 @@ def _below(cgroups_path: str, id: str, own: str, mount_root: str) -> str:
         from pycontainerd.lib.errdefs import InvalidArgument
 
         raise InvalidArgument(f"cgroup path {path!r} must not contain ..")
+    if not parts:
+        from pycontainerd.lib.errdefs import InvalidArgument
+
+        raise InvalidArgument(
+            "linux.cgroupsPath: the root of all cgroups can't be a container's: its limits would be everybody's"
+        )
     return "/" + "/".join(parts)

@@ -44,7 +44,7 @@ class DeviceProgram:
     def apply(self, rule: dict[str, Any]) -> None:
         """Folds one more rule in."""
         kind = rule.get("type") or "a"
-        allow = rule["allow"]
+        allow = rule.get("allow", False)
         access = rule.get("access") or "rwm"
         if kind == "a":
             # As the v1 kernel interface: a rule for all types is for all devices and all access.

@@ -54,14 +54,14 @@ def plan(resources: dict[str, Any]) -> list[Write]:
         writes.append(("pids", "pids.max", str(limit) if limit > 0 else "max"))
     writes += _block_io(resources.get("blockIO", {}))
     writes += [
-        ("hugetlb", f"hugetlb.{item['pageSize']}.limit_in_bytes", str(item["limit"]))
+        ("hugetlb", f"hugetlb.{item.get('pageSize', '')}.limit_in_bytes", str(item.get("limit", 0)))
         for item in resources.get("hugepageLimits", [])
     ]
     network = resources.get("network", {})
     if network.get("classID"):
         writes.append(("net_cls", "net_cls.classid", str(network["classID"])))
     writes += [
-        ("net_prio", "net_prio.ifpriomap", f"{item['name']} {item['priority']}")
+        ("net_prio", "net_prio.ifpriomap", f"{item.get('name', '')} {item.get('priority', 0)}")
         for item in network.get("priorities", [])
     ]
     writes += [

@@ -64,7 +64,7 @@ def plan(resources: dict[str, Any]) -> list[Write]:
     writes += _cpu(resources.get("cpu", {}))
     writes += _block_io(resources.get("blockIO", {}))
     for item in resources.get("hugepageLimits", []):
-        writes.append((f"hugetlb.{item['pageSize']}.max", str(item["limit"])))
+        writes.append((f"hugetlb.{item.get('pageSize', '')}.max", str(item.get("limit", 0))))
     writes += [("rdma.max", rdma_line(device, item)) for device, item in resources.get("rdma", {}).items()]
     for name, value in resources.get("unified", {}).items():
         if "/" in name or name in ("", ".", ".."):

@@ -132,7 +132,9 @@ class Process:
         self.env = _environment(raw.get("env", []))
         self.terminal: bool = raw.get("terminal", False)
         size = raw.get("consoleSize")
-        self.console_size: tuple[int, int] | None = (size["height"], size["width"]) if size else None
+        self.console_size: tuple[int, int] | None = (
+            (size.get("height", 0), size.get("width", 0)) if size else None
+        )
         self.uid: int = user.get("uid", 0)
         self.gid: int = user.get("gid", 0)
         if 0xFFFFFFFF in (self.uid, self.gid):  # -1 would leave the id unchanged: root
@@ -259,7 +261,7 @@ class Config:
         self.sysctl: dict[str, str] = linux.get("sysctl", {})
         self.masked_paths: list[str] = linux.get("maskedPaths", [])
         self.readonly_paths: list[str] = linux.get("readonlyPaths", [])
-        self.seccomp: dict[str, Any] | None = linux.get("seccomp")
+        self.seccomp = _seccomp(linux.get("seccomp", {}))
         self.uid_mappings = parse_mappings(linux.get("uidMappings", []))
         self.gid_mappings = parse_mappings(linux.get("gidMappings", []))
         self.time_offsets: dict[str, dict[str, int]] = linux.get("timeOffsets", {})
@@ -365,12 +367,23 @@ def _complete_id_map(entry: Mount, config: Config, where: str) -> None:
 def _hooks(raw: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
     for kind, hooks in raw.items():
         for at, hook in enumerate(hooks):
-            path = hook.get("path", "")
-            if not path.startswith("/"):
-                raise InvalidArgument(f"hooks.{kind}[{at}].path: {path!r} is not absolute")
-            if "timeout" in hook and hook["timeout"] <= 0:
-                raise InvalidArgument(f"hooks.{kind}[{at}].timeout: must be greater than zero")
+            _check_hook(hook, f"hooks.{kind}[{at}]")
     return raw
+
+
+def _check_hook(hook: dict[str, Any], where: str) -> None:
+    path = hook.get("path", "")
+    if not path.startswith("/"):
+        raise InvalidArgument(f"{where}.path: {path!r} is not absolute")
+    if "timeout" in hook and hook["timeout"] <= 0:
+        raise InvalidArgument(f"{where}.timeout: must be greater than zero")
+    if hook.get("args") and not hook["args"][0]:
+        raise InvalidArgument(f"{where}.args[0]: must not be empty")
+    for number, item in enumerate(hook.get("env", ())):
+        if item.startswith("=") or not item:
+            raise InvalidArgument(
+                f"{where}.env[{number}]: invalid environment variable: name cannot be empty"
+            )
 
 
 def _devices(raw: list[dict[str, Any]]) -> list[Device]:
@@ -390,6 +403,11 @@ def _devices(raw: list[dict[str, Any]]) -> list[Device]:
     for path, kind, major, minor in DEFAULT_DEVICES:
         found.setdefault(path, Device(path, kind, major, minor, 0o666, 0, 0))
     return list(found.values())
+
+
+def _seccomp(raw: dict[str, Any]) -> dict[str, Any] | None:
+    """A filter that says nothing is none."""
+    return raw if raw.get("defaultAction") or raw.get("syscalls") else None
 
 
 def _check_device_rules(raw: list[dict[str, Any]]) -> None:

@@ -10,7 +10,13 @@ import os
 
 from pycontainerd.lib import trace
 from pycontainerd.lib.cgroups import manager_for, systemd_manager_for
-from pycontainerd.lib.errdefs import AlreadyExists, ContainerdError, InvalidArgument, Unknown
+from pycontainerd.lib.errdefs import (
+    AlreadyExists,
+    ContainerdError,
+    FailedPrecondition,
+    InvalidArgument,
+    Unknown,
+)
 from pycontainerd.lib.linux import process as proc
 from pycontainerd.lib.linux.libc import go_error
 from pycontainerd.runtime.libcontainer import hooks, parent, runc_config, state, sync
@@ -50,19 +56,17 @@ def execute(options: CreateOptions) -> Container:
     with trace.span("cgroup.find"):
         cgroups = _new_manager(config, rootless)
     directory = _make_directory(options.root, options.id)
-    made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
-    made.rootless = rootless
-    container = Container(options.root, made, cgroups, options.log)
-    if config.intel_rdt is not None:
-        group = container.new_intel_rdt_group(config.intel_rdt)
-        made.intel_rdt_path, made.intel_rdt_made = group.path, group.made
-    container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
+    try:
+        container = _new_container(config, options, cgroups, rootless)
+    except BaseException:
+        os.rmdir(directory)
+        raise
     try:
         if options.folder:
             os.mkdir(f"{directory}/{options.folder}", 0o755)
         # The intent, before the first cgroup: whatever a killed create leaves can be found and removed.
         with trace.span("state.store"):
-            state.store(directory, made)
+            state.store(directory, container.record)
         _make_init(container, config, options)
     except BaseException as error:
         container.abandon()
@@ -71,6 +75,32 @@ def execute(options: CreateOptions) -> Container:
         raise
     container.shares_cgroups = False
     return container
+
+
+def _new_container(config: Config, options: CreateOptions, cgroups: Manager, rootless: bool) -> Container:
+    """With all that is to be kept of it before the first thing is made; what makes no container is refused."""
+    made = state.State(options.id, runc_config.to_runc(config), cgroups.paths)
+    made.rootless = rootless
+    container = Container(options.root, made, cgroups, options.log)
+    if config.intel_rdt is not None:
+        group = container.new_intel_rdt_group(config.intel_rdt)
+        made.intel_rdt_path, made.intel_rdt_made = group.path, group.made
+    container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
+    if container.shares_cgroups:
+        _require_unused(cgroups)
+    return container
+
+
+def _require_unused(cgroups: Manager) -> None:
+    """Limits would be those of whoever is in there, and the container's end theirs. In newer runcs' words."""
+    try:
+        count = len(cgroups.pids())
+    except FileNotFoundError:
+        return  # removed meanwhile
+    if count:
+        raise FailedPrecondition(f"container's cgroup is not empty: {count} process(es) found")
+    if cgroups.is_frozen():
+        raise FailedPrecondition("container's cgroup unexpectedly frozen")
 
 
 def _without_effect(config: Config) -> list[str]:

@@ -6,6 +6,7 @@ Spec: runc libcontainer/configs (json tags), as written by runc 1.1
 from __future__ import annotations
 
 from pycontainerd.lib.cgroups.devices import DEFAULT_RULES
+from pycontainerd.lib.errdefs import InvalidArgument
 from pycontainerd.runtime.libcontainer.config import CAPABILITY_SETS, HOOKS
 
 TYPE_CHECKING = False
@@ -278,12 +279,12 @@ def _cgroups(config: Config) -> dict[str, Any]:
         **{name: block.get(key) or None for name, key in _THROTTLES},
         freezer="",
         hugetlb_limit=[
-            {"page_size": item["pageSize"], "limit": item["limit"]}
+            {"page_size": item.get("pageSize", ""), "limit": item.get("limit", 0)}
             for item in resources.get("hugepageLimits", [])
         ]
         or None,
         net_prio_ifpriomap=[
-            {"interface": item["name"], "priority": item["priority"]}
+            {"interface": item.get("name", ""), "priority": item.get("priority", 0)}
             for item in resources.get("network", {}).get("priorities", [])
         ]
         or None,
@@ -357,7 +358,7 @@ def _seccomp(seccomp: dict[str, Any] | None) -> dict[str, Any] | None:
     if seccomp is None:
         return None
     document: dict[str, Any] = {
-        "default_action": _ACTIONS.index(seccomp["defaultAction"]),
+        "default_action": _place(_ACTIONS, seccomp.get("defaultAction", ""), "action"),
         "architectures": [_ARCHES.get(name, name) for name in seccomp.get("architectures", [])],
     }
     if seccomp.get("flags"):
@@ -365,14 +366,14 @@ def _seccomp(seccomp: dict[str, Any] | None) -> dict[str, Any] | None:
     document["syscalls"] = [
         {
             "name": name,
-            "action": _ACTIONS.index(rule["action"]),
+            "action": _place(_ACTIONS, rule.get("action", ""), "action"),
             "errnoRet": rule.get("errnoRet"),
             "args": [
                 {
                     "index": item.get("index", 0),
                     "value": item.get("value", 0),
                     "value_two": item.get("valueTwo", 0),
-                    "op": _OPERATORS.index(item["op"]),
+                    "op": _place(_OPERATORS, item.get("op", ""), "operator"),
                 }
                 for item in rule.get("args", [])
             ],
@@ -385,6 +386,13 @@ def _seccomp(seccomp: dict[str, Any] | None) -> dict[str, Any] | None:
         document["listener_path"] = seccomp["listenerPath"]
         document["listener_metadata"] = seccomp.get("listenerMetadata", "")
     return document
+
+
+def _place(names: tuple[str, ...], name: str, what: str) -> int:
+    """runc's number of a word of seccomp's; InvalidArgument, in its words, for one that isn't."""
+    if name not in names[1:]:
+        raise InvalidArgument(f"string {name} is not a valid {what} for seccomp")
+    return names.index(name)
 
 
 def seccomp_of(document: dict[str, Any]) -> dict[str, Any] | None:

@@ -57,7 +57,7 @@ def prepare(
 
     With a listenerPath the socket is connected here, where the host's paths still are; its listener is told `container_state`.
     """
-    if not seccomp or not seccomp.get("defaultAction"):
+    if seccomp is None:
         return None
     from pycontainerd.lib.linux.seccomp import FILTER_FLAGS, compile_filter
 
@@ -67,14 +67,18 @@ def prepare(
             raise InvalidArgument(f"seccomp flag {name!r} not known to runc")
         flags |= FILTER_FLAGS[name]
     found = Filter(compile_filter(seccomp, cache_dir), flags)
-    path = seccomp.get("listenerPath", "")
-    uses_notify = any(rule["action"] == "SCMP_ACT_NOTIFY" for rule in seccomp.get("syscalls", []))
     if seccomp["defaultAction"] == "SCMP_ACT_NOTIFY":
         raise InvalidArgument("SCMP_ACT_NOTIFY cannot be used as default action")
-    if uses_notify and not path:
+    notified = [rule for rule in seccomp.get("syscalls", []) if rule["action"] == "SCMP_ACT_NOTIFY"]
+    if not notified:
+        return found
+    if any("write" in rule.get("names", []) for rule in notified):
+        # With it init tells how far it is, which the agent would have to allow before it knows of it.
+        raise InvalidArgument("SCMP_ACT_NOTIFY cannot be used for the write syscall")
+    path = seccomp.get("listenerPath", "")
+    if not path:
         raise InvalidArgument('config.seccomp.listenerPath is required with "SCMP_ACT_NOTIFY"')
-    if path:
-        _connect(found, path, seccomp.get("listenerMetadata", ""), container_state)
+    _connect(found, path, seccomp.get("listenerMetadata", ""), container_state)
     return found
 
 

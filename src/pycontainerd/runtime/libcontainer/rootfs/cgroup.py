@@ -66,7 +66,8 @@ def _mount_hierarchies(config: Config, entry: Mount, target_fd: int, view: Cgrou
         for name, options, host_path in view.hierarchies:
             os.mkdir(name, 0o755, dir_fd=tmpfs_fd)
             if "cgroup" in config.namespaces:
-                mount_fd = new_filesystem("cgroup", "cgroup", options.split(","), attr)
+                source = "systemd" if name == "systemd" else "cgroup"  # what systemd itself calls it
+                mount_fd = new_filesystem("cgroup", source, options.split(","), attr)
             else:
                 mount_fd = m.open_tree(AT_FDCWD, host_path)
                 m.mount_setattr(mount_fd, attr_set=attr)
