@@ -46,6 +46,11 @@ sweep: ## the long runs of tests/sweep in full, about half an hour: kills at eve
 	scripts/peers all
 	SWEEP=full scripts/isolated $(PYTHON) -m pytest tests/sweep -v -o faulthandler_timeout=0
 
+fuzz: ## every field of a container's config left out, of another type or out of range, a minute
+	scripts/setup test
+	scripts/peers all
+	FUZZ=all scripts/isolated $(PYTHON) -m pytest tests/integration/runtime/test_any_config.py -q
+
 check: ## format, lint, types, import contracts, spelling, size gate, generated files
 	scripts/setup check
 	.venv/bin/ruff format --check $(SOURCES)
@@ -74,4 +79,4 @@ units: ## systemd units for this checkout's daemon, or for PROGRAM=/some/pyconta
 	@test -n "$(DIR)" || { echo "usage: make units DIR=/etc/systemd/system [PROGRAM=/some/pycontainerd]" >&2; exit 2; }
 	scripts/units "$(DIR)" $(PROGRAM)
 
-.PHONY: FORCE help programs install demo test test-unit test-runtimes test-vm sweep check bench protos aliases units
+.PHONY: FORCE help programs install demo test test-unit test-runtimes test-vm sweep fuzz check bench protos aliases units
