@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _NAMESPACES: Final = frozenset({"pid", "network", "mount", "ipc", "uts", "user", "cgroup"})
 _DEFAULT_PERIOD_US: Final = 100_000
+_OTHER_PLATFORMS: Final = ("solaris", "windows", "vm", "zos", "freebsd")  # sections of a spec that are theirs
 _NO_HOST_DEVICES: Final = "privileged-without-host-devices"
 
 
@@ -84,8 +85,8 @@ def _id_mapping(entry: str, kind: str) -> dict[str, int]:
 
 
 def from_file(path: str) -> Spec:
-    """--config: the whole document."""
-    import json
+    """--config: the whole document, its types checked; of what the specification doesn't know nothing stays, as in ctr."""
+    from pycontainerd.lib.oci import document, runtime
 
     try:
         with open(path, "rb") as file:
@@ -95,12 +96,11 @@ def from_file(path: str) -> Spec:
     if len(data) == spec_file_limit:
         raise InvalidArgument(f"{path} is larger than {spec_file_limit} bytes")
     try:
-        document: Spec = json.loads(data)
-    except ValueError as error:
+        whole = document.loads(data)
+        spec = runtime.checked(whole, runtime.SPEC)
+    except (document.DocumentError, InvalidArgument) as error:
         raise InvalidArgument(f"failed to unmarshal spec: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidArgument("failed to unmarshal spec: not an object")
-    return document
+    return {**spec, **{key: whole[key] for key in _OTHER_PLATFORMS if key in whole}}
 
 
 def build(
