@@ -201,7 +201,6 @@ def test_a_missing_program_fails_create_with_runcs_words(runtime, bundle, args, 
             lambda s: s["process"].update(capabilities={"effective": ["CAP_CHOWN"]}),
             "unable to apply caps: ",
         ),
-        (lambda s: s["linux"].update(rootfsPropagation="unbindable"), "error preparing rootfs: "),
         (
             lambda s: s["mounts"].append(
                 {"destination": "/x", "type": "bind", "source": "/nosuch", "options": ["bind"]}
