@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.lib.errdefs import PermissionDenied, Unauthenticated
+from pycontainerd.lib.oci import document
 from pycontainerd.lib.registry import http
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CLIENT_ID: Final = "containerd-client"
 _MAX_REPLY: Final = 1 << 20
 _DEFAULT_LIFE_S: Final = 60
+_LONGEST_LIFE_S: Final = 24 * 3600
 
 
 class Challenge:
@@ -147,10 +149,13 @@ class Authorizer:
         if reply is None:
             reply = self._get(realm, fields)
         token = reply.get("token") or reply.get("access_token") or ""
-        if not isinstance(token, str) or not token or "\n" in token or "\r" in token:
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
             raise Unauthenticated(f"token server {realm} sent no token")
         life_s = reply.get("expires_in") or _DEFAULT_LIFE_S
-        return token, time.monotonic() + (life_s if type(life_s) is int else _DEFAULT_LIFE_S) - 5
+        if type(life_s) is not int:
+            life_s = _DEFAULT_LIFE_S
+        life_s = max(_DEFAULT_LIFE_S, min(life_s, _LONGEST_LIFE_S))  # shorter than the first it may not be
+        return token, time.monotonic() + life_s - 5
 
     def _post(self, realm: str, fields: dict[str, str]) -> dict[str, Any] | None:
         """OAuth2; None where the server has no such thing and GET is to be tried."""
@@ -187,8 +192,6 @@ class Authorizer:
         return self._reply(realm, response)
 
     def _reply(self, realm: str, response: Any) -> dict[str, Any]:
-        import json
-
         try:
             data = http.read(response, _MAX_REPLY)
         finally:
@@ -199,7 +202,7 @@ class Authorizer:
                 hint="are name and password right (--user NAME:PASSWORD)?",
             )
         try:
-            document = json.loads(data)
-        except ValueError as error:
+            reply = document.loads(data)
+        except document.DocumentError as error:
             raise Unauthenticated(f"token server {realm} sent no JSON") from error
-        return document if isinstance(document, dict) else {}
+        return reply if isinstance(reply, dict) else {}

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.lib.errdefs import InvalidArgument, Unavailable
+from pycontainerd.lib.oci import document, runtime
 from pycontainerd.lib.registry.hosts import DOCKER_HUB_REGISTRY
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ _HUB_KEYS: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io
 _HUB: Final = frozenset({"docker.io", "registry-1.docker.io", "index.docker.io"})
 _HELPER_TIMEOUT_S: Final = 60
 _MAX_CONFIG: Final = 1 << 20
+_ENTRY: Final = dict.fromkeys(("auth", "identitytoken", "username", "password"), runtime.S)
+_CONFIG: Final = {"auths": {"*": _ENTRY}, "credHelpers": {"*": runtime.S}, "credsStore": runtime.S}
 
 
 class Credential:
@@ -62,29 +65,35 @@ def _from_docker(address: str) -> Credential:
             data = file.read(_MAX_CONFIG)
     except OSError:
         return Credential("", "")  # nobody logged in
-    import json
-
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise InvalidArgument(f"{path} is not JSON: {error}") from error
+    config = _parse(data, _CONFIG, path)
     keys = (
         _HUB_KEYS
         if address in _HUB
         else (address, f"https://{address}", f"https://{address}/v1/", f"http://{address}")
     )
-    helpers = document.get("credHelpers") or {}
+    helpers = config.get("credHelpers", {})
     for key in keys:
         if key in helpers:
             return _ask_helper(helpers[key], key)
-    auths = document.get("auths") or {}
+    auths = config.get("auths", {})
     for key in keys:
-        found = _from_entry(auths.get(key) or {})
+        found = _from_entry(auths.get(key, {}))
         if found:
             return found
-    if document.get("credsStore"):
-        return _ask_helper(document["credsStore"], keys[0])
+    if config.get("credsStore"):
+        return _ask_helper(config["credsStore"], keys[0])
     return Credential("", "")
+
+
+def _parse(data: bytes, schema: dict[str, Any], what: str) -> dict[str, Any]:
+    """A document of a schema as lib.oci.runtime has it; InvalidArgument for another one, without what is in it."""
+    try:
+        found: dict[str, Any] = runtime.checked(document.loads(data), schema)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{what}: {error}") from error
+    except document.DocumentError as error:
+        raise InvalidArgument(f"{what} is not JSON: {error}") from error
+    return found
 
 
 def _from_entry(entry: dict[str, Any]) -> Credential:
@@ -103,7 +112,6 @@ def _from_entry(entry: dict[str, Any]) -> Credential:
 
 def _ask_helper(name: str, server: str) -> Credential:
     """docker-credential-NAME get. "Not found" is no credential; any other failure is the user's to know."""
-    import json
     import subprocess
 
     if "/" in name:
@@ -121,6 +129,6 @@ def _ask_helper(name: str, server: str) -> Credential:
         raise Unavailable(f"{program} failed: {error}", hint="docker's config.json names it") from error
     if done.returncode:
         return Credential("", "")
-    reply = json.loads(done.stdout)
+    reply = _parse(done.stdout, {"Username": runtime.S, "Secret": runtime.S}, f"the answer of {program}")
     username = reply.get("Username", "")
     return Credential("" if username == "<token>" else username, reply.get("Secret", ""))

@@ -12,6 +12,7 @@ from pycontainerd.lib.errdefs import (
     Unauthenticated,
     Unavailable,
 )
+from pycontainerd.lib.oci import document
 from pycontainerd.lib.registry import credentials, hosts, http
 from pycontainerd.lib.registry.auth import Authorizer
 
@@ -153,12 +154,9 @@ def too_many(where: str, retry_after: str) -> ResourceExhausted:
 
 def server_message(response: BaseHTTPResponse) -> str:
     """What a registry's error document says, in one line; nothing of a secret is in it. Spec: distribution-spec errors."""
-    import json
-
     try:
-        document = json.loads(http.read(response, _MAX_ERROR) or b"{}")
-        errors = document.get("errors") or []
+        errors = document.loads(http.read(response, _MAX_ERROR) or b"{}").get("errors") or []
         parts = [f"{one.get('code', '')}: {one.get('message', '')}" for one in errors[:3]]
-    except (ValueError, AttributeError, Unavailable):
+    except (ValueError, AttributeError, TypeError, KeyError, Unavailable):
         return ""  # not a registry's document: the status alone is said
     return "".join(char if char.isprintable() else " " for char in "; ".join(parts))[:500]
