@@ -121,3 +121,25 @@ def test_a_listener_gets_the_filter_and_the_state(runtime, bundle, short_tmp):
     os.close(notify)  # with nobody to ask the call doesn't exist
     runtime.wait_status("stopped")
     assert "not implemented" in (bundle.rootfs / "out").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "SCMP_ACT_NOTIFY cannot be used as default action"),
+        (
+            {"syscalls": [{"names": ["mkdir", "write"], "action": "SCMP_ACT_NOTIFY"}]},
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall",
+        ),
+    ],
+)
+def test_what_no_agent_may_be_asked_for(runtime, bundle, fields, text):
+    bundle.linux["seccomp"] = profile([], listenerPath="/nonexistent") | fields
+    done = runtime.run(bundle.args("true").build())
+    assert done.code == 1
+    assert text in done.err
+
+
+def test_a_listener_that_nothing_is_asked_is_not_called(runtime, bundle):
+    bundle.linux["seccomp"] = profile([], listenerPath="/nonexistent")
+    assert runtime.run(bundle.args("true").build()).code == 0

@@ -409,5 +409,8 @@ class Container:
             self._warn(f"unable to remove container {self.id}: {error}")
 
     def _warn(self, text: str) -> None:
-        if self._log is not None:
-            self._log.warning(text)
+        if self._log is None:
+            from pycontainerd.lib.log import Logger
+
+            self._log = Logger(2)
+        self._log.warning(text)
