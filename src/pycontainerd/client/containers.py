@@ -135,12 +135,21 @@ def remove(client: Client, record: containers_v1.Container) -> None:
 
 
 def spec_of(record: containers_v1.Container) -> dict[str, Any]:
-    """The runtime-spec document of a record; InvalidArgument for one that isn't JSON."""
+    """The runtime-spec document of a record, its sections objects where it has them; InvalidArgument for anything else.
+
+    What is in the sections is for the runtime to judge: whoever may write records may write what they like.
+    """
+    what = f"the spec of container {record.id} is no document"
     try:
-        found: dict[str, Any] = document.loads(record.spec.value or b"{}")
+        found = document.loads(record.spec.value or b"{}")
     except document.DocumentError as error:
-        raise errdefs.InvalidArgument(f"the spec of container {record.id} is no document: {error}") from error
-    return found
+        raise errdefs.InvalidArgument(f"{what}: {error}") from error
+    if not isinstance(found, dict):
+        raise errdefs.InvalidArgument(f"{what}: not an object")
+    for section in ("process", "root", "linux"):
+        if not isinstance(found.get(section), dict | None):
+            raise errdefs.InvalidArgument(f"{what}: {section} is not an object")
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def rootfs_of(client: Client, record: containers_v1.Container) -> list[types.Mount]:
