@@ -87,3 +87,20 @@ def test_state_of_nobody_fails(runtime):
     done = runtime("state", "nope")
     assert done.code == 1
     assert "container does not exist" in done.err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"config": 5}'])
+def test_a_state_that_is_damaged_is_said_to_be(runtime, bundle, text):
+    runtime.start_detached(bundle.args("sleep", "100").build())
+    file = runtime.root / "c/state.json"
+    whole = file.read_text()
+    try:
+        file.write_text(text)
+        done = runtime("state", "c")
+        listed = runtime("list")
+    finally:
+        file.write_text(whole)
+    assert done.code == 1
+    assert done.err.startswith('time="')
+    assert (listed.code, listed.out.count("\n")) == (0, 1)
+    assert "load container c: " in listed.err

@@ -172,7 +172,7 @@ def load(root: str, id: str) -> State:
         os.close(fd)
     try:
         raw = loads(b"".join(chunks), max_bytes=64 << 20)
-        found = State(id, raw["config"], raw.get("cgroup_paths") or {})
+        found = State(id, dict(raw["config"]), dict(raw.get("cgroup_paths") or {}))
         found.init_pid = int(raw["init_process_pid"])
         found.init_start = int(raw["init_process_start"])
         found.created = raw["created"]
@@ -180,6 +180,10 @@ def load(root: str, id: str) -> State:
         found.external_descriptors = raw.get("external_descriptors") or []
         found.intel_rdt_path = raw.get("intel_rdt_path") or ""
         found.intel_rdt_made = bool(raw.get("intel_rdt_made"))
-    except (DocumentError, KeyError, TypeError, ValueError) as error:
-        raise InvalidArgument(f"error loading container {id}: {error}") from error
+    except DocumentError as error:
+        raise InvalidArgument(f"error loading container {id}: {STATE_FILE}: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"error loading container {id}: {STATE_FILE} is no state of a container"
+        ) from error
     return found
