@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainerd.lib.cgroups import Manager
+    from pycontainerd.lib.log import Logger
     from pycontainerd.runtime.libcontainer.init.standard import InitPlan
     from pycontainerd.runtime.libcontainer.options import CreateOptions
 
@@ -87,18 +88,19 @@ def _new_container(config: Config, options: CreateOptions, cgroups: Manager, roo
         made.intel_rdt_path, made.intel_rdt_made = group.path, group.made
     container.shares_cgroups = cgroups.exists()  # somebody else's: a failing create leaves them alone
     if container.shares_cgroups:
-        _require_unused(cgroups)
+        _look_into(cgroups, options.log)
     return container
 
 
-def _require_unused(cgroups: Manager) -> None:
-    """Limits would be those of whoever is in there, and the container's end theirs. In newer runcs' words."""
+def _look_into(cgroups: Manager, log: Logger | None) -> None:
+    """Whoever is in cgroups that are there gets the container's limits: told, in runc's words. Frozen ones are refused."""
     try:
         count = len(cgroups.pids())
     except FileNotFoundError:
         return  # removed meanwhile
-    if count:
-        raise FailedPrecondition(f"container's cgroup is not empty: {count} process(es) found")
+    text = f"container's cgroup is not empty: {count} process(es) found"
+    if count and log is not None:
+        log.warning(text)
     if cgroups.is_frozen():
         raise FailedPrecondition("container's cgroup unexpectedly frozen")
 
