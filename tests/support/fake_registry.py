@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from support.http_server import serving
+
 if TYPE_CHECKING:
     import ssl
 
@@ -177,17 +179,11 @@ def fake_registry(tls: ssl.SSLContext | None = None) -> Iterator[FakeRegistry]:
             """Quiet: what clients break off is what tests are about."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
     if tls is not None:
         # The handshake is each connection's own: one that fails must not end the server.
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    fake.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield fake
-    finally:
-        fake.over.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(server) as fake.address:
+        try:
+            yield fake
+        finally:
+            fake.over.set()

@@ -6,11 +6,12 @@ import base64
 import contextlib
 import select
 import socket
-import threading
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from support.http_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,16 +88,8 @@ def forward_proxy() -> Iterator[ForwardProxy]:
     for method in ("HEAD", "POST", "PUT", "PATCH"):
         setattr(Handler, f"do_{method}", Handler.do_GET)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    proxy.address = f"127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(server) as proxy.address:
         yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _copy_both(one: socket.socket, other: socket.socket) -> None:

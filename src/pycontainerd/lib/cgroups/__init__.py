@@ -147,13 +147,11 @@ def _below(cgroups_path: str, id: str, own: str, mount_root: str) -> str:
             own = own[len(mount_root) :]
         path = own + "/" + (cgroups_path or id)
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
+    if ".." in parts or not parts:
         from pycontainerd.lib.errdefs import InvalidArgument
 
-        raise InvalidArgument(f"cgroup path {path!r} must not contain ..")
-    if not parts:
-        from pycontainerd.lib.errdefs import InvalidArgument
-
+        if parts:
+            raise InvalidArgument(f"cgroup path {path!r} must not contain ..")
         raise InvalidArgument(
             "linux.cgroupsPath: the root of all cgroups can't be a container's: its limits would be everybody's"
         )

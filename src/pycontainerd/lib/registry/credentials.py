@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from pycontainerd.lib.errdefs import InvalidArgument, Unavailable
-from pycontainerd.lib.oci import document, runtime
+from pycontainerd.lib.oci import document
 from pycontainerd.lib.registry.hosts import DOCKER_HUB_REGISTRY
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ _HUB_KEYS: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io
 _HUB: Final = frozenset({"docker.io", "registry-1.docker.io", "index.docker.io"})
 _HELPER_TIMEOUT_S: Final = 60
 _MAX_CONFIG: Final = 1 << 20
-_ENTRY: Final = dict.fromkeys(("auth", "identitytoken", "username", "password"), runtime.S)
-_CONFIG: Final = {"auths": {"*": _ENTRY}, "credHelpers": {"*": runtime.S}, "credsStore": runtime.S}
 
 
 class Credential:
@@ -65,7 +63,10 @@ def _from_docker(address: str) -> Credential:
             data = file.read(_MAX_CONFIG)
     except OSError:
         return Credential("", "")  # nobody logged in
-    config = _parse(data, _CONFIG, path)
+    from pycontainerd.lib.oci.runtime import S
+
+    entry = dict.fromkeys(("auth", "identitytoken", "username", "password"), S)
+    config = _parse(data, {"auths": {"*": entry}, "credHelpers": {"*": S}, "credsStore": S}, path)
     keys = (
         _HUB_KEYS
         if address in _HUB
@@ -87,8 +88,10 @@ def _from_docker(address: str) -> Credential:
 
 def _parse(data: bytes, schema: dict[str, Any], what: str) -> dict[str, Any]:
     """A document of a schema as lib.oci.runtime has it; InvalidArgument for another one, without what is in it."""
+    from pycontainerd.lib.oci.runtime import checked
+
     try:
-        found: dict[str, Any] = runtime.checked(document.loads(data), schema)
+        found: dict[str, Any] = checked(document.loads(data), schema)
     except InvalidArgument as error:
         raise InvalidArgument(f"{what}: {error}") from error
     except document.DocumentError as error:
@@ -114,6 +117,8 @@ def _ask_helper(name: str, server: str) -> Credential:
     """docker-credential-NAME get. "Not found" is no credential; any other failure is the user's to know."""
     import subprocess
 
+    from pycontainerd.lib.oci.runtime import S
+
     if "/" in name:
         raise InvalidArgument(f'bad credential helper "{name}"')
     program = f"docker-credential-{name}"
@@ -129,6 +134,6 @@ def _ask_helper(name: str, server: str) -> Credential:
         raise Unavailable(f"{program} failed: {error}", hint="docker's config.json names it") from error
     if done.returncode:
         return Credential("", "")
-    reply = _parse(done.stdout, {"Username": runtime.S, "Secret": runtime.S}, f"the answer of {program}")
+    reply = _parse(done.stdout, {"Username": S, "Secret": S}, f"the answer of {program}")
     username = reply.get("Username", "")
     return Credential("" if username == "<token>" else username, reply.get("Secret", ""))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pycontainerd.lib.registry.hosts import Host
+    from pycontainerd.lib.registry.proxies import Proxy
 
     # Bytes in memory, or a function that gives them from the start each time a request is sent.
     Body = bytes | Callable[[], Iterable[bytes]] | None
@@ -60,7 +61,9 @@ class Connection:
         self._host = host
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._own = self._tracked(_pool(host))
-        self._foreign: dict[tuple[str, str], Any] = {}
+        self._foreign: dict[
+            str, Any
+        ] = {}  # by the proxy they go through; urllib3 bounds how many origins each knows
         self.canceled = False
 
     def cancel(self) -> None:
@@ -128,7 +131,7 @@ class Connection:
     def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body, first: str) -> Response:
         if self.canceled:
             raise Canceled("context canceled")
-        pool = self._own if origin(url) == self._host.origin else self._other(origin(url))
+        pool = self._own if origin(url) == self._host.origin else self._other(*origin(url))
         self._host.watch.sending(method, url, headers)
         with trace.span("http", method=method, url=url.partition("?")[0]):
             try:
@@ -150,11 +153,13 @@ class Connection:
         self._host.watch.received(response)
         return response
 
-    def _other(self, origin: tuple[str, str]) -> Any:
-        if origin not in self._foreign:
+    def _other(self, scheme: str, address: str) -> Any:
+        proxy = proxy_for(scheme, address)
+        key = "" if proxy is None else proxy.url
+        if key not in self._foreign:
             # Its own pool: the host's CA, client certificate and skip_verify are for the host alone.
-            self._foreign[origin] = self._tracked(_manager(*origin, cert_reqs="CERT_REQUIRED"))
-        return self._foreign[origin]
+            self._foreign[key] = self._tracked(_manager(proxy, cert_reqs="CERT_REQUIRED"))
+        return self._foreign[key]
 
     def _pause(self, delay_s: float) -> None:
         deadline = time.monotonic() + delay_s
@@ -217,7 +222,7 @@ def _pool(host: Host) -> Any:
     import ssl
 
     if host.scheme == "http":
-        return _manager(*host.origin)
+        return _manager(proxy_for(*host.origin))
     context = ssl.create_default_context()
     try:
         for path in host.ca_files:
@@ -231,12 +236,15 @@ def _pool(host: Host) -> Any:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return _manager(*host.origin, ssl_context=context, assert_hostname=False if host.skip_verify else None)
+    return _manager(
+        proxy_for(*host.origin),
+        ssl_context=context,
+        assert_hostname=False if host.skip_verify else None,
+    )
 
 
-def _manager(scheme: str, address: str, **rules: Any) -> Any:
-    """Connections to one origin, through the proxy that is meant for it."""
-    proxy = proxy_for(scheme, address)
+def _manager(proxy: Proxy | None, **rules: Any) -> Any:
+    """Connections, all of them through the proxy if there is one."""
     if proxy is None:
         return urllib3.PoolManager(maxsize=8, **rules)
     headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login else None

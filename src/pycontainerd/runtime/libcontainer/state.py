@@ -172,7 +172,10 @@ def load(root: str, id: str) -> State:
         os.close(fd)
     try:
         raw = loads(b"".join(chunks), max_bytes=64 << 20)
-        found = State(id, dict(raw["config"]), dict(raw.get("cgroup_paths") or {}))
+        config, cgroup_paths = raw["config"], raw.get("cgroup_paths") or {}
+        if not isinstance(config, dict) or not isinstance(cgroup_paths, dict):
+            raise TypeError("not an object")
+        found = State(id, config, cgroup_paths)
         found.init_pid = int(raw["init_process_pid"])
         found.init_start = int(raw["init_process_start"])
         found.created = raw["created"]

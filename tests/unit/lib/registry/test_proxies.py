@@ -3,6 +3,8 @@
 import pytest
 
 from pycontainerd.lib.errdefs import InvalidArgument, Unimplemented
+from pycontainerd.lib.registry.hosts import Host
+from pycontainerd.lib.registry.http import Connection
 from pycontainerd.lib.registry.proxies import proxy_for
 
 PROXY = "http://proxy.test:3128"
@@ -98,3 +100,14 @@ def test_a_web_servers_environment_is_not_believed() -> None:
     with pytest.raises(InvalidArgument, match="CGI environment"):
         proxy_for("http", "registry.test", environment)
     assert proxy_for("https", "registry.test", environment) is not None
+
+
+def test_other_origins_share_the_connections_of_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that sends each blob elsewhere doesn't make a pool for each."""
+    monkeypatch.setenv("HTTPS_PROXY", "proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", "direct.test")
+    connection = Connection(Host("https", "registry.test"))
+    found = [connection._other("https", f"{name}.test") for name in ("a", "b", "direct", "x.direct")]
+    assert found[0] is found[1]
+    assert found[2] is found[3]
+    assert found[1] is not found[2]
