@@ -72,13 +72,24 @@ class Transaction:
         self.dirty.add(resource)
 
 
+class _Reader:
+    """One thread's connection. The lock is held by a read, and by who closes it: SQLite's memory outlives no close."""
+
+    __slots__ = ("connection", "lock")
+
+    def __init__(self, path: str) -> None:
+        self.connection = _connect(path)
+        self.connection.execute("PRAGMA query_only=1")
+        self.lock = threading.Lock()
+
+
 class Database:
     """Open with `Database(path)`; `close()` once, last."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: list[_Reader] = []
         self._readers_lock = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer_ident = 0
@@ -99,8 +110,7 @@ class Database:
         if threading.get_ident() == self._writer_ident:
             assert self._current is not None
             return change(self._current)
-        if self._closed:
-            raise Unavailable("metadata store is closed: unavailable")
+        self._require_open()
         job = _Job(change)
         with trace.span("metadata.write"):
             self._jobs.put(job)
@@ -112,39 +122,52 @@ class Database:
         if threading.get_ident() == self._writer_ident:
             assert self._current is not None
             return query(self._current)
-        connection = self._reader()
-        connection.execute("BEGIN")
-        try:
-            return query(Transaction(connection))
-        finally:
-            connection.execute("COMMIT")
+        reader = self._reader()
+        connection = reader.connection
+        with reader.lock:
+            self._require_open()
+            connection.execute("BEGIN")
+            try:
+                return query(Transaction(connection))
+            finally:
+                connection.execute("COMMIT")
 
     def check(self) -> None:
         """The full check of the file; DataLoss names the first problem."""
-        problem = self._reader().execute("PRAGMA integrity_check(1)").fetchone()[0]
+        reader = self._reader()
+        with reader.lock:
+            self._require_open()
+            problem = reader.connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if problem != "ok":
             raise DataLoss(f"metadata database {self._path}: {problem}: data loss")
 
     def close(self) -> None:
-        """Finishes waiting writes and marks the stop as clean."""
+        """Finishes waiting writes and reads under way, and marks the stop as clean; what comes later is Unavailable."""
         if self._closed:
             return
         self._closed = True
         self._jobs.put(_Job(lambda tx: tx.execute("REPLACE INTO settings VALUES ('clean', 1)")))
         self._jobs.put(None)
         self._thread.join()
-        for connection in self._readers:
-            connection.close()
+        with self._readers_lock:
+            readers = tuple(self._readers)
+        for reader in readers:
+            with reader.lock:
+                reader.connection.close()
 
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = _connect(self._path)
-            connection.execute("PRAGMA query_only=1")
-            self._local.connection = connection
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Unavailable("metadata store is closed: unavailable")
+
+    def _reader(self) -> _Reader:
+        reader: _Reader | None = getattr(self._local, "reader", None)
+        if reader is None:
             with self._readers_lock:
-                self._readers.append(connection)
-        return connection
+                self._require_open()
+                reader = _Reader(self._path)
+                self._readers.append(reader)
+            self._local.reader = reader
+        return reader
 
     def _write_loop(self, ready: Future[bool]) -> None:
         self._writer_ident = threading.get_ident()
